@@ -1,0 +1,1 @@
+"""The loop with Label Studio: web app, queue, rounds and the `maskal` command."""

@@ -1,0 +1,134 @@
+"""The `maskal` command."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import click
+
+from backend.errors import BackendError
+from backend.settings import read_settings
+from model.errors import ModelError
+
+ACTIONS = {
+    "serve": ("backend.server", "serve"),
+    "work": ("backend.worker", "work"),
+    "work_on": ("backend.worker", "work_on"),
+    "connect": ("backend.connect", "connect"),
+    "connection": ("backend.connect", "Connection"),
+    "open_redis": ("backend.jobs", "open_redis"),
+    "status": ("backend.status", "describe"),
+    "demo": ("backend.demo", "demo"),
+    "demo_options": ("backend.demo", "DemoOptions"),
+}
+"""What the commands call; imported when called, so that `maskal --help` does not wait for torch."""
+
+
+def _action(name: str) -> Callable[..., Any]:
+    module, attribute = ACTIONS[name]
+    action: Callable[..., Any] = getattr(import_module(module), attribute)
+    return action
+
+
+class _OneLineErrors(click.Group):
+    """Errors that are meant for the user end as one line and exit code 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (BackendError, ModelError) as err:
+            click.echo(f"maskal: {err}", err=True)
+            sys.exit(1)
+
+
+@click.group(cls=_OneLineErrors, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="maskal-studio")
+@click.option("-v", "--verbose", is_flag=True, help="Log more.")
+def main(verbose: bool) -> None:
+    """Active learning for instance segmentation inside Label Studio."""
+    logging.basicConfig(
+        level=logging.DEBUG if verbose else logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        datefmt="%H:%M:%S",
+    )
+    for noisy in ("httpx", "httpcore", "rq", "faster_coco_eval", "PIL"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+@main.command()
+def serve() -> None:
+    """Serve predictions to Label Studio (environment: HOST, PORT, DATA_DIR, REDIS_URL)."""
+    _action("serve")(read_settings())
+
+
+@main.command()
+@click.option("--queue", type=click.Choice(["rounds", "short"]), help="Run one RQ worker on this queue only.")
+def worker(queue: str | None) -> None:
+    """Train, score and publish (environment: DATA_DIR, REDIS_URL)."""
+    if queue is None:
+        _action("work")(read_settings())
+    else:
+        _action("work_on")(read_settings(), queue)
+
+
+@main.command()
+@click.option("--project", "project_id", type=int, required=True, help="Number of the Label Studio project.")
+@click.option("--url", help="Address of Label Studio, as this machine reaches it.")
+@click.option("--api-key", help="API key: a legacy token or a personal access token.")
+@click.option("--backend-url", help="Address of `maskal serve`, as Label Studio reaches it.")
+@click.option(
+    "--config", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="The project's settings (YAML)."
+)
+def connect(
+    project_id: int, url: str | None, api_key: str | None, backend_url: str | None, config: Path | None
+) -> None:
+    """Add this backend to a Label Studio project, or mend the connection."""
+    wanted = _action("connection")(project_id, url, api_key, backend_url, config)
+    project = _action("connect")(read_settings(), wanted)
+    click.echo(f"Project {project.id} ({project.title}) is connected. Open it in Label Studio and label.")
+
+
+@main.command()
+def status() -> None:
+    """Show versions, rounds, jobs and unreadable images of the connected projects."""
+    settings = read_settings()
+    try:
+        redis = _action("open_redis")(settings)
+    except BackendError as err:
+        click.echo(f"maskal: {err}", err=True)
+        redis = None
+    for line in _action("status")(settings, redis):
+        click.echo(line)
+
+
+@main.command()
+@click.option("--headless", is_flag=True, help="Play the annotator, check every promise, and end.")
+@click.option("--rounds", type=click.IntRange(min=1), default=2, show_default=True, help="Rounds of a headless demo.")
+@click.option("--images", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Folder of own images.")
+@click.option(
+    "--annotations", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Their COCO annotations."
+)
+@click.option("--limit", type=click.IntRange(min=4), help="Use at most so many images.")
+@click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="Write a headless demo's report here.")
+@click.option("--config", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Project settings (YAML).")
+@click.option(
+    "--folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Keep everything here  [default: .demo, or a temporary folder if headless]",
+)
+@click.option("--port", type=int, help="Port of Label Studio  [default: 8080, or a free one if headless]")
+@click.option("--backend-port", type=int, help="Port of the backend  [default: 9090, or a free one if headless]")
+def demo(**options: Any) -> None:
+    """Start Label Studio, backend, worker and Redis with a ready project."""
+    if (options["images"] is None) != (options["annotations"] is None):
+        raise click.UsageError("--images and --annotations belong together")
+    sys.exit(_action("demo")(read_settings(), _action("demo_options")(**options)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,319 @@
+"""Label Studio's API: the only caller of it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import httpx
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
+
+from backend.errors import LabelStudioBusy, LabelStudioError, NotFound, WrongToken
+
+logger = logging.getLogger(__name__)
+
+PAGE_SIZE = 500
+TITLE = "MaskAL"
+"""Title of the ML backend in every project: fixed, and never the name of a version."""
+
+
+@dataclass(frozen=True)
+class Project:
+    """A project as the server describes it. uid is `<id>.<created timestamp>`, as in `/setup`."""
+
+    id: int
+    uid: str
+    title: str
+    label_config: str
+    model_version: str
+    counters: tuple[int, int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """A task: its data and, where asked for, its annotations as the server lists them."""
+
+    id: int
+    data: dict[str, Any]
+    is_labeled: bool
+    annotations: list[dict[str, Any]] = field(default_factory=list)
+
+
+class TokenAuth(httpx.Auth):
+    """Both kinds of keys: legacy tokens as they are, personal access tokens exchanged for short-lived ones."""
+
+    requires_response_body = True
+
+    def __init__(self, url: str, api_key: str) -> None:
+        self.refresh_url = f"{url}/api/token/refresh"
+        self.api_key = api_key
+        self.access: str | None = None
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        """Sign a request; a personal access token is exchanged again when the server no longer takes it."""
+        if self.api_key.count(".") != 2:
+            request.headers["Authorization"] = f"Token {self.api_key}"
+            yield request
+            return
+        if self.access is None:
+            yield from self._refresh()
+        request.headers["Authorization"] = f"Bearer {self.access}"
+        response = yield request
+        if response.status_code == 401:
+            yield from self._refresh()
+            request.headers["Authorization"] = f"Bearer {self.access}"
+            yield request
+
+    def _refresh(self) -> Generator[httpx.Request, httpx.Response, None]:
+        response = yield httpx.Request("POST", self.refresh_url, json={"refresh": self.api_key})
+        if response.status_code != 200:
+            raise WrongToken(
+                "Label Studio does not accept the personal access token (expired, revoked or from another "
+                "server); make a new one under Account & Settings and run `maskal connect` again"
+            )
+        self.access = response.json()["access"]
+
+
+class LabelStudio:
+    """One Label Studio server, seen with one API key."""
+
+    def __init__(self, url: str, api_key: str, *, timeout_s: float = 30.0, attempts: int = 5) -> None:
+        self.url = url.rstrip("/")
+        self.auth = TokenAuth(self.url, api_key)
+        self.http = httpx.Client(base_url=self.url, auth=self.auth, timeout=timeout_s, follow_redirects=False)
+        self.attempts = attempts
+
+    def request(self, method: str, path: str, *, retry: bool = True, **options: Any) -> Any:
+        """One call; time-outs, refused connections and 5xx are tried again with back-off unless `retry` is off.
+
+        Raises WrongToken (401, 403), NotFound (404), LabelStudioBusy (no answer, 5xx) or LabelStudioError.
+        """
+        retrying = Retrying(
+            retry=retry_if_exception_type(LabelStudioBusy),
+            stop=stop_after_attempt(self.attempts if retry else 1),
+            wait=wait_exponential(multiplier=0.3, max=10),
+            reraise=True,
+        )
+        return retrying(self._once, method, path, **options)
+
+    def _once(self, method: str, path: str, **options: Any) -> Any:
+        try:
+            response = self.http.request(method, path, **options)
+        except httpx.TransportError as err:
+            raise LabelStudioBusy(
+                f"no answer from Label Studio at {self.url} ({type(err).__name__}); is it running and is the address right?"
+            ) from err
+        if response.status_code in (401, 403):
+            raise WrongToken(
+                f"Label Studio at {self.url} refused {method} {path} with {response.status_code}; check the API key "
+                "(LABEL_STUDIO_API_KEY or `maskal connect --api-key`) and that its user may edit the project"
+            )
+        if response.status_code == 404:
+            raise NotFound(f"Label Studio at {self.url} knows no {path}")
+        if response.status_code >= 500:
+            raise LabelStudioBusy(f"Label Studio answered {response.status_code} to {method} {path}")
+        if response.status_code >= 300:
+            raise LabelStudioError(
+                f"Label Studio answered {response.status_code} to {method} {path}: {response.text[:300]}"
+            )
+        return response.json() if response.content else None
+
+    # projects
+
+    def whoami(self) -> dict[str, Any]:
+        """The user that the API key belongs to."""
+        return dict(self.request("GET", "/api/current-user/whoami"))
+
+    def project(self, project_id: int) -> Project:
+        """One project; NotFound if it was deleted or belongs to another organisation."""
+        return _project(self.request("GET", f"/api/projects/{project_id}"))
+
+    def create_project(self, title: str, label_config: str) -> Project:
+        """A new project with that labelling config."""
+        return _project(self.request("POST", "/api/projects", json={"title": title, "label_config": label_config}))
+
+    def update_project(self, project_id: int, **fields: Any) -> None:
+        """Change settings of a project."""
+        self.request("PATCH", f"/api/projects/{project_id}", json=fields)
+
+    def newest_change(self, project_id: int) -> str:
+        """When a task of the project was last touched, as the server writes it; empty without tasks."""
+        page = self._page(project_id, 1, 1, {"include": "id,updated_at", "query": '{"ordering":["-tasks:updated_at"]}'})
+        return str(page["tasks"][0]["updated_at"]) if page["tasks"] else ""
+
+    # tasks and annotations
+
+    def tasks(self, project_id: int) -> Iterator[Task]:
+        """All tasks in the order of their ids, without their annotations."""
+        for row in self._rows(project_id, {"include": "id,data,is_labeled", "resolve_uri": "false"}):
+            yield Task(row["id"], row["data"], bool(row["is_labeled"]))
+
+    def annotated_tasks(self, project_id: int) -> Iterator[Task]:
+        """Tasks with at least one submitted annotation, skipped ones included."""
+        has_any = [
+            _filter("total_annotations", "greater", "Number", 0),
+            _filter("cancelled_annotations", "greater", "Number", 0),
+        ]
+        parameters = {"fields": "all", "include": "id,data,is_labeled,annotations", "expand": "annotations"}
+        parameters["resolve_uri"] = "false"
+        parameters["query"] = json.dumps({"filters": {"conjunction": "or", "items": has_any}})
+        for row in self._rows(project_id, parameters):
+            yield Task(row["id"], row["data"], bool(row["is_labeled"]), row["annotations"])
+
+    def tasks_with_version(self, project_id: int, version: str) -> set[int]:
+        """Ids of the tasks that hold a prediction of that version."""
+        contains = [_filter("predictions_model_versions", "contains", "String", version)]
+        parameters = {"fields": "all", "include": "id,predictions_model_versions"}
+        parameters["query"] = json.dumps({"filters": {"conjunction": "and", "items": contains}})
+        rows = self._rows(project_id, parameters)
+        return {row["id"] for row in rows if version in _split(row["predictions_model_versions"])}
+
+    def next_task(self, project_id: int) -> Task | None:
+        """The task that the labelling queue hands to this user now, or None when it is empty."""
+        try:
+            row = self.request("GET", f"/api/projects/{project_id}/next")
+        except NotFound:
+            return None
+        return Task(row["id"], row["data"], bool(row["is_labeled"]), row.get("annotations", []))
+
+    def annotate(self, task_id: int, result: list[dict[str, Any]], *, lead_time_s: float = 1.0) -> int:
+        """Submit an annotation and return its id."""
+        body = {"result": result, "lead_time": lead_time_s}
+        return int(self.request("POST", f"/api/tasks/{task_id}/annotations", json=body, retry=False)["id"])
+
+    def import_tasks(self, project_id: int, tasks: Sequence[dict[str, Any]]) -> list[int]:
+        """Add tasks ({"data": ..., "annotations": [...]}) and return their ids."""
+        answer = self.request(
+            "POST", f"/api/projects/{project_id}/import?return_task_ids=true", json=list(tasks), retry=False
+        )
+        return [int(task) for task in answer["task_ids"]]
+
+    def upload_image(self, project_id: int, name: str, content: bytes) -> str:
+        """Store an image file on the server without a task; returns its address for a task's data."""
+        files = {"file": (name, content)}
+        path = f"/api/projects/{project_id}/import?commit_to_project=false"
+        ids = self.request("POST", path, files=files, retry=False)["file_upload_ids"]
+        upload = self.request("GET", f"/api/import/file-upload/{ids[0]}")
+        return "/data/" + str(upload["file"]).lstrip("/")
+
+    # predictions and versions
+
+    def import_predictions(self, project_id: int, predictions: Sequence[dict[str, Any]]) -> int:
+        """Insert predictions in one call and return their number; never repeated by itself, as it may have arrived."""
+        path = f"/api/projects/{project_id}/import/predictions"
+        return int(self.request("POST", path, json=list(predictions), retry=False, timeout=300)["created"])
+
+    def predictions(self, task_id: int) -> list[dict[str, Any]]:
+        """All predictions of one task."""
+        return list(self.request("GET", "/api/predictions", params={"task": task_id}))
+
+    def model_versions(self, project_id: int) -> dict[str, int]:
+        """Number of predictions per version."""
+        return dict(self.request("GET", f"/api/projects/{project_id}/model-versions"))
+
+    def delete_version(self, project_id: int, version: str) -> None:
+        """Remove all predictions of a version."""
+        self.request(
+            "DELETE", f"/api/projects/{project_id}/model-versions", json={"model_version": version}, timeout=300
+        )
+
+    # ML backends and webhooks
+
+    def backends(self, project_id: int) -> list[dict[str, Any]]:
+        """The ML backends of a project."""
+        return list(self.request("GET", "/api/ml", params={"project": project_id}))
+
+    def add_backend(self, project_id: int, url: str, user: str, password: str) -> dict[str, Any]:
+        """Add this backend to a project; Label Studio calls it at once."""
+        return dict(self.request("POST", "/api/ml", json=_backend(project_id, url, user, password), retry=False))
+
+    def update_backend(self, backend_id: int, project_id: int, url: str, user: str, password: str) -> None:
+        """Write all of a backend's fields again (the server needs them together)."""
+        self.request("PATCH", f"/api/ml/{backend_id}", json=_backend(project_id, url, user, password))
+
+    def webhooks(self, project_id: int) -> list[dict[str, Any]]:
+        """The webhooks of a project."""
+        return list(self.request("GET", "/api/webhooks", params={"project": project_id}))
+
+    def add_webhook(self, project_id: int, url: str, headers: dict[str, str]) -> None:
+        """Add a webhook for all actions."""
+        body = {
+            "project": project_id,
+            "url": url,
+            "headers": headers,
+            "send_payload": True,
+            "send_for_all_actions": True,
+        }
+        self.request("POST", "/api/webhooks", json=body, retry=False)
+
+    def update_webhook(self, webhook_id: int, **fields: Any) -> None:
+        """Change fields of a webhook."""
+        self.request("PATCH", f"/api/webhooks/{webhook_id}", json=fields)
+
+    # images
+
+    def image_address(self, uri: str, task_id: int) -> str:
+        """Where an image's bytes are: the server's own files and cloud URIs through the server, others as they are."""
+        scheme = uri.partition("://")[0] if "://" in uri else ""
+        if scheme in ("http", "https"):
+            return uri
+        if scheme:
+            encoded = base64.urlsafe_b64encode(uri.encode()).decode()
+            return f"{self.url}/tasks/{task_id}/resolve/?fileuri={encoded}"
+        return f"{self.url}/{uri.lstrip('/')}"
+
+    def is_own(self, url: str) -> bool:
+        """Whether an address belongs to this server, so that it may see the API key."""
+        own, other = httpx.URL(self.url), httpx.URL(url)
+        return (own.scheme, own.host, own.port) == (other.scheme, other.host, other.port)
+
+    # paging
+
+    def _rows(self, project_id: int, parameters: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        page, seen = 1, 0
+        while True:
+            answer = self._page(project_id, page, PAGE_SIZE, parameters)
+            yield from answer["tasks"]
+            seen += len(answer["tasks"])
+            if not answer["tasks"] or seen >= answer["total"]:
+                return
+            page += 1
+
+    def _page(self, project_id: int, page: int, page_size: int, parameters: dict[str, Any]) -> dict[str, Any]:
+        query = {"project": project_id, "page": page, "page_size": page_size, **parameters}
+        return dict(self.request("GET", "/api/tasks", params=query, timeout=120))
+
+
+def _project(row: dict[str, Any]) -> Project:
+    created = datetime.fromisoformat(row["created_at"].replace("Z", "+00:00"))
+    counters = tuple(
+        int(row.get(k) or 0) for k in ("task_number", "total_annotations_number", "skipped_annotations_number")
+    )
+    return Project(
+        id=row["id"],
+        uid=f"{row['id']}.{int(created.timestamp())}",
+        title=row["title"],
+        label_config=row["label_config"],
+        model_version=row["model_version"] or "",
+        counters=counters,  # type: ignore[arg-type]
+    )
+
+
+def _backend(project_id: int, url: str, user: str, password: str) -> dict[str, Any]:
+    auth = {"auth_method": "BASIC_AUTH", "basic_auth_user": user, "basic_auth_pass": password}
+    return {"project": project_id, "url": url, "title": TITLE, "is_interactive": False, **auth}
+
+
+def _filter(column: str, operator: str, kind: str, value: Any) -> dict[str, Any]:
+    return {"filter": f"filter:tasks:{column}", "operator": operator, "type": kind, "value": value}
+
+
+def _split(versions: str | list[str] | None) -> list[str]:
+    """Version names of a Data Manager cell, which SQLite joins with commas and PostgreSQL lists."""
+    parts = versions.split(",") if isinstance(versions, str) else versions or []
+    return [str(part).strip() for part in parts]

@@ -1,0 +1,96 @@
+"""Connecting this backend to a Label Studio project, and everything that the loop needs there."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from redis.exceptions import RedisError
+
+from backend import jobs, task_queue
+from backend.client import TITLE, LabelStudio, Project
+from backend.config import ProjectConfig, read_config
+from backend.credentials import BASIC_USER, SECRET_HEADER, Credentials, load_credentials, store_label_studio
+from backend.errors import BadSetting, LabelStudioError, QueueUnavailable
+from backend.labels import parse_label_config
+from backend.projects import connect_folder
+from backend.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+SWITCHES = (
+    "check that the backend runs and that Label Studio can reach it; for a private address Label Studio must be "
+    "started with ML_BLOCK_LOCAL_IP=false and SSRF_PROTECTION_ENABLED=false"
+)
+
+
+@dataclass(frozen=True)
+class Connection:
+    """What `connect` was asked for; what is None comes from the environment or from the last time."""
+
+    project_id: int
+    label_studio_url: str | None = None
+    api_key: str | None = None
+    backend_url: str | None = None
+    config: Path | ProjectConfig | None = None
+
+
+def connect(settings: Settings, wanted: Connection) -> Project:
+    """Add this backend to a project, or mend what is there; safe to repeat.
+
+    Checks the key and the labelling config first, so that nothing is changed if they are wrong.
+    """
+    known = load_credentials(settings)
+    url = (wanted.label_studio_url or known.label_studio_url or "").rstrip("/")
+    key = wanted.api_key or known.label_studio_api_key
+    if not url or not key:
+        raise BadSetting("the address and an API key of Label Studio are needed: --url and --api-key")
+    client = LabelStudio(url, key, attempts=2)
+    client.whoami()
+    project = client.project(wanted.project_id)
+    labels = parse_label_config(project.label_config)
+    config = read_config(wanted.config) if isinstance(wanted.config, Path) else wanted.config
+    credentials = store_label_studio(settings, url, key)
+    folder = connect_folder(settings.data_dir, project.uid)
+    if config is not None:
+        folder.store_config(config)
+    backend_url = wanted.backend_url or settings.backend_url or f"http://{settings.host}:{settings.port}"
+    address = f"{backend_url.rstrip('/')}/p/{project.id}"
+    _add_backend(client, project.id, address, credentials)
+    _secure_webhook(client, project.id, f"{address}/webhook", credentials)
+    client.update_project(project.id, sampling="Uncertainty sampling", show_collab_predictions=True)
+    task_queue.publish(client, folder.registry, project.id)
+    try:
+        jobs.hint(jobs.open_redis(settings), project.uid)
+    except (QueueUnavailable, RedisError) as err:
+        logger.warning("%s; the first round starts once a worker runs", err)
+    logger.info("project %d is connected, labels %s", project.id, ", ".join(labels.classes))
+    return client.project(project.id)
+
+
+def _add_backend(client: LabelStudio, project_id: int, address: str, credentials: Credentials) -> None:
+    password = credentials.basic_password
+    existing = [b for b in client.backends(project_id) if b["title"] == TITLE or b["url"].rstrip("/") == address]
+    try:
+        if existing:
+            client.update_backend(existing[0]["id"], project_id, address, BASIC_USER, password)
+        else:
+            client.add_backend(project_id, address, BASIC_USER, password)
+    except LabelStudioError as err:
+        raise LabelStudioError(f"Label Studio does not take the backend {address}: {err}; {SWITCHES}") from err
+
+
+def _secure_webhook(client: LabelStudio, project_id: int, address: str, credentials: Credentials) -> None:
+    """Give the webhook that Label Studio made its secret; make it where Label Studio did not."""
+    headers = {SECRET_HEADER: credentials.webhook_secret}
+    existing = [hook for hook in client.webhooks(project_id) if hook["url"].rstrip("/") == address]
+    try:
+        if existing:
+            client.update_webhook(
+                existing[0]["id"], headers=headers, is_active=True, send_payload=True, send_for_all_actions=True
+            )
+        else:
+            client.add_webhook(project_id, address, headers)
+    except LabelStudioError as err:
+        raise LabelStudioError(f"Label Studio does not take the webhook {address}: {err}; {SWITCHES}") from err

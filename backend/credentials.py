@@ -1,0 +1,72 @@
+"""Keys and passwords: from the environment first, else from DATA_DIR/secrets.json (mode 0600)."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from backend.errors import BadSetting
+from backend.settings import Settings
+from model.files import read_json, write_json
+
+BASIC_USER = "maskal"
+SECRET_HEADER = "X-Maskal-Secret"
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """What this backend knows of Label Studio, and what Label Studio must show to it."""
+
+    label_studio_url: str | None
+    label_studio_api_key: str | None
+    basic_password: str
+    webhook_secret: str
+
+    def __repr__(self) -> str:
+        return f"Credentials(label_studio_url={self.label_studio_url!r}, ...)"
+
+    def require_label_studio(self) -> tuple[str, str]:
+        """Address and API key; BadSetting says how to set them if one is missing."""
+        if not self.label_studio_url or not self.label_studio_api_key:
+            raise BadSetting(
+                "the address or API key of Label Studio is not known; run `maskal connect --url ... --api-key ...` "
+                "or set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY"
+            )
+        return self.label_studio_url, self.label_studio_api_key
+
+
+def load_credentials(settings: Settings) -> Credentials:
+    """Read the credentials, making and storing the passwords that do not exist yet."""
+    path = settings.data_dir / "secrets.json"
+    if not path.exists():
+        _make_passwords(path)
+    stored = read_json(path)
+    return Credentials(
+        label_studio_url=settings.label_studio_url or stored.get("label_studio_url"),
+        label_studio_api_key=settings.label_studio_api_key or stored.get("label_studio_api_key"),
+        basic_password=settings.basic_password or stored["basic_password"],
+        webhook_secret=settings.webhook_secret or stored["webhook_secret"],
+    )
+
+
+def _make_passwords(path: Path) -> None:
+    """Write the file once, whole, even where the web app and a worker start together."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f".secrets-{secrets.token_hex(8)}")
+    names = ("basic_password", "webhook_secret")
+    write_json(fresh, {name: secrets.token_urlsafe(24) for name in names}, mode=0o600)
+    try:
+        os.link(fresh, path)
+    except FileExistsError:
+        pass
+    finally:
+        fresh.unlink()
+
+
+def store_label_studio(settings: Settings, url: str, api_key: str) -> Credentials:
+    """Keep the address and key of Label Studio for the web app and the workers."""
+    credentials = replace(load_credentials(settings), label_studio_url=url, label_studio_api_key=api_key)
+    write_json(settings.data_dir / "secrets.json", asdict(credentials), mode=0o600)
+    return credentials

@@ -1,0 +1,45 @@
+"""Errors of the backend; each message says what was wanted, what came and what to do."""
+
+
+class BackendError(Exception):
+    """Base of all errors raised by this package."""
+
+
+class BadSetting(BackendError):
+    """An environment variable, a setting of the project's file or an option does not fit."""
+
+
+class ProcessFailed(BackendError):
+    """A child process did not start or died."""
+
+
+class QueueUnavailable(BackendError):
+    """Redis does not answer."""
+
+
+class LabelStudioError(BackendError):
+    """Label Studio refused a call."""
+
+
+class LabelStudioBusy(LabelStudioError):
+    """Label Studio, or another server that was asked, gave no answer or a 5xx; worth another try."""
+
+
+class WrongToken(LabelStudioError):
+    """Label Studio does not accept the API key, or its user may not do this."""
+
+
+class NotFound(LabelStudioError):
+    """Label Studio, or this backend, does not know the thing asked for."""
+
+
+class BadLabelConfig(BackendError):
+    """The project's labelling config lacks an image or a control for shapes."""
+
+
+class BadImage(BackendError):
+    """A task's image is missing, broken, too large or in a place that is not allowed."""
+
+
+class BrokenPromise(BackendError):
+    """The headless demo saw something that must not happen."""

@@ -1,0 +1,251 @@
+"""The queue: what is enqueued, when, and the functions that RQ's workers run."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable
+from datetime import datetime, timezone
+from typing import Any
+
+from redis import Redis
+from redis.exceptions import RedisError
+from rq import Queue, get_current_job
+from rq.exceptions import NoSuchJobError
+from rq.job import Job, JobStatus
+
+from backend import rounds, task_queue
+from backend.errors import NotFound, QueueUnavailable
+from backend.locks import held, is_held
+from backend.projects import ProjectFolder, connected_projects
+from backend.round_folder import Round, all_rounds, last_concluded, start_round, unfinished
+from backend.settings import DEFAULT_REDIS_URL, Settings, read_settings
+from backend.snapshots import Need, assess_need, take_snapshot
+from backend.workplace import Workplace, open_workplace
+
+logger = logging.getLogger(__name__)
+
+ROUNDS, SHORT = "rounds", "short"
+TIMEOUT_S = {ROUNDS: 24 * 3600, SHORT: 6 * 3600}
+DEBOUNCE_S = 5.0
+RECONCILE_S = 60
+FULL_RECONCILE_S = 3600
+START_GRACE_S = 30.0
+
+DIRTY = "maskal:dirty"
+RECONCILED = "maskal:reconciled"
+
+
+def open_redis(settings: Settings) -> Redis:
+    """The queue's Redis; QueueUnavailable if it does not answer."""
+    url = settings.redis_url or DEFAULT_REDIS_URL
+    redis = Redis.from_url(url, socket_connect_timeout=1, socket_timeout=5)
+    try:
+        redis.ping()
+    except RedisError as err:
+        raise QueueUnavailable(
+            f"no Redis answers at {_without_password(url)} ({err}); start one or set REDIS_URL"
+        ) from err
+    return redis
+
+
+def hint(redis: Redis, uid: str, *, is_forced: bool = False) -> str:
+    """Note that a project may have changed; it is examined a few seconds later. Returns the id of its round job."""
+    if is_forced:
+        redis.set(_key("force", uid), 1)
+    redis.zadd(DIRTY, {uid: time.time()}, nx=True)
+    return _job_id("run_round", uid)
+
+
+def tick(redis: Redis, settings: Settings) -> None:
+    """Enqueue what is due; called about once a second by every `maskal worker`. A flushed Redis loses nothing."""
+    if redis.set(RECONCILED, 1, nx=True, ex=RECONCILE_S):
+        for folder in connected_projects(settings.data_dir):
+            _enqueue(redis, SHORT, examine, folder.uid)
+    for member in redis.zrangebyscore(DIRTY, 0, time.time() - DEBOUNCE_S):
+        uid = member.decode()
+        if _enqueue(redis, SHORT, examine, uid):
+            redis.zrem(DIRTY, uid)
+
+
+def describe(redis: Redis, job_id: str) -> dict[str, Any] | None:
+    """Status and progress of a job, None if there is none of that id (any more)."""
+    try:
+        job = Job.fetch(job_id, connection=redis)
+    except NoSuchJobError:
+        return None
+    status = job.get_status(refresh=True)
+    return {
+        "job_status": status.value if isinstance(status, JobStatus) else str(status),
+        "created_at": _iso(job.created_at),
+        "enqueued_at": _iso(job.enqueued_at),
+        "started_at": _iso(job.started_at),
+        "ended_at": _iso(job.ended_at),
+        "progress": job.get_meta().get("progress"),
+    }
+
+
+def round_job(redis: Redis, uid: str) -> dict[str, Any] | None:
+    """Status and progress of a project's round job."""
+    return describe(redis, _job_id("run_round", uid))
+
+
+def examine(uid: str) -> None:
+    """Job: compare Label Studio with what is on disk, and start what is due."""
+    settings = read_settings()
+    redis = open_redis(settings)
+    folder = ProjectFolder(settings.data_dir / "projects" / uid)
+    with _logged(f"examine {uid}"), held(redis, f"examine:{uid}") as is_mine:
+        if is_mine:
+            _examine(redis, settings, folder)
+
+
+def run_round(uid: str) -> None:
+    """Job: finish the round that was begun, then make new ones for as long as one is due."""
+    settings = read_settings()
+    redis = open_redis(settings)
+    folder = ProjectFolder(settings.data_dir / "projects" / uid)
+    with _logged(f"round of {uid}"), held(redis, f"round:{uid}") as is_mine:
+        while is_mine:
+            place = open_workplace(settings, folder)
+            current = unfinished(folder) or _due_round(redis, place)
+            if current is None:
+                return
+            _run(place, current)
+            hint(redis, uid)
+
+
+def _run(place: Workplace, current: Round) -> None:
+    try:
+        rounds.run(place, current, report)
+    except Exception as err:
+        current.note_failure(err)
+        raise
+
+
+def _examine(redis: Redis, settings: Settings, folder: ProjectFolder) -> None:
+    try:
+        place = open_workplace(settings, folder)
+        project = place.client.project(folder.project_id)
+    except NotFound:
+        logger.warning("project %s no longer exists in Label Studio; it is left alone", folder.uid)
+        return
+    if project.uid != folder.uid:
+        logger.warning("project %s is not the one connected (%s); connect it again", project.uid, folder.uid)
+        return
+    task_queue.publish(place.client, folder.registry, folder.project_id)
+    begun = unfinished(folder)
+    if begun is not None:
+        if begun.state.retry_at <= time.time():
+            _enqueue(redis, ROUNDS, run_round, folder.uid)
+    elif _has_moved(redis, place) and _need(redis, place).is_due:
+        _enqueue(redis, ROUNDS, run_round, folder.uid)
+    rounds.score_new_tasks(place, report)
+    task_queue.remove_old_predictions(place.client, folder.registry, folder.project_id)
+
+
+def _has_moved(redis: Redis, place: Workplace) -> bool:
+    """Whether counters, the newest change, the served version or a wish for training differ from the last look."""
+    project = place.client.project(place.folder.project_id)
+    newest = place.client.newest_change(project.id)
+    rounds_seen = [r.state.state for r in all_rounds(place.folder)]
+    is_forced = bool(redis.exists(_key("force", place.folder.uid)))
+    now = json.dumps([project.counters, newest, project.label_config, rounds_seen, is_forced])
+    seen = redis.set(_key("seen", place.folder.uid), now, ex=FULL_RECONCILE_S, get=True, keepttl=False)
+    return seen is None or seen.decode() != now
+
+
+def _need(redis: Redis, place: Workplace) -> Need:
+    folder, config = place.folder, place.config
+    now, _ = take_snapshot(place.client.annotated_tasks(folder.project_id), folder.uid)
+    is_forced = bool(redis.exists(_key("force", folder.uid)))
+    known = all_rounds(folder)
+    if known and not known[-1].is_concluded and not is_forced:
+        failed = known[-1].snapshot()
+        if failed is not None and failed.digest == now.digest:
+            return Need(False, 0, 1, f"round {known[-1].state.number} failed on the same annotations")
+    before = last_concluded(folder)
+    return assess_need(
+        now,
+        before.snapshot() if before else None,
+        initial_datasize=config.initial_datasize,
+        pool_size=config.pool_size,
+        is_forced=is_forced,
+    )
+
+
+def _due_round(redis: Redis, place: Workplace) -> Round | None:
+    """A new round if the project's annotations ask for one."""
+    need = _need(redis, place)
+    if not need.is_due:
+        return None
+    redis.delete(_key("force", place.folder.uid))
+    logger.info("project %s: a round is due: %s", place.folder.uid, need.reason)
+    return start_round(place.folder, task_queue.largest_number(place.client, place.folder.project_id))
+
+
+def report(step: str, share: float) -> None:
+    """Keep a job's progress in its meta data, at most about once a second."""
+    job = get_current_job()
+    if job is None:
+        return
+    now = time.time()
+    if share in (0.0, 1.0) or now - job.meta.get("at", 0) > 1:
+        job.meta |= {"progress": {"step": step, "percent": round(100 * share)}, "at": now}
+        job.save_meta()
+
+
+def _enqueue(redis: Redis, queue: str, function: Callable[[str], None], uid: str) -> bool:
+    """Enqueue a project's job unless it waits or runs already; True if it was enqueued or waits.
+
+    A job that is marked as started although nobody holds its lock belongs to a killed worker and is replaced.
+    """
+    job_id = _job_id(function.__name__, uid)
+    lock = f"{'round' if function is run_round else 'examine'}:{uid}"
+    try:
+        job = Job.fetch(job_id, connection=redis)
+        status = job.get_status(refresh=True)
+        if status == JobStatus.QUEUED:
+            return True
+        started = job.started_at.replace(tzinfo=timezone.utc).timestamp() if job.started_at else 0
+        if is_held(redis, lock) or (status == JobStatus.STARTED and time.time() - started < START_GRACE_S):
+            return False
+        job.delete()
+    except NoSuchJobError:
+        pass
+    Queue(queue, connection=redis).enqueue_call(
+        function, args=(uid,), job_id=job_id, timeout=TIMEOUT_S[queue], result_ttl=3600, failure_ttl=24 * 3600
+    )
+    return True
+
+
+class _logged:
+    """The jobs' door: an error is logged with its traceback and raised on to RQ."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, err: BaseException | None, traceback: Any) -> None:
+        if isinstance(err, Exception):
+            logger.error("%s stopped: %s", self.what, err, exc_info=err)
+
+
+def _job_id(function: str, uid: str) -> str:
+    return f"{function}-{uid.replace('.', '-')}"
+
+
+def _key(kind: str, uid: str) -> str:
+    return f"maskal:{kind}:{uid}"
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return moment.isoformat() if moment else None
+
+
+def _without_password(url: str) -> str:
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}"

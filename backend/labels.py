@@ -1,0 +1,99 @@
+"""A project's labelling config: which controls take shapes, on which image, with which labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from label_studio_sdk._extensions.label_studio_tools.core.label_config import parse_config
+
+from backend.errors import BadLabelConfig
+
+CONTROL_TAGS = ("PolygonLabels", "BrushLabels", "RectangleLabels")
+"""Controls that take an instance, the preferred first."""
+
+
+@dataclass(frozen=True)
+class Control:
+    """One control tag: its name and kind, the labels it offers, and the image that it belongs to."""
+
+    name: str
+    tag: str
+    to_name: str
+    labels: tuple[str, ...]
+
+    @property
+    def region_type(self) -> str:
+        """What Label Studio calls a region of this control, in its type and in its value's key."""
+        return self.tag.lower()
+
+
+@dataclass(frozen=True)
+class LabelConfig:
+    """The part of a labelling config that matters here.
+
+    image_key   key of a task's data that holds the image's address
+    controls    preferred first; `predicted_values` maps a model's class name to a label
+    """
+
+    image_key: str
+    controls: tuple[Control, ...]
+    predicted_values: dict[str, str]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """All labels, each once, in the order of the config's preferred controls."""
+        return tuple(dict.fromkeys(label for control in self.controls for label in control.labels))
+
+    def control_for(self, label: str) -> Control | None:
+        """The preferred control that offers a label."""
+        return next((control for control in self.controls if label in control.labels), None)
+
+    def label_for(self, class_name: str) -> str | None:
+        """The label that a model's class stands for: by name, then by `predicted_values`."""
+        return class_name if class_name in self.classes else self.predicted_values.get(class_name)
+
+
+def parse_label_config(xml: str) -> LabelConfig:
+    """Read a labelling config; BadLabelConfig says which tag is missing."""
+    try:
+        parsed: dict[str, dict[str, Any]] = parse_config(xml)
+    except (ValueError, KeyError, SyntaxError) as err:
+        raise BadLabelConfig(
+            f"the labelling config is not valid XML or lacks an attribute ({err}); mend it in the project's settings"
+        ) from err
+    candidates = [(name, tag) for name, tag in parsed.items() if tag["type"] in CONTROL_TAGS]
+    if not candidates:
+        raise BadLabelConfig(
+            f"the labelling config needs a {', '.join(CONTROL_TAGS[:-1])} or {CONTROL_TAGS[-1]} control, got "
+            f"{', '.join(sorted({tag['type'] for tag in parsed.values()})) or 'no control at all'}; add one in the "
+            "project's settings under Labeling Interface"
+        )
+    images = [i for _, tag in candidates for i in tag["inputs"] if i["type"] == "Image" and i.get("value")]
+    if not images:
+        raise BadLabelConfig(
+            'the labelling config has no Image that its controls point to; add <Image name="image" value="$image"/> '
+            'and toName="image" in the project\'s settings under Labeling Interface'
+        )
+    image_key = images[0]["value"]
+    controls = tuple(
+        Control(name, tag["type"], tag["to_name"][0], tuple(tag["labels"]))
+        for name, tag in sorted(candidates, key=lambda item: CONTROL_TAGS.index(item[1]["type"]))
+        if any(i.get("value") == image_key for i in tag["inputs"])
+    )
+    if not any(control.labels for control in controls):
+        raise BadLabelConfig(
+            "the labelling config's controls hold no Label; add at least one in the project's settings"
+        )
+    return LabelConfig(image_key, controls, _predicted_values(candidates))
+
+
+def _predicted_values(candidates: Sequence[tuple[str, dict[str, Any]]]) -> dict[str, str]:
+    mapping = {}
+    for _, tag in candidates:
+        for label, attributes in tag["labels_attrs"].items():
+            for value in attributes.get("predicted_values", "").split(","):
+                if value.strip():
+                    mapping[value.strip()] = label
+    return mapping

@@ -1,0 +1,105 @@
+"""From a network's instances to Label Studio's regions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from label_studio_sdk.converter import brush
+
+from backend.errors import BadLabelConfig
+from backend.labels import Control, LabelConfig
+from model.geometry import keyhole, mask_to_polygons
+from model.instances import Instances
+from model.records import Outline, Polygon
+
+TOLERANCE_PX = 1.0
+Region = dict[str, Any]
+Values = list[dict[str, Any]]
+
+
+def instances_to_regions(
+    instances: Instances, classes: tuple[str, ...], config: LabelConfig, *, tolerance_px: float = TOLERANCE_PX
+) -> list[Region]:
+    """Regions of the instances whose class has a label; the parts of one object are tied by `parentID`.
+
+    Ids are made from the instance's place, so that the same prediction gives the same regions.
+    """
+    regions: list[Region] = []
+    for index in range(len(instances)):
+        label = config.label_for(classes[int(instances.labels[index])])
+        control = config.control_for(label) if label is not None else None
+        if label is None or control is None:
+            continue
+        values = SHAPES[control.tag](instances.masks[index], instances.boxes_xyxy[index], tolerance_px)
+        parts = [_region(control, label, value, instances.size_hw) for value in values]
+        for part in parts:
+            part["score"] = round(float(instances.scores[index]), 4)
+        regions += _tied(f"m{index}", parts)
+    return regions
+
+
+def outlines_to_regions(outlines: Sequence[Outline], size_hw: tuple[int, int], config: LabelConfig) -> list[Region]:
+    """Polygon regions of annotated objects, for a config with a PolygonLabels control for each label."""
+    regions: list[Region] = []
+    for index, outline in enumerate(outlines):
+        control = config.control_for(outline.label)
+        if control is None or control.tag != "PolygonLabels":
+            raise BadLabelConfig(f"label {outline.label!r} needs a PolygonLabels control in the labelling config")
+        regions += _tied(
+            f"a{index}",
+            [_region(control, outline.label, value, size_hw) for value in _polygon_values(outline.parts, size_hw)],
+        )
+    return regions
+
+
+def _tied(root: str, regions: list[Region]) -> list[Region]:
+    """The parts of one object: the first carries its id, the others point to it."""
+    for part, region in enumerate(regions):
+        region["id"] = root if part == 0 else f"{root}-{part}"
+        if part:
+            region["parentID"] = root
+    return regions
+
+
+def _region(control: Control, label: str, value: dict[str, Any], size_hw: tuple[int, int]) -> Region:
+    return {
+        "type": control.region_type,
+        "from_name": control.name,
+        "to_name": control.to_name,
+        "original_width": size_hw[1],
+        "original_height": size_hw[0],
+        "image_rotation": 0,
+        "value": {**value, control.region_type: [label]},
+    }
+
+
+def _polygons(mask: np.ndarray, box: np.ndarray, tolerance_px: float) -> Values:
+    height, width = mask.shape
+    return _polygon_values(mask_to_polygons(mask, tolerance_px), (height, width))
+
+
+def _polygon_values(parts: Sequence[Polygon], size_hw: tuple[int, int]) -> Values:
+    scale = 100 / np.array([size_hw[1], size_hw[0]])
+    return [{"points": np.round(keyhole(part) * scale, 4).tolist(), "closed": True} for part in parts]
+
+
+def _brush(mask: np.ndarray, box: np.ndarray, tolerance_px: float) -> Values:
+    if not mask.any():
+        return []
+    return [{"format": "rle", "rle": brush.mask2rle(mask.astype(np.uint8) * 255)}]
+
+
+def _rectangle(mask: np.ndarray, box: np.ndarray, tolerance_px: float) -> Values:
+    height, width = mask.shape
+    x0, y0, x1, y1 = (float(v) for v in box)
+    value = {"x": x0 / width, "y": y0 / height, "width": (x1 - x0) / width, "height": (y1 - y0) / height}
+    return [{**{key: round(100 * part, 4) for key, part in value.items()}, "rotation": 0}]
+
+
+SHAPES: dict[str, Callable[[np.ndarray, np.ndarray, float], Values]] = {
+    "PolygonLabels": _polygons,
+    "BrushLabels": _brush,
+    "RectangleLabels": _rectangle,
+}

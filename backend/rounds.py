@@ -1,0 +1,199 @@
+"""One round: read > train > evaluate > rank > push > make current > publish; resumable after each step."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from backend import task_queue
+from backend.annotations import read_outlines
+from backend.client import Task
+from backend.errors import BadImage
+from backend.learning import evaluate_round, load_engine, train_round
+from backend.round_folder import REFUSED, STATES, AnnotatedImage, Round
+from backend.scoring import Scored, score_image, task_seed
+from backend.snapshots import Snapshot, split_of, take_snapshot, write_snapshot
+from backend.unreadable import Unreadable
+from backend.workplace import Workplace
+from model.engines.base import Engine
+from model.rankings import RankedTask
+from sampling.ranking import RankingConfig, score_for
+
+logger = logging.getLogger(__name__)
+
+Report = Callable[[str, float], None]
+"""Takes the step's name and its done share, 0..1."""
+
+
+def run(place: Workplace, current: Round, report: Report) -> None:
+    """Take a round from where it is to its end; whatever a step raises stops it there, to be resumed."""
+    while current.is_unfinished:
+        step = STATES.index(current.state.state)
+        started = time.monotonic()
+        name, action = STEPS[step]
+        report(name, 0.0)
+        conclusion = action(place, current, report)
+        current.state.seconds[name] = round(time.monotonic() - started, 2)
+        current.state.state = conclusion or STATES[step + 1]
+        current.state.error = None
+        current.save()
+        logger.info("project %s: round %d is %s", place.folder.uid, current.state.number, current.state.state)
+
+
+def score_new_tasks(place: Workplace, report: Report) -> int:
+    """Score the open tasks that the served version has not seen, and let them enter its queue at their place."""
+    registry = place.folder.registry
+    version = registry.current()
+    if version is None:
+        return 0
+    ranking = registry.read_ranking(version)
+    known = {row.task for row in ranking}
+    unreadable = Unreadable(place.folder.path)
+    tasks = [t for t in place.client.tasks(place.folder.project_id) if not t.is_labeled and t.id not in known]
+    tasks = [t for t in tasks if not unreadable.is_waiting(t.id)]
+    if not tasks:
+        return 0
+    engine = load_engine(place, version)
+    rows = []
+    for index, task in enumerate(tasks, start=1):
+        scored = score_task(place, engine, version, task)
+        if scored is not None:
+            rows.append(_late_row(place, task, scored, ranking))
+        report("score new tasks", index / len(tasks))
+    registry.append_ranking(version, *rows)
+    task_queue.push(place.client, place.folder.project_id, version, rows)
+    return len(rows)
+
+
+def score_task(place: Workplace, engine: Engine, version: str, task: Task) -> Scored | None:
+    """Score one task with a version's engine; None if its image cannot be read, which is noted for `maskal status`."""
+    unreadable = Unreadable(place.folder.path)
+    try:
+        image = place.images.load(task.data.get(place.labels.image_key), task.id)
+    except BadImage as err:
+        unreadable.note(task.id, err)
+        return None
+    unreadable.clear(task.id)
+    return score_image(engine, image, place.labels, place.config.scoring_config(), task_seed(version, task.id))
+
+
+def late_score(place: Workplace, scored: Scored, ranking: Sequence[RankedTask]) -> float:
+    """Queue score of a task that was not there when its version ranked the others."""
+    certainty = float("nan") if scored.certainty is None else scored.certainty
+    return score_for(certainty, ranking, RankingConfig(strategy=place.config.strategy))
+
+
+def _late_row(place: Workplace, task: Task, scored: Scored, ranking: Sequence[RankedTask]) -> RankedTask:
+    split = split_of(task.data, task.id, place.folder.uid)
+    regions = task_queue.shown_regions(scored.regions, split, place.config)
+    return RankedTask(task.id, scored.certainty, len(ranking), late_score(place, scored, ranking), split, regions)
+
+
+def _read(place: Workplace, current: Round, report: Report) -> str | None:
+    """Write down what is annotated, and read every image once, so that training meets no broken one."""
+    snapshot, chosen = take_snapshot(place.client.annotated_tasks(place.folder.project_id), place.folder.uid)
+    rows, problems = [], []
+    for index, entry in enumerate(snapshot.entries, start=1):
+        task, annotation = chosen[entry.task]
+        uri = task.data.get(place.labels.image_key)
+        report("read", index / len(snapshot.entries))
+        try:
+            size_hw = place.images.load(uri, task.id).shape[:2]
+        except BadImage as err:
+            problems.append(f"annotation {entry.annotation} is not trained on: {err}")
+            continue
+        problems += read_outlines(annotation, place.labels, size_hw)[1]
+        rows.append(AnnotatedImage(task.id, uri, size_hw, entry.split, entry.annotation, annotation["result"]))
+    for problem in problems:
+        logger.warning("project %s: %s", place.folder.uid, problem)
+    current.write_annotated(rows)
+    write_snapshot(current.path / "snapshot.json", Snapshot(snapshot.entries, tuple(problems)))
+    return None
+
+
+def _train(place: Workplace, current: Round, report: Report) -> str | None:
+    train_round(place, current, lambda share: report("train", share))
+    return None
+
+
+def _evaluate(place: Workplace, current: Round, report: Report) -> str | None:
+    version = evaluate_round(place, current)
+    current.state.reason = version.reason
+    return None if version.promoted else REFUSED
+
+
+def _rank(place: Workplace, current: Round, report: Report) -> str | None:
+    engine = load_engine(place, current.version)
+    snapshot = current.snapshot() or Snapshot(())
+    tasks = [t for t in place.client.tasks(place.folder.project_id) if not t.is_labeled]
+    scored = _score_all(place, current, engine, tasks, report)
+    rows = task_queue.order_tasks(
+        scored,
+        {t.id: split_of(t.data, t.id, place.folder.uid) for t in tasks},
+        place.config,
+        seed=current.state.number,
+        annotated_validation=snapshot.count("val"),
+    )
+    place.folder.registry.write_ranking(current.version, rows)
+    return None
+
+
+def _score_all(
+    place: Workplace, current: Round, engine: Engine, tasks: Sequence[Task], report: Report
+) -> dict[int, Scored]:
+    """Scores of the tasks, each kept on disk as soon as it is known; unreadable images are noted and left out."""
+    path = current.path / "scores.jsonl"
+    done = _stored_scores(path)
+    with path.open("a") as file:
+        for index, task in enumerate(tasks, start=1):
+            scored = done.get(task.id) or score_task(place, engine, current.version, task)
+            if scored is not None and task.id not in done:
+                done[task.id] = scored
+                file.write(json.dumps({"task": task.id, **asdict(scored)}) + "\n")
+                file.flush()
+            report("rank", index / len(tasks))
+    return {task.id: done[task.id] for task in tasks if task.id in done}
+
+
+def _stored_scores(path: Path) -> dict[int, Scored]:
+    scores = {}
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            row: dict[str, Any] = json.loads(line)
+            scores[int(row["task"])] = Scored(row["certainty"], row["regions"])
+        except (ValueError, KeyError):
+            logger.warning("a torn line in %s is left out; its task is scored again", path.name)
+    return scores
+
+
+def _push(place: Workplace, current: Round, report: Report) -> str | None:
+    rows = place.folder.registry.read_ranking(current.version)
+    task_queue.push(place.client, place.folder.project_id, current.version, rows, lambda share: report("push", share))
+    return None
+
+
+def _make_current(place: Workplace, current: Round, report: Report) -> str | None:
+    place.folder.registry.set_current(current.version)
+    return None
+
+
+def _publish(place: Workplace, current: Round, report: Report) -> str | None:
+    task_queue.publish(place.client, place.folder.registry, place.folder.project_id)
+    return None
+
+
+STEPS: tuple[tuple[str, Callable[[Workplace, Round, Report], str | None]], ...] = (
+    ("read", _read),
+    ("train", _train),
+    ("evaluate", _evaluate),
+    ("rank", _rank),
+    ("push", _push),
+    ("make current", _make_current),
+    ("publish", _publish),
+)
+"""The action that leads from each of STATES to the next one; it returns a state to conclude with, or None."""

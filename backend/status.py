@@ -1,0 +1,46 @@
+"""`maskal status`: what a person wants to know about the connected projects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from redis import Redis
+
+from backend import jobs
+from backend.projects import ProjectFolder, connected_projects
+from backend.round_folder import Round, all_rounds
+from backend.settings import Settings
+from backend.unreadable import Unreadable
+from model.registry import Version
+
+
+def describe(settings: Settings, redis: Redis | None) -> Iterator[str]:
+    """Lines about each project: versions with their AP, rounds, the running job, unreadable images."""
+    folders = connected_projects(settings.data_dir)
+    if not folders:
+        yield f"no project is connected (data in {settings.data_dir}); run `maskal connect`"
+    for folder in folders:
+        yield f"project {folder.project_id} ({folder.uid}), serving {folder.registry.current() or 'no version yet'}"
+        yield from (_version_line(version) for version in folder.registry.versions())
+        yield from (_round_line(r) for r in all_rounds(folder) if not r.is_concluded)
+        yield from _job_lines(folder, redis)
+        for task, failure in Unreadable(folder.path).failures().items():
+            yield f"  task {task} is not scored: {failure.error}"
+
+
+def _version_line(version: Version) -> str:
+    ap = version.metrics.get("mask_ap")
+    shown = "no validation images" if ap is None else f"mask AP {ap:.3f}"
+    return f"  {version.name}: {shown}, {'promoted' if version.promoted else 'refused'}, {version.reason}"
+
+
+def _round_line(current: Round) -> str:
+    state = current.state
+    return f"  round {state.number} is {state.state}" + (f", last error: {state.error}" if state.error else "")
+
+
+def _job_lines(folder: ProjectFolder, redis: Redis | None) -> Iterator[str]:
+    job = jobs.round_job(redis, folder.uid) if redis is not None else None
+    if job is not None and job["job_status"] in ("queued", "started"):
+        progress = job["progress"] or {"step": "waiting", "percent": 0}
+        yield f"  job {job['job_status']}: {progress['step']} {progress['percent']} %"

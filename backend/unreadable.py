@@ -1,0 +1,59 @@
+"""The list of images that could not be read, tried again with back-off."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from backend.errors import BadImage
+from model.files import read_json, write_json
+
+logger = logging.getLogger(__name__)
+
+FIRST_RETRY_S = 60.0
+LONGEST_RETRY_S = 24 * 3600.0
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a task's image could not be read, how often it was tried, and when it will be again (Unix time)."""
+
+    error: str
+    tries: int
+    retry_at: float
+
+
+class Unreadable:
+    """A project's `failed_images.json`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "failed_images.json"
+
+    def failures(self) -> dict[int, Failure]:
+        """All failures by task id."""
+        stored = read_json(self.path) if self.path.exists() else {}
+        return {int(task): Failure(**failure) for task, failure in stored.items()}
+
+    def note(self, task_id: int, err: BadImage) -> None:
+        """Remember that an image could not be read, and log it."""
+        failures = self.failures()
+        tries = failures[task_id].tries + 1 if task_id in failures else 1
+        wait_s = min(FIRST_RETRY_S * 4 ** (tries - 1), LONGEST_RETRY_S)
+        logger.warning("%s (tried %d times, again in %.0f s)", err, tries, wait_s)
+        self._store({**failures, task_id: Failure(str(err), tries, time.time() + wait_s)})
+
+    def clear(self, task_id: int) -> None:
+        """Forget a failure, as the image was read."""
+        failures = self.failures()
+        if failures.pop(task_id, None):
+            self._store(failures)
+
+    def is_waiting(self, task_id: int) -> bool:
+        """Whether an image failed and its next try is still to come."""
+        failure = self.failures().get(task_id)
+        return failure is not None and failure.retry_at > time.time()
+
+    def _store(self, failures: dict[int, Failure]) -> None:
+        write_json(self.path, {str(task): asdict(failure) for task, failure in failures.items()})

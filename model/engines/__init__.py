@@ -1,0 +1,1 @@
+"""Engines: one Mask R-CNN implementation per file, all behind the protocol in `base`."""

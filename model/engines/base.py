@@ -1,0 +1,105 @@
+"""What every engine is: the protocol that training, scoring and serving rely on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from model.instances import Instances
+
+
+@dataclass(frozen=True)
+class EngineConfig:
+    """Which network to build and how its detections are selected.
+
+    network               builder's name in the engine's own table
+    dropout_probability   of MaskAL's dropout layers, 0..1
+    confidence_threshold  a detection needs a strictly higher score
+    nms_threshold         IoU above which the weaker of two boxes goes, across all classes together
+    detections_per_image  at most so many, by score
+    """
+
+    network: str = "nano"
+    dropout_probability: float = 0.25
+    confidence_threshold: float = 0.5
+    nms_threshold: float = 0.2
+    detections_per_image: int = 100
+
+    def __post_init__(self) -> None:
+        for name in ("dropout_probability", "confidence_threshold", "nms_threshold"):
+            value = getattr(self, name)
+            if not 0 <= value <= 1:
+                raise ValueError(f"{name} must lie in 0..1, got {value}")
+        if self.detections_per_image < 1:
+            raise ValueError(f"detections_per_image must be at least 1, got {self.detections_per_image}")
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """What one training image shows, on the grid of that image.
+
+    boxes_xyxy (n, 4) float32 · labels (n,) int64, 0..C-1 · masks (n, h, w) uint8
+    """
+
+    boxes_xyxy: torch.Tensor
+    labels: torch.Tensor
+    masks: torch.Tensor
+
+
+class Engine(Protocol):
+    """A trainable instance segmentation network with MaskAL's dropout positions.
+
+    `encode` holds all that dropout does not touch and runs once per image; `decode` runs the heads for
+    any number of passes in one batch. With dropout off, `decode(encoded, 1)` is the ordinary prediction.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    config: EngineConfig
+    network: torch.nn.Module
+
+    @property
+    def training_size_hw(self) -> tuple[int, int]:
+        """Shortest and longest side, in pixels, to which training images are scaled."""
+        ...
+
+    def encode(self, image: np.ndarray) -> Any:
+        """Features of one RGB uint8 (h, w, 3) image, for `decode`."""
+        ...
+
+    def decode(self, encoded: Any, passes: int, *, confidence_threshold: float | None = None) -> Sequence[Instances]:
+        """The instances of each pass, (passes,); boxes and masks in the original image's pixels."""
+        ...
+
+    def predict(self, image: np.ndarray, *, confidence_threshold: float | None = None) -> Instances:
+        """The ordinary, deterministic prediction for one RGB uint8 (h, w, 3) image."""
+        ...
+
+    def losses(self, images: Sequence[torch.Tensor], targets: Sequence[Target]) -> dict[str, torch.Tensor]:
+        """Named training losses; images are float (3, h, w) in 0..1."""
+        ...
+
+    def load_tensors(self, tensors: Mapping[str, torch.Tensor], classes: Sequence[str]) -> None:
+        """Take over weights trained for `classes`, matching classes by name; new classes start fresh."""
+        ...
+
+    @property
+    def has_coco_weights(self) -> bool:
+        """Whether `load_coco` can be expected to work."""
+        ...
+
+    def load_coco(self) -> None:
+        """Start from weights trained on COCO; BadEngine if there are none, BadCheckpoint if they cannot be had."""
+        ...
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """All weights and buffers by name, as they go into a checkpoint."""
+        ...
+
+    def to(self, device: str) -> Engine:
+        """Move the network to a device ("cpu", "cuda", "cuda:1") and return the engine."""
+        ...

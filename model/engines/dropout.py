@@ -1,0 +1,83 @@
+"""MaskAL's dropout positions in torchvision's Mask R-CNN heads.
+
+Blok et al. 2022; elementwise, inverted scaling, one probability for all. The layers hold no weights and
+every class keeps the parameter names of the torchvision class that it replaces, so that checkpoints fit
+both. Training and `sampling.mc_dropout` turn the layers on; in ordinary prediction they are off.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import torch
+from torch import nn
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.mask_rcnn import MaskRCNNPredictor
+
+
+class Dropout(nn.Dropout):
+    """Dropout that draws from its own generator where one is set, else from torch's global one."""
+
+    generator: torch.Generator | None = None
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """Zero each element with probability p and scale the others by 1 / (1 - p), while training."""
+        if not self.training or self.p == 0 or self.generator is None:
+            return super().forward(input)
+        keep = torch.empty_like(input).bernoulli_(1 - self.p, generator=self.generator)
+        return input * keep.div_(max(1 - self.p, 1e-12))
+
+
+class DropoutTwoMLPHead(TwoMLPHead):
+    """flatten > drop > fc6 > relu > drop > fc7 > relu."""
+
+    def __init__(self, in_channels: int, representation_size: int, p: float) -> None:
+        super().__init__(in_channels, representation_size)
+        self.drop6, self.drop7 = Dropout(p), Dropout(p)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(n, c, 7, 7) -> (n, representation_size)."""
+        x = self.drop6(x.flatten(start_dim=1))
+        x = self.drop7(torch.relu(self.fc6(x)))
+        return torch.relu(self.fc7(x))
+
+
+class DropoutFlatten(nn.Flatten):
+    """Flatten > drop, in place of the flatten inside torchvision's convolutional box head."""
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.drop = Dropout(p)
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """(n, c, h, w) -> (n, c * h * w)."""
+        return self.drop(super().forward(input))
+
+
+class DropoutPredictor(FastRCNNPredictor):
+    """x1 = drop(x) > class scores; x2 = drop(x1) > box deltas: the regression is dropped twice."""
+
+    def __init__(self, in_channels: int, num_classes: int, p: float) -> None:
+        super().__init__(in_channels, num_classes)
+        self.drop_scores, self.drop_boxes = Dropout(p), Dropout(p)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(n, d) -> class logits (n, 1 + c), box deltas (n, 4 * (1 + c)); background first."""
+        x1 = self.drop_scores(x)
+        x2 = self.drop_boxes(x1)
+        return self.cls_score(x1), self.bbox_pred(x2)
+
+
+class DropoutMaskPredictor(MaskRCNNPredictor):
+    """drop > deconv > relu > drop > 1x1 convolution."""
+
+    def __init__(self, in_channels: int, dim_reduced: int, num_classes: int, p: float) -> None:
+        super().__init__(in_channels, dim_reduced, num_classes)
+        layers = OrderedDict(self.named_children())
+        for name in layers:
+            delattr(self, name)
+        self.add_module("drop5", Dropout(p))
+        self.add_module("conv5_mask", layers["conv5_mask"])
+        self.add_module("relu", layers["relu"])
+        self.add_module("drop_logits", Dropout(p))
+        self.add_module("mask_fcn_logits", layers["mask_fcn_logits"])

@@ -1,0 +1,57 @@
+"""Engines by name: the one place where an optional engine is imported."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+
+from model import checkpoints
+from model.engines.base import Engine, EngineConfig
+from model.errors import BadCheckpoint, BadEngine
+from model.registry import Registry, Version
+
+ENGINES = {
+    "torchvision": ("model.engines.torchvision", "TorchvisionEngine"),
+    "fake": ("model.engines.fake", "FakeEngine"),
+}
+
+
+def build_engine(name: str, classes: Sequence[str], config: EngineConfig) -> Engine:
+    """A fresh engine with random weights; BadEngine for an unknown name."""
+    if name not in ENGINES:
+        raise BadEngine(f"engine must be one of {', '.join(ENGINES)}, got {name!r}")
+    module, attribute = ENGINES[name]
+    engine: Engine = getattr(import_module(module), attribute)(classes, config)
+    return engine
+
+
+def load_version(registry: Registry, version: Version, config: EngineConfig) -> Engine:
+    """The engine of a registered version, with the settings in `config` but the version's own network."""
+    tensors, _ = registry.weights(version.name)
+    engine = build_engine(version.engine, version.classes, config)
+    engine.load_tensors(tensors, version.classes)
+    return engine
+
+
+def load_pretrained(engine: Engine, weights: str, classes: Sequence[str]) -> None:
+    """Start an engine from `weights`: "none", "COCO", or the path of a checkpoint file.
+
+    A `.safetensors` file written by this project names its own classes; any other file is taken as
+    trained for `classes`. Raises BadCheckpoint or BadEngine.
+    """
+    if weights == "none":
+        return
+    if weights == "COCO":
+        engine.load_coco()
+        return
+    path = Path(weights)
+    if path.suffix == ".safetensors":
+        tensors, metadata = checkpoints.load(path)
+        names = tuple(json.loads(metadata["classes"])) if "classes" in metadata else tuple(classes)
+    elif path.suffix in (".pth", ".pt"):
+        tensors, names = checkpoints.load_torch(path), tuple(classes)
+    else:
+        raise BadCheckpoint(f"pretrained_weights must be none, COCO or a .safetensors or .pth file, got {weights!r}")
+    engine.load_tensors(tensors, names)

@@ -1,0 +1,73 @@
+"""Files that are either old or new, never half-written."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+TEMPORARY_PREFIX = ".tmp-"  # of files and folders that are not finished; a crash may leave one behind
+
+
+def temporary_sibling(path: Path) -> Path:
+    """A new hidden name in the same folder, so that a rename to `path` stays within one file system."""
+    return path.with_name(f"{TEMPORARY_PREFIX}{path.name}-{secrets.token_hex(8)}")
+
+
+@contextmanager
+def replacing(path: Path, *, mode: int | None = None) -> Iterator[Path]:
+    """Hand out a temporary file to fill; it takes the place of `path` when the block ends without an error.
+
+    The file is on the disk (fsync) before it is renamed, and it is gone if the block raises. With a `mode`
+    (0o600 for secrets) only the owner can open it while it is written; without one the umask decides. OSError
+    passes through.
+    """
+    temporary = temporary_sibling(path)
+    try:
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666 if mode is None else 0o600))
+        yield temporary
+        if mode is not None:
+            temporary.chmod(mode)
+        sync(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file is on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sync_folder(path: Path) -> None:
+    """Wait until the names in a folder are on the disk, where the file system can (some network ones cannot)."""
+    with suppress(OSError):
+        sync(path)
+
+
+def write_atomically(path: Path, data: bytes | str, *, mode: int | None = None) -> None:
+    """Put `data` (text as UTF-8) in place of whatever `path` held; a reader sees the old file or the new one."""
+    with replacing(path, mode=mode) as temporary:
+        temporary.write_bytes(data.encode() if isinstance(data, str) else data)
+
+
+def write_json(path: Path, value: Any, *, mode: int | None = None, indent: int | None = 2) -> None:
+    """Write JSON atomically; ValueError for NaN and infinity, which no other JSON reader would take."""
+    write_atomically(path, json.dumps(value, allow_nan=False, ensure_ascii=False, indent=indent) + "\n", mode=mode)
+
+
+def read_json(path: Path) -> Any:
+    """Parse one JSON file; ValueError that names the file if it is not JSON, OSError if it cannot be opened."""
+    try:
+        return json.loads(path.read_bytes())
+    except ValueError as err:
+        raise ValueError(f"wanted JSON in {path}, got something else ({err}); restore the file or delete it") from err

@@ -1,0 +1,182 @@
+"""Masks to polygons and back, by area: a pixel belongs to an outline when at least half of it lies inside."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import cv2
+import numpy as np
+
+from model.records import Polygon
+
+SCANLINES = 8  # per pixel row; along a scanline the covered length is exact
+HALF = 0.5 - 1e-9  # room for rounding where exactly half of a pixel is covered
+SMALLEST_IOU = 0.95  # of a simplified part with the part itself
+SMALLEST_TOLERANCE_PX = 0.1  # below it the exact outline costs no more
+
+
+def mask_to_polygons(mask: np.ndarray, tolerance_px: float = 1.0) -> tuple[Polygon, ...]:
+    """Outline every connected part of a (h, w) bool mask, with its holes; the largest part comes first.
+
+    Outlines run along the pixels' edges and are then simplified by at most `tolerance_px` (Douglas-Peucker), less
+    where a part would otherwise lose more than 5 % of its IoU; 0 keeps every corner and so the exact mask. Pixels
+    that touch at a corner are one part. An empty mask has no part.
+    """
+    if mask.ndim != 2 or tolerance_px < 0:
+        raise ValueError(f"wanted a (h, w) mask and a tolerance >= 0, got shape {mask.shape} and {tolerance_px}")
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    if not len(rows):
+        return ()
+    top_left = np.array([columns[0], rows[0]], float)
+    crop = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    parts = sorted(_edge_polygons(crop), key=lambda part: -_area(part.exterior))
+    return tuple(_shifted(_simplified(part, tolerance_px), top_left) for part in parts)
+
+
+def polygons_to_mask(parts: Sequence[Polygon], size_hw: tuple[int, int]) -> np.ndarray:
+    """Fill the parts of one object: (h, w) bool. Parts may overlap, and may reach out of the image (clipped)."""
+    mask = np.zeros(size_hw, bool)
+    for part in parts:
+        _paint((part.exterior, *part.holes), mask)
+    return mask
+
+
+def rings_to_mask(rings: Sequence[np.ndarray], size_hw: tuple[int, int]) -> np.ndarray:
+    """Fill what an odd number of the rings surrounds (even-odd rule): (h, w) bool.
+
+    A ring is (k, 2) float, closed implicitly; a keyhole ring gives the object with its holes.
+    """
+    mask = np.zeros(size_hw, bool)
+    _paint(rings, mask)
+    return mask
+
+
+def keyhole(polygon: Polygon) -> np.ndarray:
+    """Draw a part and its holes as one (k, 2) ring, the way Label Studio shows holes.
+
+    For each hole: the ring so far, its first point again, the hole, its first point again. Both start at the points
+    nearest to each other, so that the bridge between them (walked twice, no area) is short.
+    """
+    ring = polygon.exterior
+    for hole in polygon.holes:
+        distances = [((ring - point) ** 2).sum(1) for point in hole]  # one (k,) for each point: k * m may be large
+        start_hole = int(np.argmin([distance.min() for distance in distances]))
+        ring = np.roll(ring, -int(distances[start_hole].argmin()), axis=0)
+        hole = np.roll(hole, -start_hole, axis=0)
+        ring = np.concatenate([ring, ring[:1], hole, hole[:1]])
+    return ring
+
+
+def _edge_polygons(mask: np.ndarray) -> Iterable[Polygon]:
+    """Parts of a mask with every corner of their pixels' edges."""
+    # Doubled, each pixel has its own left and right, upper and lower half: from the half that a contour runs
+    # through we know which edge of the pixel it means. At single size a one-pixel line would be its own way back.
+    doubled = mask.astype(np.uint8).repeat(2, axis=0).repeat(2, axis=1)
+    contours, hierarchy = cv2.findContours(doubled, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    rings = [_corners((contour[:, 0].astype(np.int64) + 1) // 2) for contour in contours]
+    for index, (_, _, hole, parent) in enumerate(hierarchy[0]):
+        if parent != -1:
+            continue
+        holes = []
+        while hole != -1:
+            holes.append(rings[hole])
+            hole = hierarchy[0][hole][0]
+        yield Polygon(rings[index], tuple(holes))
+
+
+def _corners(ring: np.ndarray) -> np.ndarray:
+    """Keep the points of a (k, 2) ring at which it turns."""
+    ring = ring[(ring != np.roll(ring, 1, axis=0)).any(1)]
+    before, after = ring - np.roll(ring, 1, axis=0), np.roll(ring, -1, axis=0) - ring
+    turns = before[:, 0] * after[:, 1] != before[:, 1] * after[:, 0]
+    corners: np.ndarray = ring[turns].astype(float)
+    return corners
+
+
+def _simplified(part: Polygon, tolerance_px: float) -> Polygon:
+    """The part with fewer points: the largest halving of the tolerance that keeps SMALLEST_IOU, at worst the part."""
+    size_hw = (int(part.exterior[:, 1].max()), int(part.exterior[:, 0].max()))
+    exact = None
+    while tolerance_px >= SMALLEST_TOLERANCE_PX:
+        rings = [_thinned(_chamfered(ring), tolerance_px) for ring in (part.exterior, *part.holes)]
+        if all(len(ring) >= 3 for ring in rings):
+            exact = rings_to_mask((part.exterior, *part.holes), size_hw) if exact is None else exact
+            if _iou(rings_to_mask(rings, size_hw), exact) >= SMALLEST_IOU:
+                return Polygon(rings[0], tuple(rings[1:]))
+        tolerance_px /= 2
+    return part
+
+
+def _chamfered(ring: np.ndarray) -> np.ndarray:
+    """A ring along pixel edges with half a pixel cut off at each corner: stairs become the slope they stand for."""
+    step = np.roll(ring, -1, axis=0) - ring
+    length = np.abs(step).sum(1, keepdims=True)  # edges are horizontal or vertical, and at least 1 long
+    cut = step / length * 0.5
+    points = np.stack([ring + cut, ring + step - cut], axis=1).reshape(-1, 2)
+    different: np.ndarray = points[(points != np.roll(points, 1, axis=0)).any(1)]
+    return different
+
+
+def _thinned(ring: np.ndarray, tolerance_px: float) -> np.ndarray:
+    return cv2.approxPolyDP(ring.astype(np.float32)[:, None], tolerance_px, closed=True)[:, 0].astype(float)
+
+
+def _shifted(part: Polygon, by_xy: np.ndarray) -> Polygon:
+    return Polygon(part.exterior + by_xy, tuple(hole + by_xy for hole in part.holes))
+
+
+def _iou(one: np.ndarray, other: np.ndarray) -> float:
+    return float((one & other).sum() / max((one | other).sum(), 1))
+
+
+def _area(ring: np.ndarray) -> float:
+    """Area inside a (k, 2) ring in square pixels (shoelace formula)."""
+    x, y = ring.T
+    return float(abs(x @ np.roll(y, 1) - y @ np.roll(x, 1)) / 2)
+
+
+def _paint(rings: Sequence[np.ndarray], mask: np.ndarray) -> None:
+    """Set the pixels of a (h, w) mask that rings cover by half or more; only their bounding box is looked at."""
+    points = np.concatenate(rings)
+    upper = np.array(mask.shape[::-1])
+    x0, y0 = np.clip(np.floor(points.min(0)), 0, upper).astype(int)
+    x1, y1 = np.clip(np.ceil(points.max(0)), 0, upper).astype(int)
+    if x0 >= x1 or y0 >= y1:
+        return
+    origin = np.array([x0, y0])
+    mask[y0:y1, x0:x1] |= _coverage([ring - origin for ring in rings], y1 - y0, x1 - x0) >= HALF
+
+
+def _coverage(rings: Sequence[np.ndarray], height: int, width: int) -> np.ndarray:
+    """Share of each pixel that lies inside by the even-odd rule: (height, width) float, 0..1.
+
+    Between an odd and the next even crossing a scanline is inside. A crossing at x = 3.2 covers 0.8 of pixel 3 and
+    all after it: noted as a step of 0.8 there and 0.2 in the next, summed up along the row at the end.
+    """
+    lines, xs = _crossings(rings, height * SCANLINES)
+    order = np.lexsort((xs, lines))
+    rows, xs = lines[order] // SCANLINES, np.clip(xs[order], 0, width)
+    signs = (
+        np.where(np.arange(len(xs)) % 2 == 0, 1.0, -1.0) / SCANLINES
+    )  # every line is crossed an even number of times
+    columns = np.floor(xs).astype(np.int64)
+    after = xs - columns
+    cells = rows * (width + 2) + columns  # two columns more than there are: x = width steps outside of the image
+    size = height * (width + 2)
+    steps = np.bincount(cells, signs * (1 - after), size) + np.bincount(cells + 1, signs * after, size)
+    return steps.reshape(height, width + 2).cumsum(1)[:, :width]
+
+
+def _crossings(rings: Sequence[np.ndarray], num_lines: int) -> tuple[np.ndarray, np.ndarray]:
+    """Where the rings' edges cross the scanlines y = (i + 0.5) / SCANLINES: indices i (n,) and x (n,)."""
+    start = np.concatenate(rings)
+    end = np.concatenate([np.roll(ring, -1, axis=0) for ring in rings])
+    low, high = np.minimum(start[:, 1], end[:, 1]), np.maximum(start[:, 1], end[:, 1])
+    # half-open: of two edges that meet on a scanline exactly one crosses it
+    first = np.clip(np.ceil(low * SCANLINES - 0.5), 0, num_lines).astype(np.int64)
+    last = np.clip(np.ceil(high * SCANLINES - 0.5), 0, num_lines).astype(np.int64)
+    counts = last - first
+    edges = np.repeat(np.arange(len(start)), counts)
+    lines = np.arange(len(edges)) - np.repeat(counts.cumsum() - counts, counts) + first[edges]
+    (x, y), (dx, dy) = start[edges].T, (end - start)[edges].T
+    return lines, x + ((lines + 0.5) / SCANLINES - y) * dx / dy

@@ -1,0 +1,95 @@
+"""The order in which a version wants the tasks annotated, one JSON line for each task."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from model.errors import BadVersion
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RankedTask:
+    """One scored task.
+
+    task        Label Studio's id
+    certainty   0..1, None if the image showed no object
+    place       0 is annotated first
+    score       what Label Studio's queue sorts by, lowest first; finite
+    split       train, val or test
+    regions     the pre-label as Label Studio's regions (JSON)
+    """
+
+    task: int
+    certainty: float | None
+    place: int
+    score: float
+    split: str
+    regions: list[dict[str, Any]]
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.score):
+            raise ValueError(f"a score must be finite, got {self.score} (task {self.task})")
+        if self.certainty is not None and not math.isfinite(self.certainty):
+            raise ValueError(
+                f"a certainty must be finite, or None where there is none, got {self.certainty} (task {self.task})"
+            )
+
+
+def rows_to_text(rows: Iterable[RankedTask]) -> str:
+    """JSON lines, each ended by a newline."""
+    return "".join(json.dumps(asdict(row), allow_nan=False) + "\n" for row in rows)
+
+
+def append_rows(path: Path, rows: Iterable[RankedTask]) -> None:
+    """Add rows at the end of a file and wait until they are on the disk.
+
+    A line that a crash cut off is removed first, otherwise it would spoil the row after it.
+    """
+    text = rows_to_text(rows)
+    with path.open("ab+") as file:
+        whole = _whole_lines_bytes(path)
+        if whole < file.seek(0, os.SEEK_END):
+            logger.warning("removed the unfinished last line of %s", path)
+            file.truncate(whole)
+        file.write(text.encode())
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_rows(path: Path) -> tuple[RankedTask, ...]:
+    """All rows in the order written; none if there is no file.
+
+    A last line without its newline was cut off by a crash, or is being written: it is left out with a warning.
+    Raises BadVersion for any other broken line.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return ()
+    *lines, rest = data.split(b"\n")
+    if rest:
+        logger.warning("left out the unfinished last line of %s", path)
+    return tuple(_row(line, path, number) for number, line in enumerate(lines, start=1))
+
+
+def _row(line: bytes, path: Path, number: int) -> RankedTask:
+    try:
+        return RankedTask(**json.loads(line))
+    except (ValueError, TypeError) as err:
+        raise BadVersion(
+            f"line {number} of {path} is no ranked task ({err}); delete the file, tasks are scored again"
+        ) from err
+
+
+def _whole_lines_bytes(path: Path) -> int:
+    """Length of a file up to and with its last newline."""
+    return path.read_bytes().rfind(b"\n") + 1

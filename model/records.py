@@ -1,0 +1,52 @@
+"""Annotated images in a neutral form: what every annotation format reads into and writes from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from model.errors import BadRecord
+
+
+@dataclass(frozen=True, eq=False)
+class Polygon:
+    """One connected part of an object: an outer ring and the rings of its holes.
+
+    Rings are (k, 2) float arrays of (x, y) in pixels from the top left corner of the image, where pixel
+    column 0 spans x = 0..1; they are closed implicitly (the first point is not repeated).
+    """
+
+    exterior: np.ndarray
+    holes: tuple[np.ndarray, ...] = ()
+
+    def __post_init__(self) -> None:
+        for ring in (self.exterior, *self.holes):
+            if ring.ndim != 2 or ring.shape[1] != 2 or len(ring) < 3:
+                raise BadRecord(
+                    f"an outline needs at least 3 points of (x, y), got an array of shape {ring.shape}; "
+                    "close the polygon or delete the region"
+                )
+            if not np.isfinite(ring).all():
+                raise BadRecord("an outline holds a coordinate that is not a finite number; delete the region")
+
+
+@dataclass(frozen=True, eq=False)
+class Outline:
+    """One annotated object: its label and all its parts."""
+
+    label: str
+    parts: tuple[Polygon, ...]
+
+    def __post_init__(self) -> None:
+        if not self.parts:
+            raise BadRecord(f"object {self.label!r} has no part; delete the region or draw its outline")
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """One annotated image; no outlines means that it was reviewed and holds no object."""
+
+    image: str
+    size_hw: tuple[int, int]
+    outlines: tuple[Outline, ...]

@@ -1,0 +1,232 @@
+"""All versions of one project: their weights, their facts, their rankings, and which one is served."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from model import checkpoints
+from model.errors import BadVersion
+from model.files import TEMPORARY_PREFIX, read_json, sync_folder, temporary_sibling, write_atomically, write_json
+from model.rankings import RankedTask as RankedTask  # part of this module's interface
+from model.rankings import append_rows, read_rows, rows_to_text
+
+logger = logging.getLogger(__name__)
+
+NAME = re.compile(r"maskal-r([1-9][0-9]*)")
+LEFTOVER_AGE_S = 24 * 3600.0
+
+
+@dataclass(frozen=True)
+class VersionFields:
+    """What a round knows about a version before its weights are stored.
+
+    number        1, 2, ...; never used twice in a project
+    classes       names that the network's labels index
+    engine        key of the engine that reads the weights
+    config        what the engine needs to build the same network (JSON)
+    metrics       evaluation on the validation images of its day (JSON)
+    parent        name of the version it was fine-tuned from, None for the first
+    data_digest   hash of the snapshot it was trained on
+    promoted      whether the gate let it be served; `reason` says why or why not
+    """
+
+    number: int
+    classes: tuple[str, ...]
+    engine: str
+    config: dict[str, Any]
+    metrics: dict[str, Any]
+    parent: str | None
+    data_digest: str
+    promoted: bool
+    reason: str
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.number, int) or self.number < 1:
+            raise ValueError(f"a version's number counts from 1, got {self.number!r}")
+
+    @property
+    def name(self) -> str:
+        """`maskal-r<number>`, which is also Label Studio's model_version."""
+        return version_name(self.number)
+
+
+@dataclass(frozen=True)
+class Version(VersionFields):
+    """A stored version; `created` is ISO 8601 in UTC, `weights_sha256` the hash of weights.safetensors in hex."""
+
+    weights_sha256: str
+    created: str
+
+
+def version_name(number: int) -> str:
+    """Name of the version with that number."""
+    return f"maskal-r{number}"
+
+
+def version_number(name: str) -> int:
+    """Number in a version's name; BadVersion if it is no such name."""
+    match = NAME.fullmatch(name)
+    if match is None:
+        raise BadVersion(f"wanted a version name such as 'maskal-r7', got {name!r}; list them with `maskal status`")
+    return int(match[1])
+
+
+class Registry:
+    """Folder `versions/<version>/{weights.safetensors, version.json, ranking.jsonl}` and the file `current`.
+
+    Many processes may read while one writes: a version appears at once and whole, and so does a new `current`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._versions = folder / "versions"
+        self._current = folder / "current"
+
+    def names(self) -> tuple[str, ...]:
+        """All versions' names by number; looks at folder names only."""
+        if not self._versions.is_dir():
+            return ()
+        found = (entry.name for entry in self._versions.iterdir() if NAME.fullmatch(entry.name))
+        return tuple(sorted(found, key=version_number))
+
+    def versions(self) -> tuple[Version, ...]:
+        """All readable versions by number; a damaged one is logged and left out."""
+        readable = []
+        for name in self.names():
+            try:
+                readable.append(self.get(name))
+            except BadVersion as err:
+                logger.warning("left out a damaged version: %s", err)
+        return tuple(readable)
+
+    def get(self, name: str) -> Version:
+        """Facts of one version; BadVersion if it is unknown or its file is damaged."""
+        path = self._folder_of(name) / "version.json"
+        try:
+            stored = read_json(path)
+            fields = {field.name: stored[field.name] for field in dataclasses.fields(Version)}
+            version = Version(**{**fields, "classes": tuple(fields["classes"])})
+        except (OSError, ValueError, KeyError, TypeError) as err:
+            raise BadVersion(
+                f"version {name} is damaged: {path} cannot be read ({type(err).__name__}: {err}); "
+                f"restore the file from a backup or remove the folder {name}"
+            ) from err
+        if version.name != name:
+            raise BadVersion(f"folder {name} holds the version {version.name}; give the folder its own name back")
+        return version
+
+    def add(self, fields: VersionFields, tensors: Mapping[str, torch.Tensor]) -> Version:
+        """Store a new version, whole or not at all; BadVersion if the number is taken."""
+        final = self._versions / fields.name
+        if final.exists():
+            raise BadVersion(f"version {fields.name} exists already; take next_number()")
+        self._versions.mkdir(parents=True, exist_ok=True)
+        temporary = temporary_sibling(final)
+        try:
+            temporary.mkdir()
+            version = _write_version(temporary, fields, tensors)
+            sync_folder(temporary)
+            _rename_new(temporary, final)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        sync_folder(self._versions)
+        return version
+
+    def weights(self, name: str) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+        """Tensors and metadata of one version; BadCheckpoint if they are not the bytes that were stored."""
+        version = self.get(name)
+        return checkpoints.load(self._folder_of(name) / "weights.safetensors", sha256=version.weights_sha256)
+
+    def current(self) -> str | None:
+        """Name of the served version, None before the first; reads one small file and nothing else."""
+        try:
+            name = self._current.read_text().strip()
+        except FileNotFoundError:
+            return None
+        version_number(name)
+        return name
+
+    def set_current(self, name: str) -> None:
+        """Serve this version from now on; BadVersion if it is unknown."""
+        self._folder_of(name)
+        write_atomically(self._current, f"{name}\n")
+
+    def next_number(self, at_least: int = 0) -> int:
+        """Number for a new version: above all stored ones and above `at_least` (Label Studio's own largest)."""
+        return 1 + max([at_least, *map(version_number, self.names())])
+
+    def write_ranking(self, name: str, rows: Iterable[RankedTask]) -> None:
+        """Replace the ranking that a version made of the tasks."""
+        write_atomically(self._ranking(name), rows_to_text(rows))
+
+    def append_ranking(self, name: str, *rows: RankedTask) -> None:
+        """Add tasks to a version's ranking; one process at a time."""
+        append_rows(self._ranking(name), rows)
+
+    def read_ranking(self, name: str) -> tuple[RankedTask, ...]:
+        """The ranking that a version made, in the order written; empty if it made none."""
+        return read_rows(self._ranking(name))
+
+    def clean(self) -> int:
+        """Remove what crashes left behind more than a day ago; returns how many files and folders went."""
+        oldest = time.time() - LEFTOVER_AGE_S
+        removed = 0
+        for leftover in [*self.folder.glob(f"{TEMPORARY_PREFIX}*"), *self._versions.glob(f"**/{TEMPORARY_PREFIX}*")]:
+            try:
+                if leftover.stat().st_mtime >= oldest:
+                    continue
+                shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+                removed += 1
+            except FileNotFoundError:
+                continue  # another process was quicker, or it lay in a folder just removed
+        return removed
+
+    def _folder_of(self, name: str) -> Path:
+        """Folder of a stored version; the name is checked first, so that none leads out of the registry."""
+        version_number(name)
+        folder = self._versions / name
+        if not folder.is_dir():
+            known = ", ".join(self.names()) or "none"
+            raise BadVersion(f"version {name} is not in {self._versions}; known versions: {known}")
+        return folder
+
+    def _ranking(self, name: str) -> Path:
+        return self._folder_of(name) / "ranking.jsonl"
+
+
+def _write_version(folder: Path, fields: VersionFields, tensors: Mapping[str, torch.Tensor]) -> Version:
+    """Fill a new version's folder; the weights carry their classes and engine, so they can be used elsewhere."""
+    metadata = {
+        "version": fields.name,
+        "engine": fields.engine,
+        "classes": json.dumps(fields.classes),
+        "config": json.dumps(fields.config),
+    }
+    sha256 = checkpoints.save(folder / "weights.safetensors", tensors, metadata)
+    created = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    version = Version(**vars(fields), weights_sha256=sha256, created=created)
+    write_json(folder / "version.json", {"name": version.name, **dataclasses.asdict(version)})
+    return version
+
+
+def _rename_new(temporary: Path, final: Path) -> None:
+    """Give a finished folder its name; BadVersion if another process took the name meanwhile."""
+    try:
+        os.rename(temporary, final)
+    except OSError as err:
+        if final.exists():
+            raise BadVersion(f"version {final.name} exists already; take next_number()") from err
+        raise

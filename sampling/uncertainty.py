@@ -1,0 +1,116 @@
+"""The certainty of an observation and of an image, as MaskAL computes it (Blok et al. 2022).
+
+What the original calls uncertainty is a certainty: 1 means that all passes agree. Arithmetic is float32
+as in the original.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sampling.observations import CroppedMask, Observation, Pass, crop, group, intersection
+
+SUPPORT = np.float32(0.25)
+"""Share of an observation's masks that must hold a pixel for it to belong to their mean mask."""
+
+MODES: dict[str, Callable[[np.ndarray], np.floating]] = {"mean": np.mean, "min": np.min, "max": np.max}
+"""How an image's value follows from those of its observations."""
+
+
+@dataclass(frozen=True)
+class ObservationCertainty:
+    """The four factors of one object's certainty, each 0..1; mask is NaN if all member masks are empty."""
+
+    semantic: float
+    box: float
+    mask: float
+    occurrence: float
+
+    @property
+    def certainty(self) -> float:
+        """The product of the four, 0..1 or NaN."""
+        product = (
+            np.float32(self.semantic) * (np.float32(self.mask) * np.float32(self.box)) * np.float32(self.occurrence)
+        )
+        return float(product)
+
+
+def semantic_certainties(softmaxes: np.ndarray) -> np.ndarray:
+    """1 - normalised entropy of each row, (n, c) -> (n,); with one class the probability itself."""
+    softmaxes = softmaxes.astype(np.float32)
+    classes = softmaxes.shape[1]
+    if classes == 1:
+        return softmaxes[:, 0]
+    rows = softmaxes / softmaxes.sum(1, keepdims=True)
+    logs = np.log(rows, where=rows > 0, out=np.zeros_like(rows))
+    entropy = -(rows * logs).sum(1)  # (n, c) -> (n,), nats
+    return np.asarray(1 - entropy / np.log(np.float32(classes)), np.float32)
+
+
+def box_ious(boxes_xyxy: np.ndarray) -> np.ndarray:
+    """IoU of each box (n, 4) with the mean box, (n,); a box of x1 = x2 is one pixel wide (+1 convention)."""
+    boxes = boxes_xyxy.astype(np.float32)
+    mean = boxes.mean(0)
+    shared = np.maximum(np.minimum(boxes[:, 2:], mean[2:]) - np.maximum(boxes[:, :2], mean[:2]) + 1, 0).prod(1)
+    areas = (boxes[:, 2:] - boxes[:, :2] + 1).prod(1)
+    return np.asarray(shared / (areas + (mean[2:] - mean[:2] + 1).prod() - shared), np.float32)
+
+
+def mask_ious(masks: Sequence[CroppedMask]) -> np.ndarray:
+    """IoU of each mask with the mean mask's support, (n,); NaN where both are empty."""
+    windows = [mask.window for mask in masks if mask.area]
+    if not windows:
+        return np.full(len(masks), np.nan, np.float32)
+    top, left = min(w[0] for w in windows), min(w[2] for w in windows)
+    bottom, right = max(w[1] for w in windows), max(w[3] for w in windows)
+    votes = np.zeros((bottom - top, right - left), np.float32)
+    for mask in masks:
+        if mask.area:
+            votes[mask.window[0] - top : mask.window[1] - top, mask.window[2] - left : mask.window[3] - left] += (
+                mask.pixels
+            )
+    pixels = votes / np.float32(len(masks)) >= SUPPORT
+    support = CroppedMask(pixels, (top, bottom, left, right), int(pixels.sum()))
+    shared = np.array([intersection(support, mask) for mask in masks], np.float32)
+    union = np.array([support.area + mask.area for mask in masks], np.float32) - shared
+    return np.divide(shared, union, out=np.full(len(masks), np.nan, np.float32), where=union > 0)
+
+
+def occurrence(seen: int, passes: int) -> float:
+    """Share of the dropout passes in which the object was found, 0..1; more members than passes count as 1.
+
+    Raises ValueError if passes < 1.
+    """
+    if passes < 1:
+        raise ValueError(f"occurrence needs at least 1 pass, got {passes}")
+    return float(np.clip(np.float32(seen) / np.float32(passes), 0, 1))
+
+
+def observation_certainty(observation: Observation, passes: Sequence[Pass]) -> ObservationCertainty:
+    """The four factors of one observation of these passes."""
+    members = observation.members
+    softmaxes = np.stack([passes[t].softmaxes[i] for t, i in members])
+    boxes = np.stack([passes[t].boxes_xyxy[i] for t, i in members])
+    masks = mask_ious([crop(passes[t].masks[i]) for t, i in members])
+    mask = np.nan if np.isnan(masks).all() else np.nansum(masks) / np.float32(len(members))
+    return ObservationCertainty(
+        semantic=float(np.clip(semantic_certainties(softmaxes).mean(), 0, 1)),
+        box=float(np.clip(box_ious(boxes).sum() / np.float32(len(members)), 0, 1)),
+        mask=float(np.clip(mask, 0, 1)),
+        occurrence=occurrence(len(members), len(passes)),
+    )
+
+
+def image_certainty(passes: Sequence[Pass], *, iou_threshold: float = 0.5, mode: str = "mean") -> float:
+    """Certainty of an image over its observations, 0..1, by mode "mean", "min" or "max".
+
+    NaN without any detection, and NaN if one observation's masks are all empty: published behaviour, and
+    a fault of it, since such images can then never be chosen; `ranking` gives them a place.
+    """
+    if mode not in MODES:
+        raise ValueError(f"mode must be one of {', '.join(MODES)}, got {mode!r}")
+    values = [observation_certainty(o, passes).certainty for o in group(passes, iou_threshold)]
+    return float(MODES[mode](np.array(values, np.float32))) if values else float("nan")

@@ -1,0 +1,66 @@
+import json
+import stat
+import threading
+
+import pytest
+
+from model.files import read_json, replacing, write_atomically, write_json
+
+
+def test_bytes_and_text_come_back(tmp_path):
+    write_atomically(tmp_path / "a", b"\x00\xff")
+    write_atomically(tmp_path / "b", "Blätter")
+    assert (tmp_path / "a").read_bytes() == b"\x00\xff"
+    assert (tmp_path / "b").read_text(encoding="utf-8") == "Blätter"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "current"
+    write_atomically(path, "old")
+    with pytest.raises(OSError, match="disk full"), replacing(path) as temporary:
+        temporary.write_text("half")
+        raise OSError("disk full")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["current"]
+    assert path.read_text() == "old"
+
+
+def test_a_secret_is_readable_by_its_owner_only(tmp_path):
+    path = tmp_path / "secrets.json"
+    path.write_text("{}")
+    path.chmod(0o644)
+    write_json(path, {"key": "x"}, mode=0o600)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_a_secret_is_closed_to_others_while_it_is_written(tmp_path):
+    with replacing(tmp_path / "secrets.json", mode=0o640) as temporary:
+        assert stat.S_IMODE(temporary.stat().st_mode) == 0o600
+    assert stat.S_IMODE((tmp_path / "secrets.json").stat().st_mode) == 0o640
+
+
+def test_a_reader_sees_the_old_or_the_new_file_never_a_part(tmp_path):
+    path = tmp_path / "state.json"
+    values = [["a"] * 500, ["b"] * 500]
+    write_json(path, values[0])
+    writer = threading.Thread(target=lambda: [write_json(path, values[turn % 2]) for turn in range(12)])
+    writer.start()
+    while writer.is_alive():
+        assert read_json(path) in values
+    writer.join()
+
+
+def test_json_comes_back_and_nan_is_refused(tmp_path):
+    path = tmp_path / "x.json"
+    write_json(path, {"name": "Brokkoli grün", "ap": None})
+    assert read_json(path) == {"name": "Brokkoli grün", "ap": None}
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(path, {"ap": float("nan")})
+    assert json.loads(path.read_text(encoding="utf-8"))["ap"] is None
+
+
+def test_a_broken_file_is_named(tmp_path):
+    path = tmp_path / "x.json"
+    path.write_text("{")
+    with pytest.raises(ValueError, match=r"wanted JSON in .*x\.json"):
+        read_json(path)

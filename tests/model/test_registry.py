@@ -1,0 +1,190 @@
+import json
+import logging
+import multiprocessing
+import os
+import time
+
+import pytest
+import torch
+
+from model.errors import BadCheckpoint, BadVersion
+from model.registry import RankedTask, Registry, VersionFields
+
+
+def fields(number, **changes):
+    given = {
+        "number": number,
+        "classes": ("healthy", "matured"),
+        "engine": "fake",
+        "config": {"network": "nano"},
+        "metrics": {"mask_ap": 0.5, "box_ap": None},
+        "parent": None if number == 1 else f"maskal-r{number - 1}",
+        "data_digest": "abc",
+        "promoted": True,
+        "reason": "first version",
+    }
+    return VersionFields(**{**given, **changes})
+
+
+TENSORS = {"w": torch.arange(4.0)}
+
+
+@pytest.fixture
+def registry(tmp_path):
+    return Registry(tmp_path / "project")
+
+
+def row(task):
+    return RankedTask(task, 0.5, place=task, score=0.1, split="train", regions=[])
+
+
+def test_an_empty_registry_has_no_versions(registry):
+    assert registry.names() == () and registry.versions() == ()
+    assert registry.current() is None
+    assert registry.next_number() == 1
+    assert registry.clean() == 0
+    assert not registry.folder.exists()  # looking changes nothing
+
+
+def test_an_added_version_comes_back(registry):
+    added = registry.add(fields(1), TENSORS)
+    assert added.name == "maskal-r1"
+    assert registry.get("maskal-r1") == added
+    tensors, metadata = registry.weights("maskal-r1")
+    assert torch.equal(tensors["w"], TENSORS["w"])
+    assert json.loads(metadata["classes"]) == ["healthy", "matured"]
+    assert metadata["engine"] == "fake"
+
+
+def test_versions_are_sorted_by_number_not_by_text(registry):
+    for number in (10, 2, 1):
+        registry.add(fields(number), TENSORS)
+    assert registry.names() == ("maskal-r1", "maskal-r2", "maskal-r10")
+    assert [version.number for version in registry.versions()] == [1, 2, 10]
+    assert registry.next_number() == 11
+    assert registry.next_number(at_least=40) == 41
+    assert registry.next_number(at_least=3) == 11
+
+
+def test_a_version_is_never_overwritten(registry):
+    first = registry.add(fields(1), TENSORS)
+    with pytest.raises(BadVersion, match="maskal-r1 exists already"):
+        registry.add(fields(1, reason="again"), {"w": torch.zeros(1)})
+    assert registry.get("maskal-r1") == first
+    assert os.listdir(registry.folder / "versions") == ["maskal-r1"]
+
+
+def test_a_failed_add_leaves_nothing(registry):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        registry.add(fields(1, metrics={"mask_ap": float("nan")}), TENSORS)
+    assert os.listdir(registry.folder / "versions") == []
+    assert registry.next_number() == 1
+
+
+def test_a_version_counts_from_one():
+    with pytest.raises(ValueError, match="counts from 1, got 0"):
+        fields(0)
+
+
+def test_a_damaged_version_is_left_out_with_a_warning(registry, caplog):
+    for number in (1, 2, 3, 4):
+        registry.add(fields(number), TENSORS)
+    versions = registry.folder / "versions"
+    (versions / "maskal-r1" / "version.json").write_text("{")
+    (versions / "maskal-r2" / "version.json").write_text('{"number": 2}')
+    (versions / "maskal-r4").rename(versions / "maskal-r5")
+    with caplog.at_level(logging.WARNING):
+        assert [version.name for version in registry.versions()] == ["maskal-r3"]
+    assert "maskal-r1 is damaged" in caplog.text and "maskal-r2 is damaged" in caplog.text
+    assert "maskal-r5 holds the version maskal-r4" in caplog.text
+    assert registry.next_number() == 6  # the number of a damaged version is not used again
+
+
+@pytest.mark.parametrize("name", ["maskal-r9", "maskal-r0", "../maskal-r1", "MaskAL", "", "maskal-r1\n"])
+def test_an_unknown_version_is_refused(registry, name):
+    registry.add(fields(1), TENSORS)
+    for ask in (registry.get, registry.set_current, registry.weights, registry.read_ranking):
+        with pytest.raises(BadVersion, match=r"is not in .* known versions: maskal-r1|wanted a version name"):
+            ask(name)
+    assert registry.current() is None
+
+
+def test_current_is_replaced_and_read_from_its_file_alone(registry):
+    registry.add(fields(1), TENSORS)
+    registry.add(fields(2), TENSORS)
+    registry.set_current("maskal-r1")
+    registry.set_current("maskal-r2")
+    assert registry.current() == "maskal-r2"
+    (registry.folder / "versions").rename(registry.folder / "away")
+    assert registry.current() == "maskal-r2"
+
+
+def test_a_damaged_current_file_is_named(registry):
+    registry.add(fields(1), TENSORS)
+    (registry.folder / "current").write_text("rubbish")
+    with pytest.raises(BadVersion, match="got 'rubbish'"):
+        registry.current()
+
+
+def test_changed_weights_are_noticed(registry):
+    registry.add(fields(1), TENSORS)
+    path = registry.folder / "versions" / "maskal-r1" / "weights.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(BadCheckpoint, match="have changed"):
+        registry.weights("maskal-r1")
+
+
+def test_a_ranking_is_written_extended_and_read(registry):
+    registry.add(fields(1), TENSORS)
+    assert registry.read_ranking("maskal-r1") == ()
+    registry.append_ranking("maskal-r1", row(1))
+    registry.append_ranking("maskal-r1", row(2), row(3))
+    assert registry.read_ranking("maskal-r1") == (row(1), row(2), row(3))
+    registry.write_ranking("maskal-r1", [row(3)])
+    assert registry.read_ranking("maskal-r1") == (row(3),)
+
+
+def test_old_leftovers_are_removed_and_fresh_ones_kept(registry):
+    registry.add(fields(1), TENSORS)
+    versions = registry.folder / "versions"
+    old, fresh = versions / ".tmp-maskal-r2-aa", versions / ".tmp-maskal-r3-bb"
+    stray = versions / "maskal-r1" / ".tmp-ranking.jsonl-cc"
+    old.mkdir()
+    (old / "weights.safetensors").touch()
+    fresh.mkdir()
+    stray.touch()
+    (registry.folder / ".tmp-current-dd").touch()
+    yesterday = time.time() - 25 * 3600
+    for path in (old, stray, registry.folder / ".tmp-current-dd"):
+        os.utime(path, (yesterday, yesterday))
+    assert registry.names() == ("maskal-r1",)  # leftovers are no versions
+    assert registry.clean() == 3
+    assert sorted(os.listdir(versions)) == [".tmp-maskal-r3-bb", "maskal-r1"]
+    assert registry.get("maskal-r1").number == 1
+
+
+def _add_until_taken(folder, outcomes):
+    registry = Registry(folder)
+    for number in range(1, 6):
+        try:
+            registry.add(fields(number), TENSORS)
+            outcomes.put(number)
+        except BadVersion:
+            pass
+
+
+def test_of_several_writers_one_gets_each_number(registry):
+    context = multiprocessing.get_context("fork")
+    outcomes = context.SimpleQueue()
+    writers = [context.Process(target=_add_until_taken, args=(registry.folder, outcomes)) for _ in range(2)]
+    for writer in writers:
+        writer.start()
+    while any(writer.is_alive() for writer in writers):
+        assert all(version.name in registry.names() for version in registry.versions())
+    assert [writer.exitcode for writer in writers] == [0, 0]
+    assert sorted(outcomes.get() for _ in range(5)) == [1, 2, 3, 4, 5]
+    assert outcomes.empty()
+    assert registry.names() == tuple(f"maskal-r{number}" for number in range(1, 6))
+    assert all(registry.weights(name) for name in registry.names())
