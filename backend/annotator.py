@@ -170,7 +170,8 @@ class Annotator:
         seen = self.reports[-1].annotated if self.reports else 0
         if not in_label_studio == seen == len(self.submitted):
             raise BrokenPromise(
-                f"{len(self.submitted)} annotations were submitted, Label Studio holds {in_label_studio}, the trainer saw {seen}"
+                f"{len(self.submitted)} annotations were submitted, Label Studio holds {in_label_studio}, "
+                f"the trainer saw {seen}"
             )
         for task in held:
             if any(

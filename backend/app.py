@@ -43,9 +43,9 @@ def _refuse_strangers(settings: Settings) -> tuple[Response, int, dict[str, str]
         return None
     credentials = load_credentials(settings)
     given = request.authorization
-    if given is not None and given.type == "basic":
-        if _same(given.username, BASIC_USER) and _same(given.password, credentials.basic_password):
-            return None
+    user, password = (given.username, given.password) if given is not None else (None, None)
+    if _same(user, BASIC_USER) and _same(password, credentials.basic_password):
+        return None
     if request.path.endswith("/webhook") and _same(request.headers.get(SECRET_HEADER), credentials.webhook_secret):
         return None
     error = jsonify(error="wrong or missing password; run `maskal connect` so that Label Studio knows the right one")
@@ -62,7 +62,7 @@ def _answer_error(err: Exception) -> tuple[Response, int]:
     if isinstance(err, RedisError):
         logger.error("%s %s: Redis does not answer: %s", request.method, request.path, err)
         return jsonify(
-            error="Redis does not answer; start it or set REDIS_URL. Nothing is lost: annotations are read from Label Studio"
+            error="Redis does not answer; start it or set REDIS_URL. Nothing is lost: annotations are read again later"
         ), 503
     if isinstance(err, BackendError):
         logger.warning("%s %s: %s", request.method, request.path, err)

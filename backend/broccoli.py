@@ -208,7 +208,7 @@ def _filled(outline: np.ndarray, size_hw: Size) -> np.ndarray:
 
 
 def _at(point: np.ndarray) -> tuple[int, int]:
-    return int(round(float(point[0]))), int(round(float(point[1])))
+    return round(float(point[0])), round(float(point[1]))
 
 
 def _rgb(colour: np.ndarray) -> tuple[float, float, float]:

@@ -106,7 +106,7 @@ class LabelStudio:
             response = self.http.request(method, path, **options)
         except httpx.TransportError as err:
             raise LabelStudioBusy(
-                f"no answer from Label Studio at {self.url} ({type(err).__name__}); is it running and is the address right?"
+                f"no answer from Label Studio at {self.url} ({type(err).__name__}); check that it runs and its address"
             ) from err
         if response.status_code in (401, 403):
             raise WrongToken(

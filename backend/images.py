@@ -32,11 +32,11 @@ class Images:
         self.settings = settings
         self.folder = settings.data_dir / "cache" / "images"
 
-    def load(self, uri: str, task_id: int) -> np.ndarray:
+    def load(self, uri: str | None, task_id: int) -> np.ndarray:
         """RGB uint8 (h, w, 3), turned as its EXIF orientation says; BadImage names the task and the reason."""
         return self._decode(self._content(uri, task_id), task_id)
 
-    def _content(self, uri: str, task_id: int) -> bytes:
+    def _content(self, uri: str | None, task_id: int) -> bytes:
         name = hashlib.sha256(f"{self.client.url}\n{uri}".encode()).hexdigest()
         path = self.folder / name[:2] / name
         try:
@@ -47,7 +47,7 @@ class Images:
             write_atomically(path, content)
             return content
 
-    def _fetch(self, uri: str, task_id: int) -> bytes:
+    def _fetch(self, uri: str | None, task_id: int) -> bytes:
         if not isinstance(uri, str) or not uri:
             raise BadImage(f"task {task_id} holds no image address, got {uri!r}; check its data")
         url = self.client.image_address(uri, task_id)
@@ -74,7 +74,7 @@ class Images:
             raise LabelStudioBusy(f"the server answered {response.status_code} for the image of task {task_id}")
         if response.status_code != 200:
             raise BadImage(
-                f"the server answered {response.status_code} for the image of task {task_id}; check its address and rights"
+                f"the server answered {response.status_code} for the image of task {task_id}; check its address"
             )
         limit = self.settings.max_image_mb * 1e6
         content = bytearray()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import time
@@ -16,12 +17,14 @@ from rq.exceptions import NoSuchJobError
 from rq.job import Job, JobStatus
 
 from backend import rounds, task_queue
+from backend.client import Project
 from backend.errors import NotFound, QueueUnavailable
 from backend.locks import held, is_held
 from backend.projects import ProjectFolder, connected_projects
 from backend.round_folder import Round, all_rounds, last_concluded, start_round, unfinished
 from backend.settings import DEFAULT_REDIS_URL, Settings, read_settings
 from backend.snapshots import Need, assess_need, take_snapshot
+from backend.unreadable import Unreadable
 from backend.workplace import Workplace, open_workplace
 
 logger = logging.getLogger(__name__)
@@ -63,8 +66,8 @@ def tick(redis: Redis, settings: Settings) -> None:
     if redis.set(RECONCILED, 1, nx=True, ex=RECONCILE_S):
         for folder in connected_projects(settings.data_dir):
             _enqueue(redis, SHORT, examine, folder.uid)
-    for member in redis.zrangebyscore(DIRTY, 0, time.time() - DEBOUNCE_S):
-        uid = member.decode()
+    due: list[bytes] = redis.zrangebyscore(DIRTY, 0, time.time() - DEBOUNCE_S)  # type: ignore[assignment]
+    for uid in (member.decode() for member in due):
         if _enqueue(redis, SHORT, examine, uid):
             redis.zrem(DIRTY, uid)
 
@@ -136,24 +139,34 @@ def _examine(redis: Redis, settings: Settings, folder: ProjectFolder) -> None:
         return
     task_queue.publish(place.client, folder.registry, folder.project_id)
     begun = unfinished(folder)
-    if begun is not None:
-        if begun.state.retry_at <= time.time():
-            _enqueue(redis, ROUNDS, run_round, folder.uid)
-    elif _has_moved(redis, place) and _need(redis, place).is_due:
+    if begun is not None and begun.state.retry_at <= time.time():
+        _enqueue(redis, ROUNDS, run_round, folder.uid)
+    seen = _fingerprint(redis, place, project)
+    if seen == redis.get(_key("seen", folder.uid)):
+        return
+    is_due = begun is None and _need(redis, place).is_due
+    if is_due:
         _enqueue(redis, ROUNDS, run_round, folder.uid)
     rounds.score_new_tasks(place, report)
     task_queue.remove_old_predictions(place.client, folder.registry, folder.project_id)
+    if not is_due:
+        redis.set(_key("seen", folder.uid), seen, ex=FULL_RECONCILE_S)
 
 
-def _has_moved(redis: Redis, place: Workplace) -> bool:
-    """Whether counters, the newest change, the served version or a wish for training differ from the last look."""
-    project = place.client.project(place.folder.project_id)
-    newest = place.client.newest_change(project.id)
-    rounds_seen = [r.state.state for r in all_rounds(place.folder)]
-    is_forced = bool(redis.exists(_key("force", place.folder.uid)))
-    now = json.dumps([project.counters, newest, project.label_config, rounds_seen, is_forced])
-    seen = redis.set(_key("seen", place.folder.uid), now, ex=FULL_RECONCILE_S, get=True, keepttl=False)
-    return seen is None or seen.decode() != now
+def _fingerprint(redis: Redis, place: Workplace, project: Project) -> bytes:
+    """What two cheap calls and the disk tell; as long as it stays the same there is nothing to do."""
+    folder = place.folder
+    waiting = [failure.retry_at <= time.time() for failure in Unreadable(folder.path).failures().values()]
+    facts = [
+        project.counters,
+        place.client.newest_change(project.id),
+        project.label_config,
+        [r.state.state for r in all_rounds(folder)],
+        folder.registry.current(),
+        bool(redis.exists(_key("force", folder.uid))),
+        sum(waiting),
+    ]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest().encode()
 
 
 def _need(redis: Redis, place: Workplace) -> Need:

@@ -34,7 +34,7 @@ class _Served:
 
 
 class Predictor:
-    """Answers `/predict` for all projects; one engine a project, loaded when first needed, used by one thread at a time."""
+    """Answers `/predict` for all projects: one engine a project, loaded when needed, one thread at a time."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -34,7 +34,7 @@ class Child:
 
 
 class Processes:
-    """Starts processes, each in a session of its own; on exit stops them all in reverse order, grandchildren included."""
+    """Starts processes, each in a session of its own; on exit stops them in reverse order, grandchildren too."""
 
     def __init__(self, grace_s: float = GRACE_S) -> None:
         self.grace_s = grace_s
@@ -116,7 +116,7 @@ def require_port_free(port: int, what: str, setting: str) -> None:
             probe.bind(("127.0.0.1", port))
         except OSError as err:
             raise ProcessFailed(
-                f"port {port} for {what} is taken{_holder(port)}; stop that program or choose another port with {setting}"
+                f"port {port} for {what} is taken{_holder(port)}; stop that program or choose another with {setting}"
             ) from err
 
 
@@ -173,7 +173,7 @@ def _signal_group(group: int, number: signal.Signals) -> None:
 
 
 @contextlib.contextmanager
-def _signals_held() -> object:
+def _signals_held() -> Iterator[None]:
     """Let a second Ctrl-C not interrupt the stopping of the others."""
     if threading.current_thread() is not threading.main_thread():
         yield

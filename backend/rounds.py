@@ -108,7 +108,7 @@ def _read(place: Workplace, current: Round, report: Report) -> str | None:
             problems.append(f"annotation {entry.annotation} is not trained on: {err}")
             continue
         problems += read_outlines(annotation, place.labels, size_hw)[1]
-        rows.append(AnnotatedImage(task.id, uri, size_hw, entry.split, entry.annotation, annotation["result"]))
+        rows.append(AnnotatedImage(task.id, str(uri), size_hw, entry.split, entry.annotation, annotation["result"]))
     for problem in problems:
         logger.warning("project %s: %s", place.folder.uid, problem)
     current.write_annotated(rows)

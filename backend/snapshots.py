@@ -56,7 +56,7 @@ class Need:
 
 
 def split_of(data: Mapping[str, Any], task_id: int, uid: str) -> str:
-    """A task's split: `split` of its data, else by a hash of `split_group` or of its id, with the project's uid as seed.
+    """A task's split: `split` of its data, else a hash of `split_group` or of its id, seeded by the project's uid.
 
     The same for ever, without being stored; 15 % are validation tasks.
     """

@@ -1,4 +1,7 @@
-"""Monte-Carlo dropout: the same image several times through heads with dropout, features computed once."""
+"""Monte-Carlo dropout: the same image several times through heads with dropout, features computed once.
+
+Gal and Ghahramani 2016; in Mask R-CNN heads Blok et al. 2022 (MaskAL).
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -22,8 +26,15 @@ class DropoutModel(Protocol):
         """The network, in eval mode."""
         ...
 
+    def encode(self, image: np.ndarray) -> Any:
+        """All that dropout does not touch (backbone, proposals, pooled features) of an RGB uint8 (h, w, 3) image."""
+        ...
+
     def decode(self, encoded: Any, passes: int) -> Sequence[Pass]:
-        """So many passes of the heads over an encoded image, in one batch."""
+        """So many passes of the heads over an encoded image, in one batch.
+
+        With dropout off, `decode(encoded, 1)` is the ordinary prediction.
+        """
         ...
 
 
@@ -46,30 +57,39 @@ class ScoringConfig:
 
 @contextmanager
 def dropout_on(network: nn.Module, generator: torch.Generator) -> Iterator[None]:
-    """Turn the network's dropout layers on, drawing from the generator, and everything back off afterwards.
+    """Turn the network's dropout layers on and all else to eval mode; afterwards everything is as it was.
 
-    Layers with a `generator` attribute draw from it. Raises ValueError for a network without dropout,
-    whose passes would all be equal.
+    Layers with a `generator` attribute draw from the generator, plain ones from torch's global one. Raises
+    ValueError for a network without dropout, whose passes would all be equal.
     """
     layers = [module for module in network.modules() if isinstance(module, nn.Dropout)]
     if not layers:
-        raise ValueError("scoring needs dropout layers, the network has none; build it with a dropout_probability")
-    were_training = [layer.training for layer in layers]
+        raise ValueError(
+            "scoring needs dropout layers, got a network without any: all passes would be equal and the certainty "
+            "would mean nothing; build the network with a dropout_probability"
+        )
+    modes = [(module, module.training) for module in network.modules()]
+    generators = [(layer, layer.generator) for layer in layers if hasattr(layer, "generator")]
     try:
+        network.eval()
         for layer in layers:
             layer.train()
-            if hasattr(layer, "generator"):
-                layer.generator = generator
+        for layer, _ in generators:
+            _draw_from(layer, generator)
         yield
     finally:
-        for layer, was_training in zip(layers, were_training, strict=True):
-            layer.train(was_training)
-            if hasattr(layer, "generator"):
-                layer.generator = None
+        for module, was_training in modes:
+            module.training = was_training
+        for layer, before in generators:
+            _draw_from(layer, before)
+
+
+def _draw_from(layer: nn.Module, generator: Any) -> None:
+    layer.generator = generator
 
 
 def score(model: DropoutModel, encoded: Any, config: ScoringConfig, generator: torch.Generator) -> float:
-    """Certainty of an encoded image, 0..1, NaN where no pass finds anything; the same generator state gives it again."""
+    """Certainty of an encoded image, 0..1, NaN where no pass finds anything; repeatable by the generator's state."""
     with dropout_on(model.network, generator):
         passes = model.decode(encoded, config.passes)
     return image_certainty(passes, iou_threshold=config.iou_threshold, mode=config.mode)

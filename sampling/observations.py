@@ -51,12 +51,19 @@ class CroppedMask:
 
 def crop(mask: np.ndarray) -> CroppedMask:
     """Cut a (h, w) bool mask to its pixels; an empty mask gets an empty window."""
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    rows = np.flatnonzero(mask.any(1))
     if not len(rows):
         return CroppedMask(np.zeros((0, 0), bool), (0, 0, 0, 0), 0)
-    window = (int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1)
-    pixels = mask[window[0] : window[1], window[2] : window[3]]
-    return CroppedMask(pixels, window, int(pixels.sum()))
+    top, bottom = int(rows[0]), int(rows[-1]) + 1
+    columns = np.flatnonzero(mask[top:bottom].any(0))
+    left, right = int(columns[0]), int(columns[-1]) + 1
+    pixels = mask[top:bottom, left:right]
+    return CroppedMask(pixels, (top, bottom, left, right), int(np.count_nonzero(pixels)))
+
+
+def crop_masks(passes: Sequence[Pass]) -> tuple[tuple[CroppedMask, ...], ...]:
+    """Every mask cut to its pixels, by pass and detection; views, so next to no memory."""
+    return tuple(tuple(crop(mask) for mask in found.masks) for found in passes)
 
 
 def intersection(a: CroppedMask, b: CroppedMask) -> int:
@@ -77,11 +84,15 @@ def group(passes: Sequence[Pass], iou_threshold: float = 0.5) -> tuple[Observati
     mask IoU above the threshold with it, otherwise it opens a group. Equal does not join, the class does
     not matter, two detections of one pass may share a group, and two empty masks (0/0) join.
     """
+    return group_crops(crop_masks(passes), iou_threshold)
+
+
+def group_crops(crops: Sequence[Sequence[CroppedMask]], iou_threshold: float) -> tuple[Observation, ...]:
+    """`group` for masks that are cropped already."""
     groups: list[list[tuple[int, int]]] = []
     firsts: list[CroppedMask] = []
-    for pass_index, found in enumerate(passes):
-        for index, mask in enumerate(found.masks):
-            cropped = crop(mask)
+    for pass_index, found in enumerate(crops):
+        for index, cropped in enumerate(found):
             joined = next((g for g, first in enumerate(firsts) if _joins(first, cropped, iou_threshold)), None)
             if joined is None:
                 groups.append([])
@@ -94,4 +105,5 @@ def group(passes: Sequence[Pass], iou_threshold: float = 0.5) -> tuple[Observati
 def _joins(first: CroppedMask, other: CroppedMask, threshold: float) -> bool:
     shared = intersection(first, other)
     union = first.area + other.area - shared
-    return union == 0 or bool(np.float32(shared) / np.float32(union) > threshold)
+    # Both sides float32, so that an IoU of 3/10 equals a threshold of 0.3 with every NumPy.
+    return union == 0 or bool(np.float32(shared) / np.float32(union) > np.float32(threshold))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -48,6 +49,10 @@ class RankingConfig:
             )
 
 
+Slot = tuple[Candidate, float | None]
+"""A candidate in queue order, and its score where it has one yet."""
+
+
 class Scored(Protocol):
     """Anything that has a queue score."""
 
@@ -65,9 +70,9 @@ def rank(
     Held-out candidates (validation images) come in random order, mixed in evenly at their share, each
     scored between its neighbours; with `hold_out_last` they all come at the end.
     """
-    keys = [c.key for c in candidates]
-    if len(set(keys)) != len(keys):
-        raise ValueError(f"every candidate needs its own key, got {len(keys) - len(set(keys))} keys twice")
+    repeated = sorted(key for key, times in Counter(c.key for c in candidates).items() if times > 1)
+    if repeated:
+        raise ValueError(f"every candidate needs its own key, got {len(repeated)} more than once: {repeated[:5]}")
     rng = np.random.default_rng(seed)
     ordered = sorted(candidates, key=lambda c: c.key)
     chosen = [c for c in ordered if not c.is_held_out]
@@ -76,10 +81,10 @@ def rank(
     order = np.lexsort((rng.permutation(len(chosen)), scores))
     queue = [(chosen[i], float(scores[i])) for i in order]
     shuffled = [held_out[i] for i in rng.permutation(len(held_out))]
-    placed = _append(queue, shuffled) if hold_out_last else _mix(queue, shuffled)
+    placed = [*queue, *((c, None) for c in shuffled)] if hold_out_last else _mix(queue, shuffled)
     return tuple(
         Place(c.key, None if np.isnan(c.certainty) else c.certainty, place, score)
-        for place, (c, score) in enumerate(placed)
+        for place, (c, score) in enumerate(_fill(placed))
     )
 
 
@@ -100,29 +105,18 @@ def _scores(certainties: np.ndarray, config: RankingConfig, rng: np.random.Gener
     return np.where(np.isnan(scores), place, scores)
 
 
-def _mix(queue: list[tuple[Candidate, float]], extra: list[Candidate]) -> list[tuple[Candidate, float]]:
-    """Insert the extra candidates evenly, each with a score between those of its neighbours."""
-    if not queue:
-        return [(c, (i + 0.5) / len(extra)) for i, c in enumerate(extra)]
+def _mix(queue: list[tuple[Candidate, float]], extra: list[Candidate]) -> list[Slot]:
+    """Insert the extra candidates evenly, without a score yet."""
     total = len(queue) + len(extra)
     at = {int((i + 0.5) * total / len(extra)): c for i, c in enumerate(extra)}
-    slots: list[tuple[Candidate, float | None]] = []
     rest = iter(queue)
-    for index in range(total):
-        slots.append((at[index], None) if index in at else next(rest))
-    return _fill(slots)
+    return [(at[index], None) if index in at else next(rest) for index in range(total)]
 
 
-def _fill(slots: list[tuple[Candidate, float | None]]) -> list[tuple[Candidate, float]]:
-    """Give each slot without a score one between its neighbours', evenly spaced."""
+def _fill(slots: list[Slot]) -> list[tuple[Candidate, float]]:
+    """Give each slot without a score one between its neighbours', evenly spaced; the queue lies between 0 and 1."""
     known = [(i, s) for i, (_, s) in enumerate(slots) if s is not None]
     positions = [-1, *(i for i, _ in known), len(slots)]
-    values = [max(0.0, known[0][1] - 1e-3), *(s for _, s in known), min(1.0, known[-1][1] + 1e-3)]
+    values = [0.0, *(s for _, s in known), 1.0]
     filled = np.interp(np.arange(len(slots)), positions, values)
     return [(c, float(filled[i]) if s is None else s) for i, (c, s) in enumerate(slots)]
-
-
-def _append(queue: list[tuple[Candidate, float]], extra: list[Candidate]) -> list[tuple[Candidate, float]]:
-    """Put the extra candidates behind all others."""
-    largest = queue[-1][1] if queue else 0.0
-    return queue + [(c, largest + (1 - largest) * (i + 1) / len(extra)) for i, c in enumerate(extra)]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sampling.observations import CroppedMask, Observation, Pass, crop, group, intersection
+from sampling.observations import CroppedMask, Observation, Pass, crop, crop_masks, group_crops, intersection
 
 SUPPORT = np.float32(0.25)
 """Share of an observation's masks that must hold a pixel for it to belong to their mean mask."""
@@ -50,6 +50,11 @@ def semantic_certainties(softmaxes: np.ndarray) -> np.ndarray:
     return np.asarray(1 - entropy / np.log(np.float32(classes)), np.float32)
 
 
+def semantic_certainty(softmaxes: np.ndarray) -> float:
+    """How sure and how much of one mind the class probabilities (n, c) are: the mean over the members, 0..1."""
+    return float(np.clip(semantic_certainties(softmaxes).mean(), 0, 1))
+
+
 def box_ious(boxes_xyxy: np.ndarray) -> np.ndarray:
     """IoU of each box (n, 4) with the mean box, (n,); a box of x1 = x2 is one pixel wide (+1 convention)."""
     boxes = boxes_xyxy.astype(np.float32)
@@ -57,6 +62,11 @@ def box_ious(boxes_xyxy: np.ndarray) -> np.ndarray:
     shared = np.maximum(np.minimum(boxes[:, 2:], mean[2:]) - np.maximum(boxes[:, :2], mean[:2]) + 1, 0).prod(1)
     areas = (boxes[:, 2:] - boxes[:, :2] + 1).prod(1)
     return np.asarray(shared / (areas + (mean[2:] - mean[:2] + 1).prod() - shared), np.float32)
+
+
+def box_certainty(boxes_xyxy: np.ndarray) -> float:
+    """Agreement of the boxes (n, 4), pixels: the mean IoU with their mean box, 0..1."""
+    return float(np.clip(box_ious(boxes_xyxy).sum() / np.float32(len(boxes_xyxy)), 0, 1))
 
 
 def mask_ious(masks: Sequence[CroppedMask]) -> np.ndarray:
@@ -76,7 +86,20 @@ def mask_ious(masks: Sequence[CroppedMask]) -> np.ndarray:
     support = CroppedMask(pixels, (top, bottom, left, right), int(pixels.sum()))
     shared = np.array([intersection(support, mask) for mask in masks], np.float32)
     union = np.array([support.area + mask.area for mask in masks], np.float32) - shared
-    return np.divide(shared, union, out=np.full(len(masks), np.nan, np.float32), where=union > 0)
+    ious = np.full(len(masks), np.nan, np.float32)
+    np.divide(shared, union, out=ious, where=union > 0)
+    return ious
+
+
+def mask_certainty(masks: Sequence[CroppedMask]) -> float:
+    """Agreement of the masks: the mean IoU with their mean mask's support, 0..1; NaN if all are empty.
+
+    Members whose union with the support is empty add nothing and are still counted, as in the original.
+    """
+    ious = mask_ious(masks)
+    if np.isnan(ious).all():
+        return float("nan")
+    return float(np.clip(np.nansum(ious) / np.float32(len(ious)), 0, 1))
 
 
 def occurrence(seen: int, passes: int) -> float:
@@ -91,26 +114,30 @@ def occurrence(seen: int, passes: int) -> float:
 
 def observation_certainty(observation: Observation, passes: Sequence[Pass]) -> ObservationCertainty:
     """The four factors of one observation of these passes."""
-    members = observation.members
-    softmaxes = np.stack([passes[t].softmaxes[i] for t, i in members])
-    boxes = np.stack([passes[t].boxes_xyxy[i] for t, i in members])
-    masks = mask_ious([crop(passes[t].masks[i]) for t, i in members])
-    mask = np.nan if np.isnan(masks).all() else np.nansum(masks) / np.float32(len(members))
-    return ObservationCertainty(
-        semantic=float(np.clip(semantic_certainties(softmaxes).mean(), 0, 1)),
-        box=float(np.clip(box_ious(boxes).sum() / np.float32(len(members)), 0, 1)),
-        mask=float(np.clip(mask, 0, 1)),
-        occurrence=occurrence(len(members), len(passes)),
-    )
+    return _certainty(observation, passes, [crop(passes[t].masks[i]) for t, i in observation.members])
 
 
 def image_certainty(passes: Sequence[Pass], *, iou_threshold: float = 0.5, mode: str = "mean") -> float:
     """Certainty of an image over its observations, 0..1, by mode "mean", "min" or "max".
 
-    NaN without any detection, and NaN if one observation's masks are all empty: published behaviour, and
-    a fault of it, since such images can then never be chosen; `ranking` gives them a place.
+    NaN without any detection, and NaN in every mode if one observation's masks are all empty. That is the
+    published behaviour and a known fault of it: such images can then never be chosen. A caller may mend it by
+    placing them otherwise, as `ranking` does.
     """
     if mode not in MODES:
         raise ValueError(f"mode must be one of {', '.join(MODES)}, got {mode!r}")
-    values = [observation_certainty(o, passes).certainty for o in group(passes, iou_threshold)]
+    crops = crop_masks(passes)
+    observations = group_crops(crops, iou_threshold)
+    values = [_certainty(o, passes, [crops[t][i] for t, i in o.members]).certainty for o in observations]
     return float(MODES[mode](np.array(values, np.float32))) if values else float("nan")
+
+
+def _certainty(observation: Observation, passes: Sequence[Pass], masks: Sequence[CroppedMask]) -> ObservationCertainty:
+    """`observation_certainty` with the members' masks cropped already."""
+    members = observation.members
+    return ObservationCertainty(
+        semantic=semantic_certainty(np.stack([passes[t].softmaxes[i] for t, i in members])),
+        box=box_certainty(np.stack([passes[t].boxes_xyxy[i] for t, i in members])),
+        mask=mask_certainty(masks),
+        occurrence=occurrence(len(members), len(passes)),
+    )

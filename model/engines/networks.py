@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import nn
 from torchvision.models import resnet18
 from torchvision.models.detection import (
@@ -21,6 +22,10 @@ from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredic
 
 from model.engines.dropout import DropoutFlatten, DropoutMaskPredictor, DropoutPredictor, DropoutTwoMLPHead
 from model.errors import BadEngine
+
+
+NORM_IS_FROZEN = "norm_is_frozen"
+"""A flag among the weights: batch norm keeps its statistics in training, as is usual from pretrained weights on."""
 
 
 @dataclass(frozen=True)
@@ -60,16 +65,21 @@ def nano(num_classes: int) -> MaskRCNN:
     )
 
 
+def train_mode(network: MaskRCNN) -> None:
+    """Put a network into training mode, all but its batch norm where that is frozen."""
+    network.train()
+    if network.get_buffer(NORM_IS_FROZEN):
+        for layer in network.modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                layer.eval()
+
+
 def _resnet50(num_classes: int) -> MaskRCNN:
-    return maskrcnn_resnet50_fpn(
-        weights=None, weights_backbone=None, num_classes=num_classes + 1, trainable_backbone_layers=5
-    )
+    return maskrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=num_classes + 1)
 
 
 def _resnet50_v2(num_classes: int) -> MaskRCNN:
-    return maskrcnn_resnet50_fpn_v2(
-        weights=None, weights_backbone=None, num_classes=num_classes + 1, trainable_backbone_layers=5
-    )
+    return maskrcnn_resnet50_fpn_v2(weights=None, weights_backbone=None, num_classes=num_classes + 1)
 
 
 NETWORKS = {
@@ -83,6 +93,7 @@ def build_network(name: str, num_classes: int, dropout_probability: float) -> Ma
     """A named network for so many foreground classes, with dropout in its heads; BadEngine for an unknown name."""
     network = find_network(name).build(num_classes)
     add_dropout(network, num_classes, dropout_probability)
+    network.register_buffer(NORM_IS_FROZEN, torch.tensor(False))
     return network
 
 

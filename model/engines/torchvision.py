@@ -9,11 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch.nn.functional import softmax
+from torchvision.models.detection import MaskRCNN_ResNet50_FPN_Weights
 from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import clip_boxes_to_image
 
 from model.engines.base import EngineConfig, Target
-from model.engines.networks import build_network, find_network
+from model.engines.networks import NORM_IS_FROZEN, build_network, find_network, train_mode
 from model.engines.pasting import paste_masks
 from model.engines.selection import Selection, select
 from model.errors import BadCheckpoint, BadEngine
@@ -70,7 +71,8 @@ class TorchvisionEngine:
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return next(self.network.parameters()).device
+        device: torch.device = next(self.network.parameters()).device
+        return device
 
     @torch.no_grad()
     def encode(self, image: np.ndarray) -> Encoded:
@@ -155,7 +157,7 @@ class TorchvisionEngine:
 
     def losses(self, images: Sequence[torch.Tensor], targets: Sequence[Target]) -> dict[str, torch.Tensor]:
         """torchvision's five losses by name; images are float (3, h, w) in 0..1, reviewed-empty ones included."""
-        self.network.train()
+        train_mode(self.network)
         device = self.device
         dicts = [
             {"boxes": t.boxes_xyxy.to(device), "labels": t.labels.to(device) + 1, "masks": t.masks.to(device)}
@@ -172,9 +174,12 @@ class TorchvisionEngine:
     def load_tensors(self, tensors: Mapping[str, torch.Tensor], classes: Sequence[str]) -> None:
         """Take over weights trained for `classes`; rows of classes that both know are kept, by name.
 
-        Raises BadCheckpoint if the weights are not of this network.
+        Weights that were not trained here freeze the batch norm. Raises BadCheckpoint if they are not of
+        this network.
         """
         own = self.network.state_dict()
+        optional = {name: value for name, value in own.items() if name.endswith("num_batches_tracked")}
+        tensors = {**optional, NORM_IS_FROZEN: torch.tensor(True), **tensors}
         missing = sorted(own.keys() - tensors.keys())
         if missing:
             raise BadCheckpoint(
@@ -220,9 +225,18 @@ class TorchvisionEngine:
                 f"the COCO weights of {self.config.network} could not be downloaded ({err}); allow the network, "
                 f"or fetch {weights.url} elsewhere and set pretrained_weights to the file's path"
             ) from err
+        if weights is MaskRCNN_ResNet50_FPN_Weights.COCO_V1:
+            tensors = _for_eps(tensors, 1e-5)
         self.load_tensors(tensors, weights.meta["categories"][1:])
 
     def to(self, device: str) -> TorchvisionEngine:
         """Move the network to a device and return the engine."""
         self.network.to(device)
         return self
+
+
+def _for_eps(tensors: Mapping[str, torch.Tensor], eps: float) -> dict[str, torch.Tensor]:
+    """Batch norm statistics that were made for an epsilon of 0, as torchvision's oldest weights were, for `eps`."""
+    return {
+        name: (value - eps).clamp(min=0) if name.endswith("running_var") else value for name, value in tensors.items()
+    }

@@ -1,0 +1,39 @@
+PYTHON ?= python3
+MASKAL := .venv/bin/maskal
+
+.PHONY: setup demo test test-all check format chromium constraints-check clean
+
+setup:  ## build .venv and .venv-labelstudio, or do nothing where they are up to date
+	@env -u PYTHONHOME -u PYTHONPATH -u VIRTUAL_ENV $(PYTHON) bootstrap.py
+
+demo: setup  ## Label Studio, backend, worker and Redis with a ready project; ARGS="..." are options of `maskal demo`
+	@exec $(MASKAL) demo $(ARGS)
+
+test: setup chromium check  ## everything but what takes minutes and proves little more
+	.venv/bin/python -m pytest -m "not slow"
+
+test-all: setup chromium check  ## everything that this machine can run
+	.venv/bin/python -m pytest
+
+check: setup  ## lint, format and types
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+format: setup
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
+
+chromium:  ## a browser for the browser test: there already, or by Debian's package as root; else a hint
+	@if command -v chromium google-chrome chromium-browser >/dev/null 2>&1 || ls "$$HOME"/.cache/ms-playwright/chromium*/ >/dev/null 2>&1; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \
+		echo "installing chromium for the browser test"; \
+		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium; } >/dev/null 2>&1 \
+			|| echo "chromium could not be installed; the browser test is skipped"; \
+	else echo "no browser for the browser test: install chromium, or run .venv/bin/playwright install chromium"; fi
+
+constraints-check: setup  ## do the constraints resolve for every Python that we name?
+	.venv/bin/python -m tests.constraints_check
+
+clean:  ## remove the environments and what the demo keeps
+	rm -rf .venv .venv-labelstudio .demo

@@ -1,0 +1,130 @@
+"""What every engine promises, on images with two coloured shapes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from model import checkpoints
+from model.engines.base import Engine, EngineConfig, Target
+from model.engines.loader import ENGINES, build_engine, load_pretrained
+from model.errors import BadCheckpoint, BadEngine
+from sampling.mc_dropout import ScoringConfig, dropout_on, score
+
+CLASSES = ("red", "blue")
+BUILDS = [
+    pytest.param(("fake", "nano"), id="fake"),
+    pytest.param(("torchvision", "nano"), id="nano"),
+    pytest.param(("torchvision", "maskrcnn_resnet50_fpn"), id="resnet50", marks=pytest.mark.slow),
+    pytest.param(("torchvision", "maskrcnn_resnet50_fpn_v2"), id="resnet50_v2", marks=pytest.mark.slow),
+]
+
+
+def picture() -> np.ndarray:
+    image = np.full((90, 120, 3), 255, np.uint8)
+    image[10:50, 10:50] = (220, 30, 30)
+    image[40:80, 70:110] = (30, 30, 220)
+    return image
+
+
+def truth() -> tuple[torch.Tensor, Target]:
+    image = torch.from_numpy(picture()).permute(2, 0, 1).float() / 255
+    masks = torch.zeros((2, 90, 120), dtype=torch.uint8)
+    masks[0, 10:50, 10:50], masks[1, 40:80, 70:110] = 1, 1
+    boxes = torch.tensor([[10.0, 10, 50, 50], [70, 40, 110, 80]])
+    return image, Target(boxes, torch.tensor([0, 1]), masks)
+
+
+def settle(engine: Engine) -> None:
+    """Give random weights the batch norm statistics of a picture, so that they do not saturate."""
+    for layer in engine.network.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.momentum = None
+    image, target = truth()
+    with torch.no_grad():
+        engine.losses([image], [target])
+    engine.network.eval()
+
+
+@pytest.fixture(params=BUILDS)
+def engine(request: pytest.FixtureRequest) -> Engine:
+    torch.manual_seed(0)
+    name, network = request.param
+    made = build_engine(name, CLASSES, EngineConfig(network=network, confidence_threshold=0.01))
+    settle(made)
+    return made
+
+
+def test_an_image_gives_instances_in_its_own_pixels(engine: Engine) -> None:
+    found = engine.predict(picture())
+    assert found.size_hw == (90, 120)
+    assert found.softmaxes.shape == (len(found), 2)
+    assert (found.scores[:-1] >= found.scores[1:]).all()
+    assert (found.boxes_xyxy >= 0).all() and (found.boxes_xyxy[:, 2] <= 120).all() and (found.boxes_xyxy[:, 3] <= 90).all()
+    rows = np.arange(len(found))
+    assert found.softmaxes[rows, found.labels] == pytest.approx(found.scores)
+
+
+def test_the_ordinary_prediction_repeats_itself(engine: Engine) -> None:
+    first, second = engine.predict(picture()), engine.predict(picture())
+    assert (first.scores == second.scores).all() and (first.masks == second.masks).all()
+
+
+def test_passes_differ_with_dropout_and_agree_without(engine: Engine) -> None:
+    encoded = engine.encode(picture())
+    without = engine.decode(encoded, 3)
+    with dropout_on(engine.network, torch.Generator().manual_seed(1)):
+        passes = engine.decode(encoded, 6)
+    again = engine.decode(encoded, 1)[0]
+    assert len(passes) == 6
+    for other in without[1:]:
+        assert other.scores == pytest.approx(without[0].scores, abs=1e-5)
+    assert len({tuple(np.round(p.scores, 6)) for p in passes}) > 1
+    assert again.scores == pytest.approx(without[0].scores, abs=1e-5), "dropout must be off again"
+
+
+def test_the_same_seed_gives_the_same_certainty(engine: Engine) -> None:
+    encoded = engine.encode(picture())
+    values = [score(engine, encoded, ScoringConfig(passes=4), torch.Generator().manual_seed(seed)) for seed in (5, 5)]
+    assert values[0] == values[1] or all(np.isnan(values))
+
+
+def test_losses_can_be_learned_from_also_with_an_empty_image(engine: Engine) -> None:
+    image, target = truth()
+    empty = Target(torch.zeros((0, 4)), torch.zeros(0, dtype=torch.int64), torch.zeros((0, 90, 120), dtype=torch.uint8))
+    losses = engine.losses([image, image], [target, empty])
+    sum(losses.values()).backward()
+    assert all(torch.isfinite(loss) for loss in losses.values())
+    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in engine.network.parameters())
+
+
+def test_weights_survive_a_file(engine: Engine, tmp_path) -> None:
+    checkpoints.save(tmp_path / "w.safetensors", engine.tensors(), {"classes": '["red", "blue"]'})
+    torch.manual_seed(9)
+    other = build_engine(engine.name, CLASSES, engine.config)
+    load_pretrained(other, str(tmp_path / "w.safetensors"), ("something", "else"))
+    before, after = engine.predict(picture()), other.predict(picture())
+    assert before.scores == pytest.approx(after.scores, abs=1e-6)
+
+
+def test_classes_are_matched_by_name(engine: Engine) -> None:
+    other = build_engine(engine.name, ("green", "blue", "red"), engine.config)
+    other.load_tensors(engine.tensors(), CLASSES)
+    ours, theirs = engine.tensors(), other.tensors()
+    name = "colours" if engine.name == "fake" else "roi_heads.mask_predictor.mask_fcn_logits.weight"
+    shift = 0 if engine.name == "fake" else 1
+    assert torch.equal(theirs[name][2 + shift], ours[name][0 + shift])
+    assert torch.equal(theirs[name][1 + shift], ours[name][1 + shift])
+
+
+def test_weights_of_another_network_are_refused(engine: Engine) -> None:
+    with pytest.raises(BadCheckpoint, match="do not fit"):
+        engine.load_tensors({"nothing": torch.zeros(1)}, CLASSES)
+
+
+def test_an_unknown_engine_or_network_is_named() -> None:
+    with pytest.raises(BadEngine, match=f"one of {', '.join(ENGINES)}, got 'yolo'"):
+        build_engine("yolo", CLASSES, EngineConfig())
+    with pytest.raises(BadEngine, match="network_config must be one of nano, .*got 'vgg'"):
+        build_engine("torchvision", CLASSES, EngineConfig(network="vgg"))
