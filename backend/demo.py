@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -102,31 +102,36 @@ def _make_project(
 
 
 def _check_itself(settings: Settings, options: DemoOptions, folder: Path, processes: Processes) -> int:
+    stack = start_stack(
+        processes, settings, folder, port=options.port, backend_port=options.backend_port, tell=logger.info
+    )
+    report = play(stack, options)
+    if not report["ok"]:
+        click.echo(f"maskal: broken promise: {report['error']}; logs in {folder / 'logs'}", err=True)
+    if options.report is not None:
+        write_json(options.report, report)
+    click.echo(f"{'ok' if report['ok'] else 'NOT ok'}: {len(report['rounds'])} rounds in {report['seconds']} s")
+    return 0 if report["ok"] else 1
+
+
+def play(stack: Stack, options: DemoOptions) -> dict[str, Any]:
+    """Play the annotator on a running system for some rounds and return the report."""
     started = time.monotonic()
     data = _data(options)
     share = len(data.images) // (options.rounds + 1)
     if share < 2:
-        raise BadSetting(
-            f"{options.rounds} rounds need at least {2 * options.rounds + 2} images, got {len(data.images)}"
-        )
+        needed = 2 * options.rounds + 2
+        raise BadSetting(f"{options.rounds} rounds need at least {needed} images, got {len(data.images)}")
     config = _config(options, min(INITIAL, share), min(INITIAL, share))
-    stack = start_stack(
-        processes, settings, folder, port=options.port, backend_port=options.backend_port, tell=logger.info
-    )
     project, tasks = _make_project(stack, data, config, annotated=0)
     home = find_folder(stack.settings.data_dir, project.id, project.uid)
     annotator = Annotator(stack.client(), home, parse_label_config(data.label_config), tasks)
     try:
         annotator.play(options.rounds, config.initial_datasize, config.pool_size)
-        report: dict[str, Any] = annotator.report()
+        report = annotator.report()
     except BrokenPromise as err:
-        report = {"ok": False, "error": str(err), "rounds": [vars(r) for r in annotator.reports]}
-        click.echo(f"maskal: broken promise: {err}; logs in {folder / 'logs'}", err=True)
-    report["seconds"] = round(time.monotonic() - started, 1)
-    if options.report is not None:
-        write_json(options.report, report)
-    click.echo(f"{'ok' if report['ok'] else 'NOT ok'}: {len(annotator.reports)} rounds in {report['seconds']} s")
-    return 0 if report["ok"] else 1
+        report = {"ok": False, "error": str(err), "rounds": [asdict(r) for r in annotator.reports]}
+    return {**report, "seconds": round(time.monotonic() - started, 1)}
 
 
 def _show(settings: Settings, options: DemoOptions, folder: Path, processes: Processes) -> int:

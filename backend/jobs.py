@@ -147,7 +147,8 @@ def _examine(redis: Redis, settings: Settings, folder: ProjectFolder) -> None:
     is_due = begun is None and _need(redis, place).is_due
     if is_due:
         _enqueue(redis, ROUNDS, run_round, folder.uid)
-    rounds.score_new_tasks(place, report)
+    if rounds.score_new_tasks(place, report):
+        task_queue.publish(place.client, folder.registry, folder.project_id)
     task_queue.remove_old_predictions(place.client, folder.registry, folder.project_id)
     if not is_due:
         redis.set(_key("seen", folder.uid), seen, ex=FULL_RECONCILE_S)

@@ -84,9 +84,15 @@ def push(
 
 
 def publish(client: LabelStudio, registry: Registry, project_id: int) -> None:
-    """Make Label Studio's queue follow the served version, by one call where it does not yet."""
+    """Make Label Studio's queue follow the served version, by one call where it does not yet.
+
+    Label Studio refuses a version without any prediction, as there is when no task is open; then it stays as it is
+    until a task is scored.
+    """
     current = registry.current()
-    if current is not None and client.project(project_id).model_version != current:
+    if current is None or client.project(project_id).model_version == current:
+        return
+    if current in client.model_versions(project_id):
         client.update_project(project_id, model_version=current)
         logger.info("project %d: the queue now follows %s", project_id, current)
 

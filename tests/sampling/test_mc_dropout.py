@@ -54,6 +54,14 @@ class BlindModel(FakeModel):
         return [fake_pass()] * passes
 
 
+class ScriptedModel(FakeModel):
+    """Finds a large square and a tall object in the first pass, the tall one shorter in the second, then nothing."""
+
+    def decode(self, encoded: Any, passes: int) -> list[FakePass]:
+        square, tall, shorter = rectangle(0, 5, 5, 10), rectangle(0, 10, 0, 1), rectangle(0, 6, 0, 1)
+        return [fake_pass(square, tall), fake_pass(shorter), *[fake_pass()] * (passes - 2)]
+
+
 def score_with_seed(model: FakeModel, seed: int) -> float:
     return score(model, model.encode(IMAGE), ScoringConfig(), torch.Generator().manual_seed(seed))
 
@@ -68,8 +76,8 @@ def test_another_seed_gives_another_value() -> None:
 
 
 def test_scoring_leaves_the_global_generator_alone() -> None:
-    state = torch.random.get_rng_state()
-    score_with_seed(FakeModel(), 3)
+    model, state = FakeModel(), torch.random.get_rng_state()
+    score_with_seed(model, 3)
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
@@ -81,17 +89,17 @@ def test_an_image_without_detections_is_nan() -> None:
     assert math.isnan(score_with_seed(BlindModel(), 3))
 
 
-def test_the_configuration_reaches_the_passes_and_the_value() -> None:
-    model = FakeModel()
-    asked: list[int] = []
-
-    class Watched(FakeModel):
-        def decode(self, encoded: Any, passes: int) -> list[FakePass]:
-            asked.append(passes)
-            return [fake_pass(rectangle(0, 4, 0, 4)), *[fake_pass()] * (passes - 1)]
-
-    assert score(Watched(), model.encode(IMAGE), ScoringConfig(passes=4), torch.Generator()) == 0.25
-    assert asked == [4]
+@pytest.mark.parametrize(
+    ("config", "value"),
+    [
+        (ScoringConfig(passes=4, iou_threshold=0.6, mode="mean"), 0.25),  # IoU 0.6 is not above: three objects
+        (ScoringConfig(passes=2, iou_threshold=0.6, mode="mean"), 0.5),
+        (ScoringConfig(passes=4, iou_threshold=0.5, mode="min"), 0.25),
+        (ScoringConfig(passes=4, iou_threshold=0.5, mode="max"), 0.5 * 0.8 * (0.8 + 0.75) / 2),
+    ],
+)
+def test_passes_threshold_and_mode_reach_the_value(config: ScoringConfig, value: float) -> None:
+    assert score(ScriptedModel(), None, config, torch.Generator()) == pytest.approx(value)
 
 
 def test_an_encoded_image_is_not_encoded_again() -> None:

@@ -144,7 +144,7 @@ def test_an_empty_mask_is_counted_where_others_are_not_empty() -> None:
     assert mask_certainty([crop(SEEN), crop(EMPTY)]) == pytest.approx(0.5)
 
 
-def test_an_empty_union_adds_nothing_and_is_still_counted() -> None:
+def test_an_empty_mask_without_any_support_is_skipped() -> None:
     scattered = [rectangle(row, row + 1, 0, 3) for row in range(5)]
     ious = mask_ious([crop(m) for m in (*scattered, EMPTY)])
     assert list(ious[:5]) == [0] * 5 and math.isnan(ious[5])

@@ -1,0 +1,83 @@
+"""One real system for the whole session: Label Studio, Redis, backend and worker; each test makes its own project."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from backend.client import Project
+from backend.config import ProjectConfig
+from backend.connect import Connection, connect
+from backend.demo_data import DemoData, DemoImage, import_images
+from backend.errors import ProcessFailed
+from backend.labels import parse_label_config
+from backend.processes import Processes
+from backend.projects import ProjectFolder, find_folder
+from backend.settings import read_settings
+from backend.stack import Stack, find_label_studio, start_stack
+from model.geometry import mask_to_polygons
+from model.records import Outline, Record
+
+COLOURS = {"tomato": (215, 48, 39), "plum": (69, 60, 180)}
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    settings = read_settings({**os.environ, "REDIS_URL": ""})
+    try:
+        find_label_studio(settings)
+    except ProcessFailed as err:
+        pytest.skip(str(err))
+    with Processes() as processes:
+        yield start_stack(processes, settings, tmp_path_factory.mktemp("stack"))
+
+
+def discs(count: int, seed: int = 3) -> DemoData:
+    """Pictures of one to three discs in two colours, on white: what the fake engine can tell apart."""
+    images = []
+    for index in range(count):
+        rng = np.random.default_rng([seed, index])
+        picture, outlines = np.full((240, 320, 3), 250, np.uint8), []
+        for column in rng.permutation(3)[: rng.integers(1, 4)]:
+            label = str(rng.choice(list(COLOURS)))
+            mask = np.zeros((240, 320), np.uint8)
+            centre = (60 + 100 * int(column), int(rng.integers(70, 170)))
+            cv2.circle(mask, centre, int(rng.integers(22, 45)), 1, -1)
+            picture[mask > 0] = np.clip(np.array(COLOURS[label]) + rng.integers(-25, 25, 3), 0, 255)
+            outlines.append(Outline(label, mask_to_polygons(mask > 0)))
+        content = cv2.imencode(".png", picture[..., ::-1])[1].tobytes()
+        images.append(DemoImage(f"disc_{index:03d}.png", content, Record(f"{index}", (240, 320), tuple(outlines))))
+    return DemoData("discs", tuple(COLOURS), tuple(images))
+
+
+MadeProject = tuple[Project, ProjectFolder, dict[int, DemoImage]]
+
+
+@pytest.fixture
+def make_project(stack: Stack) -> Callable[..., MadeProject]:
+    """Make a connected project of disc pictures for the fake engine, some of them annotated."""
+
+    def make(title: str, count: int, annotated: int, **settings: object) -> MadeProject:
+        data = discs(count)
+        client = stack.client()
+        project = client.create_project(title, data.label_config)
+        labels = parse_label_config(data.label_config)
+        tasks = dict(import_images(client, project.id, data.images, labels, annotated))
+        chosen = {"engine": "fake", "train_iterations_base": 60, "learning_rate": 0.05, "mcd_iterations": 5}
+        config = ProjectConfig.model_validate({**chosen, **settings})
+        connect(stack.settings, Connection(project.id, stack.label_studio_url, stack.login.token, config=config))
+        return client.project(project.id), find_folder(stack.settings.data_dir, project.id, project.uid), tasks
+
+    return make
+
+
+@pytest.fixture
+def artefacts() -> Path:
+    folder = Path(__file__).resolve().parents[1] / "artefacts"
+    folder.mkdir(exist_ok=True)
+    return folder

@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+import pytest
+
+from backend.config import ProjectConfig
+from backend.demo import DemoOptions, play
+from backend.stack import Stack
+from tests.shared import shared
+
+pytestmark = pytest.mark.e2e
+
+
+def test_two_rounds_on_real_photos_keep_every_promise(stack: Stack, tmp_path) -> None:
+    quick = tmp_path / "quick.yaml"
+    quick.write_text("train_iterations_base: 60\nmcd_iterations: 5\n")
+    data = shared("data", "smoke_coffee")
+    report = play(
+        stack, DemoOptions(rounds=2, images=data / "images", annotations=data / "annotations.json", config=quick)
+    )
+    assert report["ok"], report.get("error")
+    assert report["annotations_in_label_studio"] == report["annotations_seen_by_trainer"] == 10
+    first, second = report["rounds"]
+    assert [first["version"], second["version"]] == ["maskal-r1", "maskal-r2"]
+    assert [first["annotated"], second["annotated"]] == [5, 10]
+    assert first["promoted"] and first["reason"] == "first version"
+    scores = [task["score"] for task in first["served"]]
+    assert len(scores) == 5 and scores == sorted(scores)
+    assert ProjectConfig().initial_datasize == 30, "the demo's own sizes must not leak into the defaults"

@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import httpx
+import pytest
+from redis import Redis
+
+from backend import jobs, rounds
+from backend.client import TITLE
+from backend.connect import Connection, connect
+from backend.credentials import BASIC_USER, SECRET_HEADER, load_credentials
+from backend.demo_data import true_regions
+from backend.labels import parse_label_config
+from backend.locks import held
+from backend.round_folder import STATES, Round, all_rounds, start_round
+from backend.stack import Stack
+from backend.workplace import open_workplace
+from tests.e2e.waiting import wait_for
+
+pytestmark = pytest.mark.e2e
+
+
+class Stopped(Exception):
+    pass
+
+
+def concluded(folder, count: int) -> Round | None:
+    known = [r for r in all_rounds(folder) if r.is_concluded]
+    return known[-1] if len(known) == count else None
+
+
+def test_a_submission_leads_to_a_new_version_and_the_queue_follows_it(stack: Stack, make_project) -> None:
+    project, folder, tasks = make_project("retraining", 12, 6, initial_datasize=6, pool_size=2)
+    client = stack.client()
+    wait_for(lambda: concluded(folder, 1), "the first version")
+    assert client.project(project.id).model_version == "maskal-r1"
+    labels = parse_label_config(project.label_config)
+    for _ in range(2):
+        task = client.next_task(project.id)
+        client.annotate(task.id, true_regions(tasks[task.id], labels))
+    wait_for(lambda: concluded(folder, 2), "the second version")
+    assert client.project(project.id).model_version == "maskal-r2"
+    ranking = folder.registry.read_ranking("maskal-r2")
+    assert client.next_task(project.id).id == ranking[0].task
+    assert client.tasks_with_version(project.id, "maskal-r2") == {row.task for row in ranking}
+
+
+def test_a_new_task_enters_the_queue_at_its_place(stack: Stack, make_project) -> None:
+    project, folder, tasks = make_project("late task", 8, 6, initial_datasize=6)
+    client = stack.client()
+    wait_for(lambda: concluded(folder, 1), "the first version")
+    image = next(iter(tasks.values()))
+    address = client.upload_image(project.id, image.name, image.content)
+    (late,) = client.import_tasks(project.id, [{"data": {"image": address}}])
+    wait_for(lambda: late in client.tasks_with_version(project.id, "maskal-r1"), "the late task's prediction")
+    (prediction,) = client.predictions(late)
+    assert 0 <= prediction["score"] <= 1
+
+
+def test_an_edited_and_a_deleted_annotation_count_as_changes(stack: Stack, make_project) -> None:
+    project, folder, _ = make_project("edits", 8, 6, initial_datasize=6, pool_size=2)
+    client = stack.client()
+    wait_for(lambda: concluded(folder, 1), "the first version")
+    edited, deleted = list(client.annotated_tasks(project.id))[:2]
+    annotation = edited.annotations[0]
+    client.request("PATCH", f"/api/annotations/{annotation['id']}", json={"result": []})
+    client.request("DELETE", f"/api/annotations/{deleted.annotations[0]['id']}")
+    second = wait_for(lambda: concluded(folder, 2), "the second round")
+    assert len(second.snapshot().entries) == 5
+
+
+def test_a_version_without_open_tasks_is_followed_once_there_is_one(stack: Stack, make_project) -> None:
+    project, folder, tasks = make_project("all done", 5, 5, initial_datasize=5)
+    client = stack.client()
+    assert wait_for(lambda: concluded(folder, 1), "the first version").state.state == "published"
+    image = next(iter(tasks.values()))
+    client.import_tasks(project.id, [{"data": {"image": client.upload_image(project.id, image.name, image.content)}}])
+    wait_for(lambda: client.project(project.id).model_version == "maskal-r1", "the served version")
+
+
+def test_start_training_forces_a_round(stack: Stack, make_project) -> None:
+    project, folder, _ = make_project("forced", 6, 4, initial_datasize=30)
+    credentials = load_credentials(stack.settings)
+    answer = httpx.post(
+        f"{stack.settings.backend_url}/p/{project.id}/webhook",
+        json={"action": "START_TRAINING"},
+        auth=(BASIC_USER, credentials.basic_password),
+    )
+    assert answer.status_code == 201
+    wait_for(lambda: concluded(folder, 1), "the forced version")
+    status = httpx.post(
+        f"{stack.settings.backend_url}/p/{project.id}/job_status",
+        json={"job": answer.json()["job"]},
+        auth=(BASIC_USER, credentials.basic_password),
+    )
+    assert status.status_code in (200, 410)
+
+
+@pytest.mark.parametrize("step", [name for name, _ in rounds.STEPS])
+def test_a_round_that_stops_anywhere_goes_on_without_duplicates(stack: Stack, make_project, step: str) -> None:
+    project, folder, _ = make_project(f"stops at {step}", 8, 6, initial_datasize=6)
+    redis = Redis.from_url(stack.settings.redis_url)
+    place = open_workplace(stack.settings, folder)
+
+    def stop(name: str, share: float) -> None:
+        if name == step:
+            raise Stopped
+
+    with held(redis, f"round:{project.uid}") as is_mine:
+        assert is_mine, "the worker was quicker; its debounce should have given us time"
+        begun = start_round(place.folder, 0)
+        with pytest.raises(Stopped):
+            rounds.run(place, begun, stop)
+        assert begun.state.state == STATES[[name for name, _ in rounds.STEPS].index(step)]
+        resumed = Round(begun.path)
+        rounds.run(place, resumed, lambda name, share: None)
+    assert resumed.state.state == "published"
+    client = stack.client()
+    assert client.project(project.id).model_version == "maskal-r1"
+    open_tasks = [task.id for task in client.tasks(project.id) if not task.is_labeled]
+    assert [len(client.predictions(task)) for task in open_tasks] == [1, 1]
+
+
+def test_the_webhook_of_the_project_carries_the_secret_and_strangers_are_refused(stack: Stack, make_project) -> None:
+    project, _, _ = make_project("secrets", 2, 0)
+    secret = load_credentials(stack.settings).webhook_secret
+    address = f"{stack.settings.backend_url}/p/{project.id}/webhook"
+    (hook,) = [h for h in stack.client().webhooks(project.id) if h["url"] == address]
+    assert hook["headers"] == {SECRET_HEADER: secret}
+    assert httpx.post(address, json={"action": "TASKS_CREATED"}).status_code == 401
+    assert httpx.post(address, json={"action": "TASKS_CREATED"}, headers=hook["headers"]).status_code == 201
+
+
+def test_connecting_twice_changes_nothing(stack: Stack, make_project) -> None:
+    project, folder, _ = make_project("twice", 6, 4, initial_datasize=4)
+    wait_for(lambda: concluded(folder, 1), "the first version")
+    client = stack.client()
+    before = (client.backends(project.id), client.webhooks(project.id))
+    again = connect(stack.settings, Connection(project.id))
+    after = (client.backends(project.id), client.webhooks(project.id))
+    assert again.model_version == "maskal-r1", "adding the backend must not leave its title as the version"
+    assert [len(part) for part in after] == [len(part) for part in before] == [1, 1]
+
+
+def test_reconcile_sets_the_version_again_when_somebody_changed_it(stack: Stack, make_project) -> None:
+    project, folder, _ = make_project("changed", 6, 4, initial_datasize=4)
+    client = stack.client()
+    wait_for(lambda: concluded(folder, 1), "the first version")
+    client.update_project(project.id, model_version=TITLE)
+    assert client.project(project.id).model_version == TITLE
+    jobs.hint(Redis.from_url(stack.settings.redis_url), project.uid)
+    wait_for(lambda: client.project(project.id).model_version == "maskal-r1", "the served version")

@@ -1,0 +1,20 @@
+"""Waiting for a condition instead of sleeping for a time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def wait_for(condition: Callable[[], T | None], what: str, timeout_s: float = 120.0) -> T:
+    """The first true value of a condition; AssertionError after the time-out."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.2)
+    raise AssertionError(f"waited {timeout_s:.0f} s in vain for {what}")
