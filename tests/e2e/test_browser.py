@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from backend.round_folder import all_rounds
+from backend.stack import Stack
+from tests.e2e.browser import logged_in
+from tests.e2e.waiting import wait_for
+
+pytestmark = pytest.mark.e2e
+
+
+def shown_task(page: Page) -> int:
+    """The id of the task that the label stream shows, at the bottom left."""
+    return int(page.locator(".lsf-current-task__task-id").inner_text(timeout=30_000).split()[0])
+
+
+def test_the_annotator_sees_polygons_and_gets_the_least_certain_task_next(
+    stack: Stack, make_project, artefacts
+) -> None:
+    project, folder, _ = make_project("in the browser", 10, 6, initial_datasize=6, pool_size=50)
+    wait_for(lambda: [r for r in all_rounds(folder) if r.is_concluded], "the first version")
+    ranking = folder.registry.read_ranking("maskal-r1")
+    with logged_in(stack) as page:
+        page.goto(f"{stack.label_studio_url}/projects/{project.id}/data", wait_until="domcontentloaded")
+        page.get_by_role("button", name=re.compile("Label (All )?Tasks")).first.click()
+        submit = page.get_by_test_id("bottombar-submit-button")
+        expect(submit).to_be_visible(timeout=60_000)
+        assert shown_task(page) == ranking[0].task
+        expect(page.locator("canvas").first).to_be_visible()
+        scores = [f"{region['score']:.2f}" for region in ranking[0].regions]
+        for shown in scores:
+            expect(page.get_by_text(shown, exact=True).first).to_be_visible(timeout=30_000)
+        page.screenshot(path=artefacts / "prelabelled.png")
+        submit.click()
+        wait_for(lambda: shown_task(page) != ranking[0].task, "the next task", 30)
+        assert shown_task(page) == ranking[1].task
+        page.screenshot(path=artefacts / "next_task.png")
+    client = stack.client()
+    (done,) = [task for task in client.annotated_tasks(project.id) if task.id == ranking[0].task]
+    submitted = done.annotations[0]["result"]
+    assert [region["id"] for region in submitted] == [region["id"] for region in ranking[0].regions]
+    assert all(region["origin"] == "prediction" for region in submitted)

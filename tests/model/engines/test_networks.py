@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+
+import pytest
+import torch
+from torch import nn
+from torchvision.models.detection import MaskRCNN
+
+from model.engines.dropout import Dropout
+from model.engines.networks import NETWORKS, NORM_IS_FROZEN, build_network, find_network, train_mode
+from model.errors import BadEngine
+
+NUM_CLASSES = 3
+BOX_HEAD = ["box_head.drop6", "box_head.drop7"]
+REST = [
+    "box_predictor.drop_scores",
+    "box_predictor.drop_boxes",
+    "mask_predictor.drop5",
+    "mask_predictor.drop_logits",
+]
+DROPOUTS = {
+    "nano": BOX_HEAD + REST,
+    "maskrcnn_resnet50_fpn": BOX_HEAD + REST,
+    "maskrcnn_resnet50_fpn_v2": ["box_head.4.drop", *REST],  # four convolutions, then one fully connected layer
+}
+
+
+@cache
+def network(name: str) -> MaskRCNN:
+    """A network that no test changes: building is slow."""
+    torch.manual_seed(0)
+    return build_network(name, NUM_CLASSES, 0.3)
+
+
+@cache
+def stock(name: str) -> MaskRCNN:
+    return NETWORKS[name].build(NUM_CLASSES)
+
+
+def norms(made: nn.Module) -> list[nn.BatchNorm2d]:
+    return [layer for layer in made.modules() if isinstance(layer, nn.BatchNorm2d)]
+
+
+def test_every_network_is_checked() -> None:
+    assert set(NETWORKS) == set(DROPOUTS)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_dropout_layers_are_in_the_heads_and_nowhere_else(name: str) -> None:
+    found = {path: m for path, m in network(name).named_modules() if isinstance(m, nn.Dropout)}
+    assert sorted(found) == sorted(f"roi_heads.{path}" for path in DROPOUTS[name])
+    assert all(isinstance(layer, Dropout) and layer.p == 0.3 for layer in found.values())
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_heads_have_one_output_per_class_and_the_background(name: str) -> None:
+    heads = network(name).roi_heads
+    assert heads.box_predictor.cls_score.out_features == NUM_CLASSES + 1
+    assert heads.box_predictor.bbox_pred.out_features == (NUM_CLASSES + 1) * 4
+    assert heads.mask_predictor.mask_fcn_logits.out_channels == NUM_CLASSES + 1
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_weights_have_the_names_and_shapes_of_torchvision(name: str) -> None:
+    ours = {key: value.shape for key, value in network(name).state_dict().items()}
+    assert ours.pop(NORM_IS_FROZEN) == ()
+    assert ours == {key: value.shape for key, value in stock(name).state_dict().items()}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_without_dropping_the_heads_work_as_torchvision_ones(name: str) -> None:
+    ours, theirs = network(name).roi_heads, stock(name).roi_heads
+    for part in ("box_head", "box_predictor", "mask_head", "mask_predictor"):
+        getattr(theirs, part).load_state_dict(getattr(ours, part).state_dict())
+    ours.eval(), theirs.eval()
+    channels = network(name).backbone.out_channels
+    with torch.no_grad():
+        pooled = torch.randn((2, channels, 7, 7), generator=torch.Generator().manual_seed(0))
+        for got, wanted in zip(
+            ours.box_predictor(ours.box_head(pooled)), theirs.box_predictor(theirs.box_head(pooled)), strict=True
+        ):
+            assert torch.equal(got, wanted)
+        assert torch.equal(ours.mask_predictor(ours.mask_head(pooled)), theirs.mask_predictor(theirs.mask_head(pooled)))
+
+
+def test_the_nano_finds_its_own_in_an_image() -> None:
+    made = build_network("nano", NUM_CLASSES, 0.25).eval()
+    with torch.no_grad():
+        (found,) = made([torch.rand((3, 50, 70), generator=torch.Generator().manual_seed(0))])
+    assert set(found) == {"boxes", "labels", "scores", "masks"}
+    assert found["masks"].shape[1:] == (1, 50, 70)
+
+
+def test_batch_norm_learns_at_first() -> None:
+    made = build_network("nano", NUM_CLASSES, 0.25).eval()
+    assert not made.get_buffer(NORM_IS_FROZEN)
+    train_mode(made)
+    assert all(module.training for module in made.modules())
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_only_frozen_batch_norm_keeps_its_statistics_in_training(frozen: bool) -> None:
+    made = build_network("nano", NUM_CLASSES, 0.25).eval()
+    made.get_buffer(NORM_IS_FROZEN).fill_(frozen)
+    train_mode(made)
+    assert {layer.training for layer in norms(made)} == {not frozen}
+    assert all(module.training for module in made.modules() if not isinstance(module, nn.BatchNorm2d))
+    before = norms(made)[0].running_mean.clone()
+    made.backbone(torch.rand((1, 3, 64, 64)))
+    assert torch.equal(norms(made)[0].running_mean, before) == frozen
+
+
+@pytest.mark.parametrize("build", [find_network, lambda name: build_network(name, 1, 0.25)])
+def test_an_unknown_network_names_the_known_ones(build: Callable[[str], object]) -> None:
+    with pytest.raises(BadEngine, match=f"network_config must be one of {', '.join(NETWORKS)}, got 'vgg'"):
+        build("vgg")
+
+
+def test_coco_weights_are_offered_for_the_large_networks_only() -> None:
+    assert {name for name, network in NETWORKS.items() if network.coco_weights is not None} == {
+        "maskrcnn_resnet50_fpn",
+        "maskrcnn_resnet50_fpn_v2",
+    }

@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torchvision.transforms import v2
+
+from model.dataset import RecordDataset, augmentation, boxes_of, collate, scaled_size
+from model.records import Outline, Polygon, Record
+
+CLASSES = ("apple", "pear")
+WHITE_PX = (slice(6, 26), slice(4, 24))  # rows 6..25, columns 4..23
+BOX_XYXY = [4.0, 6, 24, 26]
+
+
+def ring(left: float, top: float, right: float, bottom: float) -> np.ndarray:
+    return np.array([[left, top], [right, top], [right, bottom], [left, bottom]], float)
+
+
+def outline(label: str, *corners: float) -> Outline:
+    return Outline(label, (Polygon(ring(*corners)),))
+
+
+def record(*outlines: Outline, size_hw: tuple[int, int] = (40, 60)) -> Record:
+    return Record("a.png", size_hw, outlines)
+
+
+def white_object(name: str) -> np.ndarray:
+    """40 x 60, black but for the white object of `SEEN`."""
+    image = np.zeros((40, 60, 3), np.uint8)
+    image[WHITE_PX] = 255
+    return image
+
+
+SEEN = record(outline("apple", *BOX_XYXY))
+
+
+def dataset(seen: Record, transform: v2.Transform | None = None, sides: tuple[int, int] = (40, 60)) -> RecordDataset:
+    return RecordDataset([seen], CLASSES, white_object, sides, transform)
+
+
+@pytest.mark.parametrize(
+    ("size_hw", "shortest", "longest", "scaled"),
+    [
+        ((100, 200), 50, 1000, (50, 100)),
+        ((200, 100), 50, 1000, (100, 50)),
+        ((100, 200), 50, 80, (40, 80)),
+        ((10, 20), 50, 1000, (50, 100)),
+        ((1, 1000), 50, 100, (1, 100)),
+        ((40, 60), 40, 60, (40, 60)),
+    ],
+)
+def test_images_are_scaled_to_the_shortest_side_within_the_longest(
+    size_hw: tuple[int, int], shortest: int, longest: int, scaled: tuple[int, int]
+) -> None:
+    assert scaled_size(size_hw, shortest, longest) == scaled
+
+
+def test_a_sample_is_the_image_and_its_objects() -> None:
+    image, target = dataset(record(outline("pear", *BOX_XYXY), outline("apple", 30, 0, 60, 8)))[0]
+    assert (image.shape, image.dtype) == ((3, 40, 60), torch.float32)
+    assert (image.min(), image.max()) == (0, 1)
+    assert target.boxes_xyxy.tolist() == [BOX_XYXY, [30, 0, 60, 8]]
+    assert target.labels.tolist() == [1, 0]
+    assert (target.masks.shape, target.masks.dtype) == ((2, 40, 60), torch.uint8)
+    assert torch.equal(target.masks[0] > 0, image[0] > 0.5)
+    assert type(target.masks) is type(image) is torch.Tensor
+
+
+def test_outlines_are_scaled_with_the_image() -> None:
+    image, target = dataset(SEEN, sides=(20, 60))[0]
+    assert image.shape == (3, 20, 30)
+    assert target.boxes_xyxy.tolist() == [[2, 3, 12, 13]]
+    assert torch.equal(target.masks[0] > 0, image[0] > 0.5)
+
+
+def test_all_parts_of_an_object_are_one_mask_and_one_box() -> None:
+    parts = Outline("apple", (Polygon(ring(0, 0, 10, 10)), Polygon(ring(50, 30, 60, 40))))
+    _, target = dataset(record(parts))[0]
+    assert target.masks.sum() == 200
+    assert target.boxes_xyxy.tolist() == [[0, 0, 60, 40]]
+
+
+def test_a_hole_stays_open() -> None:
+    holed = Outline("apple", (Polygon(ring(10, 10, 30, 30), (ring(15, 15, 25, 25),)),))
+    _, target = dataset(record(holed))[0]
+    assert target.masks[0, 20, 20] == 0
+    assert target.masks.sum() == 400 - 100
+
+
+def test_a_reviewed_empty_record_gives_an_empty_target() -> None:
+    image, target = dataset(record(), augmentation())[0]
+    assert image.shape == (3, 40, 60)
+    assert target.boxes_xyxy.shape == (0, 4)
+    assert (target.labels.shape, target.labels.dtype) == ((0,), torch.int64)
+    assert target.masks.shape == (0, 40, 60)
+
+
+def test_outlines_below_a_pixel_vanish_with_their_label() -> None:
+    seen = record(outline("pear", 100, 100, 102, 102), outline("apple", 200, 200, 400, 300), size_hw=(400, 600))
+    _, target = dataset(seen)[0]
+    assert target.labels.tolist() == [0]
+    assert target.boxes_xyxy.tolist() == [[20, 20, 40, 30]]
+
+
+def test_boxes_enclose_the_pixels() -> None:
+    masks = torch.zeros((2, 10, 12), dtype=torch.uint8)
+    masks[0, 3, 4] = 1
+    masks[1, 2:5, 6:12] = 1
+    assert boxes_of(masks).tolist() == [[4, 3, 5, 4], [6, 2, 12, 5]]
+    assert boxes_of(masks).dtype == torch.float32
+    assert boxes_of(masks[:0]).shape == (0, 4)
+
+
+@pytest.mark.parametrize(
+    ("flip", "box"),
+    [
+        (v2.RandomHorizontalFlip(1.0), [60 - 24, 6, 60 - 4, 26]),
+        (v2.RandomVerticalFlip(1.0), [4, 40 - 26, 24, 40 - 6]),
+    ],
+)
+def test_a_flip_turns_image_mask_and_box_alike(flip: v2.Transform, box: list[float]) -> None:
+    image, target = dataset(SEEN, flip)[0]
+    assert target.boxes_xyxy.tolist() == [box]
+    assert torch.equal(target.masks[0] > 0, image[0] > 0.5)
+
+
+def test_augmentation_keeps_masks_on_their_objects_and_mirrors_both_ways() -> None:
+    torch.manual_seed(0)
+    samples, boxes = dataset(SEEN, augmentation()), set()
+    for _ in range(40):
+        image, target = samples[0]
+        brightness = image.mean(0)
+        assert torch.equal(target.masks[0] > 0, brightness > (brightness.min() + brightness.max()) / 2)
+        assert target.boxes_xyxy.equal(boxes_of(target.masks))
+        boxes.add(tuple(target.boxes_xyxy[0].tolist()))
+    assert boxes == {(x, y, x + 20, y + 20) for x in (4, 36) for y in (6, 14)}
+
+
+def test_the_seed_decides_the_augmentation() -> None:
+    def drawn(seed: int) -> list[torch.Tensor]:
+        torch.manual_seed(seed)
+        samples = dataset(SEEN, augmentation())
+        return [samples[0][0] for _ in range(8)]
+
+    def equal(one: list[torch.Tensor], other: list[torch.Tensor]) -> bool:
+        return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+    assert equal(drawn(3), drawn(3))
+    assert not equal(drawn(3), drawn(4))
+
+
+def test_the_sample_in_memory_is_not_changed_by_augmentation() -> None:
+    samples = dataset(SEEN)
+    before = samples[0][0].clone()
+    samples.transform = v2.Compose([v2.RandomHorizontalFlip(1.0), v2.ColorJitter(brightness=(0.5, 0.5))])
+    assert not torch.equal(samples[0][0], before)
+    samples.transform = None
+    assert torch.equal(samples[0][0], before)
+
+
+def test_an_image_is_loaded_once() -> None:
+    loaded: list[str] = []
+
+    def load(name: str) -> np.ndarray:
+        loaded.append(name)
+        return white_object(name)
+
+    samples = RecordDataset([SEEN, SEEN], CLASSES, load, (40, 60))
+    assert (len(samples), loaded) == (2, [])
+    for index in (0, 0, 0, 1, 0):
+        samples[index]
+    assert loaded == ["a.png", "a.png"]
+
+
+def test_a_batch_keeps_images_of_different_sizes() -> None:
+    samples = [dataset(SEEN)[0], dataset(SEEN, sides=(20, 60))[0]]
+    images, targets = collate(samples)
+    assert [tuple(image.shape) for image in images] == [(3, 40, 60), (3, 20, 30)]
+    assert targets == [target for _, target in samples]
