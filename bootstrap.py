@@ -28,8 +28,15 @@ ENVIRONMENTS = [
         "folder": ".venv-labelstudio",
         "what": "Label Studio",
         "command": "label-studio",
-        "arguments": ["--only-binary", ":all:", "--no-binary", PURE_SOURCES,
-                      "--constraint", "constraints-labelstudio.txt", "label-studio"],
+        "arguments": [
+            "--only-binary",
+            ":all:",
+            "--no-binary",
+            PURE_SOURCES,
+            "--constraint",
+            "constraints-labelstudio.txt",
+            "label-studio",
+        ],
         "made_from": ["constraints-labelstudio.txt", "bootstrap.py"],
     },
 ]

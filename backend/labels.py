@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from label_studio_sdk._extensions.label_studio_tools.core.label_config import parse_config
+from label_studio_sdk._extensions.label_studio_tools.core.utils.exceptions import (
+    LabelStudioXMLSyntaxErrorSentryIgnored,
+)
 
 from backend.errors import BadLabelConfig
 
@@ -59,7 +62,7 @@ def parse_label_config(xml: str) -> LabelConfig:
     """Read a labelling config; BadLabelConfig says which tag is missing."""
     try:
         parsed: dict[str, dict[str, Any]] = parse_config(xml)
-    except (ValueError, KeyError, SyntaxError) as err:
+    except (ValueError, KeyError, LabelStudioXMLSyntaxErrorSentryIgnored) as err:
         raise BadLabelConfig(
             f"the labelling config is not valid XML or lacks an attribute ({err}); mend it in the project's settings"
         ) from err

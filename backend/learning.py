@@ -40,14 +40,13 @@ def load_engine(place: Workplace, version: str) -> Engine:
     """The engine of a registered version, with the project's thresholds, on the project's device."""
     stored = place.folder.registry.get(version)
     device = device_of(place)
-    config = replace(place.config.engine_config(device), network=stored.config["network"])
-    return load_version(place.folder.registry, stored, config).to(device)
+    return load_version(place.folder.registry, stored, place.config.engine_config(device)).to(device)
 
 
 def train_round(place: Workplace, current: Round, report: Callable[[float], None]) -> None:
     """Fine-tune from the served version, or from pretrained weights, and leave the weights in the round's folder."""
     records, uris = _records(place, current, "train")
-    engine, parent = _initial_engine(place)
+    engine, parent = _initial_engine(place, current)
     config = place.config.training_config(
         engine.config.network, len(records), warm=parent is not None, seed=current.state.number
     )
@@ -113,11 +112,12 @@ def evaluate_round(place: Workplace, current: Round) -> Version:
     return version
 
 
-def _initial_engine(place: Workplace) -> tuple[Engine, str | None]:
+def _initial_engine(place: Workplace, current: Round) -> tuple[Engine, str | None]:
     """The engine to train, and the version it starts from if any; a changed engine starts from its own weights."""
     device = device_of(place)
     config = place.config.engine_config(device)
-    engine = build_engine(place.config.engine, place.labels.classes, config)
+    classes = current.labels().classes
+    engine = build_engine(place.config.engine, classes, config)
     registry = place.folder.registry
     served = registry.current()
     if served is not None and place.config.warm_start:
@@ -125,7 +125,7 @@ def _initial_engine(place: Workplace) -> tuple[Engine, str | None]:
         if (parent.engine, parent.config["network"]) == (place.config.engine, config.network):
             engine.load_tensors(registry.weights(served)[0], parent.classes)
             return engine.to(device), served
-    _load_pretrained(engine, place.config.pretrained_weights, place.labels.classes)
+    _load_pretrained(engine, place.config.pretrained_weights, classes)
     return engine.to(device), None
 
 
@@ -142,10 +142,11 @@ def _load_pretrained(engine: Engine, weights: str | None, classes: Sequence[str]
 def _records(place: Workplace, current: Round, split: str) -> tuple[list[Record], dict[str, str]]:
     """The round's records of a split, and their images' addresses by record."""
     rows: list[AnnotatedImage] = [row for row in current.annotated() if row.split == split]
+    labels = current.labels()
     records = []
     for row in rows:
         annotation = {"id": row.annotation, "result": row.regions}
-        outlines, _ = read_outlines(annotation, place.labels, row.size_hw)
+        outlines, _ = read_outlines(annotation, labels, row.size_hw)
         records.append(Record(str(row.task), row.size_hw, outlines))
     return records, {str(row.task): row.uri for row in rows}
 

@@ -27,7 +27,17 @@ def start_redis(processes: Processes, folder: Path, log: Path) -> str:
         )
     folder.mkdir(parents=True, exist_ok=True)
     port = free_port()
-    argv = [str(get_binary_path()), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--appendonly", "yes"]
+    argv = [
+        str(get_binary_path()),
+        "--port",
+        str(port),
+        "--bind",
+        "127.0.0.1",
+        "--dir",
+        str(folder),
+        "--appendonly",
+        "yes",
+    ]
     redis = Redis(port=port, socket_connect_timeout=1)
     processes.start("Redis", argv, log=log, ready=lambda: _answers(redis), timeout_s=30)
     return f"redis://127.0.0.1:{port}/0"

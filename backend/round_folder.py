@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from backend.errors import LabelStudioBusy
+from backend.labels import LabelConfig, parse_label_config
 from backend.projects import ProjectFolder
 from backend.snapshots import Snapshot, read_snapshot
 from model.files import read_json, write_atomically, write_json
@@ -89,14 +90,19 @@ class Round:
         path = self.path / "snapshot.json"
         return read_snapshot(path) if path.exists() else None
 
+    def labels(self) -> LabelConfig:
+        """The labelling config as it was when this round began."""
+        return parse_label_config((self.path / "label_config.xml").read_text())
+
     def annotated(self) -> list[AnnotatedImage]:
         """The annotated images that can be used."""
         lines = (self.path / "annotations.jsonl").read_text().splitlines()
         rows = [json.loads(line) for line in lines]
         return [AnnotatedImage(**{**row, "size_hw": tuple(row["size_hw"])}) for row in rows]
 
-    def write_annotated(self, rows: Iterable[AnnotatedImage]) -> None:
-        """Keep the annotated images, so that the round stays with them whatever changes meanwhile."""
+    def write_annotated(self, rows: Iterable[AnnotatedImage], label_config: str) -> None:
+        """Keep annotated images and labelling config, so that the round stays with them whatever changes meanwhile."""
+        write_atomically(self.path / "label_config.xml", label_config)
         write_atomically(self.path / "annotations.jsonl", "".join(json.dumps(asdict(row)) + "\n" for row in rows))
 
     def note_failure(self, err: Exception) -> None:

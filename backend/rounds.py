@@ -111,7 +111,7 @@ def _read(place: Workplace, current: Round, report: Report) -> str | None:
         rows.append(AnnotatedImage(task.id, str(uri), size_hw, entry.split, entry.annotation, annotation["result"]))
     for problem in problems:
         logger.warning("project %s: %s", place.folder.uid, problem)
-    current.write_annotated(rows)
+    current.write_annotated(rows, place.label_config)
     write_snapshot(current.path / "snapshot.json", Snapshot(snapshot.entries, tuple(problems)))
     return None
 

@@ -20,6 +20,7 @@ class Workplace:
     folder: ProjectFolder
     client: LabelStudio
     images: Images
+    label_config: str
     labels: LabelConfig
     config: ProjectConfig
 
@@ -31,7 +32,7 @@ def open_workplace(settings: Settings, folder: ProjectFolder, label_config: str 
     """
     client = open_client(settings)
     xml = client.project(folder.project_id).label_config if label_config is None else label_config
-    return Workplace(folder, client, Images(client, settings), parse_label_config(xml), folder.config())
+    return Workplace(folder, client, Images(client, settings), xml, parse_label_config(xml), folder.config())
 
 
 def open_client(settings: Settings) -> LabelStudio:

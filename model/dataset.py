@@ -13,6 +13,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from model.engines.base import Target
+from model.errors import BadRecord
 from model.geometry import polygons_to_mask
 from model.records import Polygon, Record
 
@@ -90,9 +91,17 @@ class RecordDataset(Dataset[Sample]):
             mask = polygons_to_mask(parts, (height, width))
             if mask.any():
                 masks.append(mask.astype(np.uint8))
-                labels.append(self.labels[outline.label])
+                labels.append(self._label(outline.label, record))
         stacked = np.stack(masks) if masks else np.zeros((0, height, width), np.uint8)
         return _Scaled(small, stacked, np.array(labels, np.int64))
+
+    def _label(self, name: str, record: Record) -> int:
+        if name not in self.labels:
+            raise BadRecord(
+                f"label {name!r} of image {record.image} is not a class of the engine ({', '.join(self.labels)}); "
+                "add the class or leave the object out"
+            )
+        return self.labels[name]
 
 
 def boxes_of(masks: torch.Tensor) -> torch.Tensor:

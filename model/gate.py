@@ -44,7 +44,7 @@ def judge(truths: Sequence[Truth], new: Contender, others: Mapping[str, Contende
     compared = [_compare(truths, new, other, name, seed) for name, other in others.items()]
     comparisons = tuple(comparison for comparison in compared if comparison is not None)
     if not comparisons:
-        return Verdict(True, f"no object in the {len(truths)} validation images, nothing to compare")
+        return Verdict(True, f"no object to compare in the {len(truths)} validation images")
     worse = [comparison for comparison in comparisons if comparison["upper"] < 0]
     told = "; ".join(
         f"mask AP {c['mean']:+.3f} ({c['lower']:+.3f} to {c['upper']:+.3f}) against {c['version']}"

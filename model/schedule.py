@@ -12,6 +12,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+POLICIES = ("cosine", "steps_with_decay")
+
 
 def iterations(images: int, *, base: int, step_size: int, step_image_number: int) -> int:
     """Training iterations for so many annotated images: `base` and `step_size` more per further `step_image_number`."""
@@ -27,13 +29,13 @@ def decay_steps(max_iterations: int, ratios: Sequence[float]) -> tuple[int, ...]
 
 def learning_rate_factor(step: int, total: int, warmup: int, policy: str, steps: Sequence[int], gamma: float) -> float:
     """What the base learning rate is multiplied with at a step (0-based): linear warm-up, then steps or cosine."""
+    if policy not in POLICIES:
+        raise ValueError(f"learning_policy must be one of {', '.join(POLICIES)}, got {policy!r}")
     if step < warmup:
         return (step + 1) / (warmup + 1)
     if policy == "steps_with_decay":
         return gamma ** sum(step >= s for s in steps)
-    if policy == "cosine":
-        return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(total - warmup, 1)))
-    raise ValueError(f"learning_policy must be steps_with_decay or cosine, got {policy!r}")
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(total - warmup, 1)))
 
 
 def repeat_threshold(

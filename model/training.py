@@ -16,7 +16,7 @@ from model.dataset import RecordDataset, augmentation, collate
 from model.engines.base import Engine
 from model.errors import BadRecord
 from model.records import Record
-from model.schedule import decay_steps, epoch_order, learning_rate_factor, repeat_factors, repeat_threshold
+from model.schedule import POLICIES, decay_steps, epoch_order, learning_rate_factor, repeat_factors, repeat_threshold
 
 logger = logging.getLogger(__name__)
 
@@ -48,8 +48,10 @@ class TrainingConfig:
         for name in ("iterations", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.learning_rate <= 0:
+        if not self.learning_rate > 0:
             raise ValueError(f"learning_rate must be above 0, got {self.learning_rate}")
+        if self.learning_policy not in POLICIES:
+            raise ValueError(f"learning_policy must be one of {', '.join(POLICIES)}, got {self.learning_policy!r}")
         if self.optimizer not in OPTIMIZERS:
             raise ValueError(f"optimizer must be one of {', '.join(OPTIMIZERS)}, got {self.optimizer!r}")
 
@@ -126,7 +128,8 @@ def _loader(
     engine: Engine, records: Sequence[Record], load_image: Callable[[str], np.ndarray], config: TrainingConfig
 ) -> DataLoader:
     dataset = RecordDataset(records, engine.classes, load_image, engine.training_size_hw, augmentation())
-    labels = [[engine.classes.index(o.label) for o in record.outlines] for record in records]
+    known = {name: index for index, name in enumerate(engine.classes)}
+    labels = [[known[o.label] for o in record.outlines if o.label in known] for record in records]
     return DataLoader(
         dataset,
         batch_size=config.batch_size,

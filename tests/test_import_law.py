@@ -82,5 +82,8 @@ def test_except_exception_stands_at_two_doors_only() -> None:
 
 
 def test_help_does_not_wait_for_torch() -> None:
-    code = "import sys; from backend.cli import main; main(['--help'], standalone_mode=False); sys.exit('torch' in sys.modules)"
+    code = (
+        "import sys; from backend.cli import main; main(['--help'], standalone_mode=False); "
+        "sys.exit('torch' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0

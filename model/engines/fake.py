@@ -132,7 +132,7 @@ class FakeEngine:
     def load_tensors(self, tensors: Mapping[str, torch.Tensor], classes: Sequence[str]) -> None:
         """Take over the colours of classes of the same name."""
         if "colours" not in tensors or tensors["colours"].shape != (len(classes), 3):
-            raise BadCheckpoint("weights do not fit the fake engine: a tensor `colours` of shape (classes, 3) is wanted")
+            raise BadCheckpoint("weights do not fit the fake engine: it wants a tensor `colours` of shape (classes, 3)")
         merged = self.network.colours.detach().clone()
         for index, name in enumerate(self.classes):
             if name in classes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
@@ -30,7 +31,7 @@ def build_engine(name: str, classes: Sequence[str], config: EngineConfig) -> Eng
 def load_version(registry: Registry, version: Version, config: EngineConfig) -> Engine:
     """The engine of a registered version, with the settings in `config` but the version's own network."""
     tensors, _ = registry.weights(version.name)
-    engine = build_engine(version.engine, version.classes, config)
+    engine = build_engine(version.engine, version.classes, replace(config, network=version.config["network"]))
     engine.load_tensors(tensors, version.classes)
     return engine
 

@@ -23,7 +23,6 @@ from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredic
 from model.engines.dropout import DropoutFlatten, DropoutMaskPredictor, DropoutPredictor, DropoutTwoMLPHead
 from model.errors import BadEngine
 
-
 NORM_IS_FROZEN = "norm_is_frozen"
 """A flag among the weights: batch norm keeps its statistics in training, as is usual from pretrained weights on."""
 

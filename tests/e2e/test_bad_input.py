@@ -75,7 +75,7 @@ def test_broken_images_and_regions_are_named_and_the_rest_goes_on(stack: Stack, 
 
 
 def test_n_tasks_give_n_results_whatever_they_are(stack: Stack, make_project) -> None:
-    project, folder, tasks = make_project("n results", 6, 5, initial_datasize=5)
+    project, folder, _ = make_project("n results", 6, 5, initial_datasize=5)
     wait_for(lambda: [r for r in all_rounds(folder) if r.is_concluded], "the first round")
     listed = [{"id": task.id, "data": task.data} for task in stack.client().tasks(project.id)]
     ranked = folder.registry.read_ranking("maskal-r1")[0]
@@ -112,7 +112,7 @@ def test_a_wrong_token_address_or_project_is_told_apart(stack: Stack, tmp_path) 
     url = stack.label_studio_url
     with pytest.raises(WrongToken, match="check the API key"):
         connect(settings, Connection(1, url, "0" * 40))
-    with pytest.raises(LabelStudioBusy, match="no answer from Label Studio at http://127.0.0.1:9"):
+    with pytest.raises(LabelStudioBusy, match=r"no answer from Label Studio at http://127\.0\.0\.1:9"):
         connect(settings, Connection(1, "http://127.0.0.1:9", "0" * 40))
     with pytest.raises(NotFound, match="knows no /api/projects/987654"):
         connect(settings, Connection(987654, url, stack.login.token))

@@ -118,7 +118,7 @@ def test_images_without_objects_leave_nothing_to_compare() -> None:
     empty = [boxes_to_truth([], [])] * 12
     verdict = judge(empty, BAD, {"maskal-r1": GOOD}, 0)
     assert (verdict.is_promoted, verdict.comparisons) == (True, ())
-    assert verdict.reason == "no object in the 12 validation images, nothing to compare"
+    assert verdict.reason == "no object to compare in the 12 validation images"
 
 
 def test_some_images_without_objects_do_no_harm() -> None:

@@ -100,7 +100,7 @@ def test_cosine_falls_from_one_over_a_half_to_zero() -> None:
 
 
 def test_an_unknown_policy_names_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="must be steps_with_decay or cosine, got 'linear'"):
+    with pytest.raises(ValueError, match="must be one of cosine, steps_with_decay, got 'linear'"):
         learning_rate_factor(5, 10, 0, "linear", (), 0.1)
 
 

@@ -61,7 +61,9 @@ def test_an_image_gives_instances_in_its_own_pixels(engine: Engine) -> None:
     assert found.size_hw == (90, 120)
     assert found.softmaxes.shape == (len(found), 2)
     assert (found.scores[:-1] >= found.scores[1:]).all()
-    assert (found.boxes_xyxy >= 0).all() and (found.boxes_xyxy[:, 2] <= 120).all() and (found.boxes_xyxy[:, 3] <= 90).all()
+    assert (
+        (found.boxes_xyxy >= 0).all() and (found.boxes_xyxy[:, 2] <= 120).all() and (found.boxes_xyxy[:, 3] <= 90).all()
+    )
     rows = np.arange(len(found))
     assert found.softmaxes[rows, found.labels] == pytest.approx(found.scores)
 
@@ -126,5 +128,5 @@ def test_weights_of_another_network_are_refused(engine: Engine) -> None:
 def test_an_unknown_engine_or_network_is_named() -> None:
     with pytest.raises(BadEngine, match=f"one of {', '.join(ENGINES)}, got 'yolo'"):
         build_engine("yolo", CLASSES, EngineConfig())
-    with pytest.raises(BadEngine, match="network_config must be one of nano, .*got 'vgg'"):
+    with pytest.raises(BadEngine, match=r"network_config must be one of nano, .*got 'vgg'"):
         build_engine("torchvision", CLASSES, EngineConfig(network="vgg"))

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import pytest
+
+from backend.errors import BadLabelConfig
+from backend.labels import parse_label_config
+from tests.backend.configs import ALL_SHAPES, POLYGONS
+
+
+def test_labels_image_and_predicted_values_are_read() -> None:
+    config = parse_label_config(POLYGONS)
+    assert config.image_key == "photo"
+    assert config.classes == ("leaf", "spot")
+    assert [config.label_for(name) for name in ("leaf", "lesion", "blot", "pear")] == ["leaf", "spot", "spot", None]
+
+
+def test_polygons_are_preferred_then_brushes_then_rectangles() -> None:
+    config = parse_label_config(ALL_SHAPES)
+    assert [control.tag for control in config.controls] == ["PolygonLabels", "BrushLabels", "RectangleLabels"]
+    assert {label: config.control_for(label).name for label in config.classes} == {
+        "leaf": "shape",
+        "soil": "brush",
+        "pot": "box",
+    }
+
+
+@pytest.mark.parametrize(
+    ("xml", "message"),
+    [
+        ("<View><Image", "not valid XML"),
+        ('<View><Image name="i" value="$x"/></View>', "got no control at all"),
+        (
+            '<View><Image name="i" value="$x"/><Choices name="c" toName="i"><Choice value="a"/></Choices></View>',
+            "needs a PolygonLabels, BrushLabels or RectangleLabels control, got Choices",
+        ),
+        (
+            '<View><Text name="t" value="$x"/>'
+            '<PolygonLabels name="p" toName="t"><Label value="a"/></PolygonLabels></View>',
+            "has no Image",
+        ),
+        ('<View><Image name="i" value="$x"/><PolygonLabels name="p" toName="i"/></View>', "hold no Label"),
+    ],
+)
+def test_a_config_that_cannot_serve_says_what_is_missing(xml: str, message: str) -> None:
+    with pytest.raises(BadLabelConfig, match=message):
+        parse_label_config(xml)
