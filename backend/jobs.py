@@ -12,13 +12,14 @@ from typing import Any
 
 from redis import Redis
 from redis.exceptions import RedisError
-from rq import Queue, get_current_job
+from rq import Queue, Worker, get_current_job
 from rq.exceptions import NoSuchJobError
 from rq.job import Job, JobStatus
 
 from backend import rounds, task_queue
 from backend.client import Project
 from backend.errors import NotFound, QueueUnavailable
+from backend.images import trim_cache
 from backend.locks import held, is_held
 from backend.projects import ProjectFolder, connected_projects
 from backend.round_folder import Round, all_rounds, last_concluded, start_round, unfinished
@@ -38,6 +39,8 @@ START_GRACE_S = 30.0
 
 DIRTY = "maskal:dirty"
 RECONCILED = "maskal:reconciled"
+TIDIED = "maskal:tidied"
+EVERYWHERE = "all"
 
 
 def open_redis(settings: Settings) -> Redis:
@@ -66,10 +69,17 @@ def tick(redis: Redis, settings: Settings) -> None:
     if redis.set(RECONCILED, 1, nx=True, ex=RECONCILE_S):
         for folder in connected_projects(settings.data_dir):
             _enqueue(redis, SHORT, examine, folder.uid)
+    if redis.set(TIDIED, 1, nx=True, ex=FULL_RECONCILE_S):
+        _enqueue(redis, SHORT, tidy, EVERYWHERE)
     due: list[bytes] = redis.zrangebyscore(DIRTY, 0, time.time() - DEBOUNCE_S)  # type: ignore[assignment]
     for uid in (member.decode() for member in due):
         if _enqueue(redis, SHORT, examine, uid):
             redis.zrem(DIRTY, uid)
+
+
+def work(redis: Redis, queue: str) -> None:
+    """Run jobs of one queue, each in a forked process, until stopped."""
+    Worker([Queue(queue, connection=redis)], connection=redis).work(logging_level="WARNING")
 
 
 def describe(redis: Redis, job_id: str) -> dict[str, Any] | None:
@@ -117,6 +127,16 @@ def run_round(uid: str) -> None:
                 return
             _run(place, current)
             hint(redis, uid)
+
+
+def tidy(uid: str) -> None:
+    """Job: keep the image cache at its size, and remove what crashes left in the registries."""
+    settings = read_settings()
+    with _logged("tidying"), held(open_redis(settings), f"tidy:{uid}") as is_mine:
+        if is_mine:
+            trim_cache(settings.data_dir / "cache" / "images", settings.image_cache_gb * 1e9)
+            for folder in connected_projects(settings.data_dir):
+                folder.registry.clean()
 
 
 def _run(place: Workplace, current: Round) -> None:
@@ -216,7 +236,7 @@ def _enqueue(redis: Redis, queue: str, function: Callable[[str], None], uid: str
     A job that is marked as started although nobody holds its lock belongs to a killed worker and is replaced.
     """
     job_id = _job_id(function.__name__, uid)
-    lock = f"{'round' if function is run_round else 'examine'}:{uid}"
+    lock = f"{LOCKS[function.__name__]}:{uid}"
     try:
         job = Job.fetch(job_id, connection=redis)
         status = job.get_status(refresh=True)
@@ -232,6 +252,10 @@ def _enqueue(redis: Redis, queue: str, function: Callable[[str], None], uid: str
         function, args=(uid,), job_id=job_id, timeout=TIMEOUT_S[queue], result_ttl=3600, failure_ttl=24 * 3600
     )
     return True
+
+
+LOCKS = {"examine": "examine", "run_round": "round", "tidy": "tidy"}
+"""The lock that each job holds while it works."""
 
 
 class _logged:

