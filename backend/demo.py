@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import tempfile
 import time
 from collections.abc import Iterator
@@ -54,6 +55,8 @@ class DemoOptions:
 
 def demo(settings: Settings, options: DemoOptions) -> int:
     """Run a demo and return the exit code: 0 done or stopped by the user, 1 a broken promise."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     try:
         with _folder(options) as folder, Processes() as processes:
             return (_check_itself if options.headless else _show)(settings, options, folder, processes)

@@ -31,6 +31,7 @@ class Images:
         self.client = client
         self.settings = settings
         self.folder = settings.data_dir / "cache" / "images"
+        Image.MAX_IMAGE_PIXELS = None  # the limit is ours, and a setting
 
     def load(self, uri: str | None, task_id: int) -> np.ndarray:
         """RGB uint8 (h, w, 3), turned as its EXIF orientation says; BadImage names the task and the reason."""
@@ -114,7 +115,7 @@ class Images:
                         f"{limit:g} megapixels; make it smaller or raise MAX_IMAGE_MEGAPIXELS"
                     )
                 return np.array(ImageOps.exif_transpose(image).convert("RGB"))
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as err:
+        except (OSError, SyntaxError, ValueError) as err:
             raise BadImage(f"the image of task {task_id} cannot be read ({err}); replace the file") from err
 
 

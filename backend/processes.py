@@ -149,6 +149,9 @@ def _end(child: Child, grace_s: float) -> None:
     group = child.process.pid
     family = _descendants(child)
     _signal_group(group, signal.SIGTERM)
+    for process in family:
+        with contextlib.suppress(psutil.Error):
+            process.terminate()
     deadline = time.monotonic() + grace_s
     while time.monotonic() < deadline and (child.process.poll() is None or any(p.is_running() for p in family)):
         family = [p for p in family if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]

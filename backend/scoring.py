@@ -24,9 +24,12 @@ class Scored:
 
 
 def score_image(engine: Engine, image: np.ndarray, labels: LabelConfig, config: ScoringConfig, seed: int) -> Scored:
-    """Backbone and proposals once, then the ordinary prediction for the regions and the passes for the certainty."""
+    """Backbone and proposals once, then the ordinary prediction for the regions and the passes for the certainty.
+
+    An object that is surely there is outlined even if its class is in doubt: with its likeliest label.
+    """
     encoded = engine.encode(image)
-    (instances,) = engine.decode(encoded, 1)
+    (instances,) = engine.decode(encoded, 1, any_class=True)
     generator = torch.Generator(next(engine.network.parameters()).device).manual_seed(seed)
     certainty = score(engine, encoded, config, generator)
     return Scored(None if np.isnan(certainty) else certainty, instances_to_regions(instances, engine.classes, labels))

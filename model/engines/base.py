@@ -71,8 +71,13 @@ class Engine(Protocol):
         """Features of one RGB uint8 (h, w, 3) image, for `decode`."""
         ...
 
-    def decode(self, encoded: Any, passes: int, *, confidence_threshold: float | None = None) -> Sequence[Instances]:
-        """The instances of each pass, (passes,); boxes and masks in the original image's pixels."""
+    def decode(
+        self, encoded: Any, passes: int, *, confidence_threshold: float | None = None, any_class: bool = False
+    ) -> Sequence[Instances]:
+        """The instances of each pass, (passes,); boxes and masks in the original image's pixels.
+
+        With `any_class` the threshold is for an object of whatever class, else for one class alone.
+        """
         ...
 
     def predict(self, image: np.ndarray, *, confidence_threshold: float | None = None) -> Instances:

@@ -71,11 +71,11 @@ class FakeEngine:
 
     @torch.no_grad()
     def decode(
-        self, encoded: Encoded, passes: int, *, confidence_threshold: float | None = None
+        self, encoded: Encoded, passes: int, *, confidence_threshold: float | None = None, any_class: bool = False
     ) -> tuple[Instances, ...]:
         """The instances of each pass: connected pixels that are near a class's colour."""
         threshold = self.config.confidence_threshold if confidence_threshold is None else confidence_threshold
-        return tuple(self._find(encoded, colours, threshold) for colours in self.network(passes))
+        return tuple(self._find(encoded, colours, 0.0 if any_class else threshold) for colours in self.network(passes))
 
     def predict(self, image: np.ndarray, *, confidence_threshold: float | None = None) -> Instances:
         """The ordinary prediction."""

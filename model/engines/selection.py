@@ -19,14 +19,25 @@ class Selection:
 
 
 def select(
-    boxes: torch.Tensor, probabilities: torch.Tensor, *, confidence_threshold: float, nms_threshold: float, limit: int
+    boxes: torch.Tensor,
+    probabilities: torch.Tensor,
+    *,
+    confidence_threshold: float,
+    nms_threshold: float,
+    limit: int,
+    any_class: bool = False,
 ) -> Selection:
     """MaskAL's selection: score above the threshold, one NMS across all classes, the best `limit`.
 
     boxes (n, c, 4) per proposal and class; probabilities (n, c), background cut off. A proposal enters
     once per class that passes the threshold, as in Detectron2's inference. Strictly greater scores pass.
+    With `any_class` a proposal enters once, with its likeliest class, where its classes together pass.
     """
-    proposals, labels = torch.nonzero(probabilities > confidence_threshold, as_tuple=True)
+    if any_class:
+        proposals = torch.nonzero(probabilities.sum(1) > confidence_threshold)[:, 0]
+        labels = probabilities[proposals].argmax(1)
+    else:
+        proposals, labels = torch.nonzero(probabilities > confidence_threshold, as_tuple=True)
     scores = probabilities[proposals, labels]
     candidates = boxes[proposals, labels]
     kept = nms(candidates, scores, nms_threshold)[:limit]

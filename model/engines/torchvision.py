@@ -87,7 +87,7 @@ class TorchvisionEngine:
 
     @torch.no_grad()
     def decode(
-        self, encoded: Encoded, passes: int, *, confidence_threshold: float | None = None
+        self, encoded: Encoded, passes: int, *, confidence_threshold: float | None = None, any_class: bool = False
     ) -> tuple[Instances, ...]:
         """The instances of each pass; the heads run once over the rows of all passes.
 
@@ -95,7 +95,7 @@ class TorchvisionEngine:
         """
         threshold = self.config.confidence_threshold if confidence_threshold is None else confidence_threshold
         probabilities, boxes = self._box_head(encoded, passes)
-        selections = [self._select(p, b, threshold) for p, b in zip(probabilities, boxes, strict=True)]
+        selections = [self._select(p, b, threshold, any_class) for p, b in zip(probabilities, boxes, strict=True)]
         masks = self._mask_head(encoded, selections)
         results = []
         for selection, probability, mask in zip(selections, probabilities, masks, strict=True):
@@ -120,13 +120,14 @@ class TorchvisionEngine:
             boxes.append(clip_boxes_to_image(decoded, encoded.resized_hw)[:, 1:].reshape(t, n, c, 4))
         return torch.cat(probabilities), torch.cat(boxes)
 
-    def _select(self, probabilities: torch.Tensor, boxes: torch.Tensor, threshold: float) -> Selection:
+    def _select(self, probabilities: torch.Tensor, boxes: torch.Tensor, threshold: float, any_class: bool) -> Selection:
         return select(
             boxes,
             probabilities,
             confidence_threshold=threshold,
             nms_threshold=self.config.nms_threshold,
             limit=self.config.detections_per_image,
+            any_class=any_class,
         )
 
     def _mask_head(self, encoded: Encoded, selections: Sequence[Selection]) -> tuple[torch.Tensor, ...]:

@@ -106,3 +106,13 @@ def test_nothing_above_the_threshold_is_an_empty_selection(probabilities: list[l
     selection = select(boxes, rows, confidence_threshold=0.5, nms_threshold=0.2, limit=100)
     assert [len(field) for field in (selection.proposals, selection.labels, selection.scores)] == [0, 0, 0]
     assert selection.boxes_xyxy.shape == (0, 4)
+
+
+def test_an_object_of_doubtful_class_is_found_when_any_class_will_do() -> None:
+    boxes = torch.tensor([[[0.0, 0, 9, 9]] * 2, [[20.0, 0, 29, 9]] * 2])
+    probabilities = torch.tensor([[0.45, 0.40], [0.2, 0.2]])
+    settings = {"confidence_threshold": 0.5, "nms_threshold": 0.2, "limit": 10}
+    assert len(select(boxes, probabilities, **settings).scores) == 0
+    found = select(boxes, probabilities, **settings, any_class=True)
+    assert (found.proposals.tolist(), found.labels.tolist()) == ([0], [0])
+    assert found.scores.tolist() == pytest.approx([0.45])
