@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -55,12 +55,15 @@ class Annotator:
         self._version: str | None = None
         self._last_score = -1.0
 
-    def play(self, rounds: int, initial: int, pool: int) -> None:
-        """Annotate an initial set, then after each round the next pool; one more look at the queue at the end."""
+    def play(self, rounds: int, initial: int, pool: int, check: Callable[[], None]) -> None:
+        """Annotate an initial set, then after each round the next pool; one more look at the queue at the end.
+
+        `check` is called while a round is awaited, to raise if the system has died.
+        """
         for number in range(rounds):
             for _ in range(pool if number else initial):
                 self._annotate(self._take())
-            self._await_round(number + 1)
+            self._await_round(number + 1, check)
             self._check_predictions()
         self._take()
 
@@ -104,10 +107,11 @@ class Annotator:
         regions = true_regions(self.images[task.id], self.labels)
         self.submitted[task.id] = self.client.annotate(task.id, regions)
 
-    def _await_round(self, count: int) -> None:
+    def _await_round(self, count: int, check: Callable[[], None]) -> None:
         """Wait until so many rounds are concluded, and add the newest to the report."""
         deadline = time.monotonic() + ROUND_TIMEOUT_S
         while True:
+            check()
             known = all_rounds(self.folder)
             if known and known[-1].state.state == FAILED:
                 raise BrokenPromise(f"round {known[-1].state.number} failed: {known[-1].state.reason}")

@@ -6,7 +6,7 @@ import logging
 import signal
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -108,7 +108,7 @@ def _check_itself(settings: Settings, options: DemoOptions, folder: Path, proces
     stack = start_stack(
         processes, settings, folder, port=options.port, backend_port=options.backend_port, tell=logger.info
     )
-    report = play(stack, options)
+    report = play(stack, options, processes.check)
     if not report["ok"]:
         click.echo(f"maskal: broken promise: {report['error']}; logs in {folder / 'logs'}", err=True)
     if options.report is not None:
@@ -117,7 +117,7 @@ def _check_itself(settings: Settings, options: DemoOptions, folder: Path, proces
     return 0 if report["ok"] else 1
 
 
-def play(stack: Stack, options: DemoOptions) -> dict[str, Any]:
+def play(stack: Stack, options: DemoOptions, check: Callable[[], None]) -> dict[str, Any]:
     """Play the annotator on a running system for some rounds and return the report."""
     started = time.monotonic()
     data = _data(options)
@@ -130,7 +130,7 @@ def play(stack: Stack, options: DemoOptions) -> dict[str, Any]:
     home = find_folder(stack.settings.data_dir, project.id, project.uid)
     annotator = Annotator(stack.client(), home, parse_label_config(data.label_config), tasks)
     try:
-        annotator.play(options.rounds, config.initial_datasize, config.pool_size)
+        annotator.play(options.rounds, config.initial_datasize, config.pool_size, check)
         report = annotator.report()
     except BrokenPromise as err:
         report = {"ok": False, "error": str(err), "rounds": [asdict(r) for r in annotator.reports]}

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from flask import Flask
 from gunicorn.app.base import BaseApplication
 
 from backend.app import create_app
+from backend.processes import require_port_free
 from backend.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -39,12 +39,13 @@ class Server(BaseApplication):
         for name, value in options.items():
             self.cfg.set(name, value)
 
-    def load(self) -> Flask:
+    def load(self) -> Any:
         """Make the app, in gunicorn's worker process."""
         return create_app(self.settings)
 
 
 def serve(settings: Settings) -> None:
-    """Serve until stopped."""
+    """Serve until stopped; ProcessFailed if the port is taken."""
+    require_port_free(settings.port, "the backend", "PORT")
     logger.info("serving on http://%s:%d, data in %s", settings.host, settings.port, settings.data_dir)
     Server(settings).run()

