@@ -102,7 +102,7 @@ class TrainingChoice:
 
 
 TRAINING = {
-    "nano": TrainingChoice("adamw", 5e-4, iterations=250, warm_iterations=150),
+    "nano": TrainingChoice("adamw", 5e-4, iterations=240, warm_iterations=150),
     "default": TrainingChoice("sgd", 5e-3, iterations=1000, warm_iterations=500),
 }
 

@@ -1,24 +1,60 @@
-"""The Docker files, without Docker: what they name exists, and what they must set is set."""
+"""The Docker files, without Docker: what they name exists, what they must set is set, and their commands run."""
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import yaml
+from redis import Redis
+from rq import Worker
 
 from backend.cli import main
+from backend.jobs import ROUNDS, SHORT
+from backend.processes import Processes, free_port
+from backend.redis_server import start_redis
+from backend.settings import read_settings
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCKER = ROOT / "docker"
 DOCKERFILE = (DOCKER / "Dockerfile").read_text()
+COMPOSE = (DOCKER / "compose.yaml").read_text()
 OURS = ("backend", "worker")
+TAKES_ANY_TEXT = "7"  # a value that every setting accepts, numbers too
 
 
 def services() -> dict[str, Any]:
-    return dict(yaml.safe_load((DOCKER / "compose.yaml").read_text())["services"])
+    return dict(yaml.safe_load(COMPOSE)["services"])
+
+
+def copied() -> list[str]:
+    """What the Dockerfile copies, relative to the repository."""
+    return [name for line in re.findall(r"^COPY (.+)$", DOCKERFILE, re.M) for name in line.split()[:-1]]
+
+
+class Recorder(dict):
+    """An environment that remembers which names were asked for."""
+
+    def __init__(self) -> None:
+        self.names: set[str] = set()
+
+    def get(self, name: str, default: Any = None) -> Any:
+        self.names.add(name)
+        return TAKES_ANY_TEXT
+
+
+@pytest.fixture
+def processes() -> Iterator[Processes]:
+    with Processes() as started:
+        yield started
 
 
 @pytest.mark.parametrize("switch", ["ML_BLOCK_LOCAL_IP", "SSRF_PROTECTION_ENABLED"])
@@ -33,19 +69,33 @@ def test_our_services_run_commands_that_exist(name: str) -> None:
 
 
 def test_the_image_starts_a_command_that_exists() -> None:
-    assert re.search(r'ENTRYPOINT \["maskal"\]\nCMD \["(\w+)"\]', DOCKERFILE)[1] in main.commands
+    (entrypoint,) = re.findall(r"^ENTRYPOINT (.+)$", DOCKERFILE, re.M)
+    (command,) = re.findall(r"^CMD (.+)$", DOCKERFILE, re.M)
+    assert json.loads(entrypoint) == ["maskal"]
+    assert json.loads(command)[0] in main.commands
 
 
-def test_everything_that_is_copied_exists() -> None:
-    sources = [name for line in re.findall(r"^COPY (.+)$", DOCKERFILE, re.M) for name in line.split()[:-1]]
-    assert len(sources) >= 8
-    assert [name for name in sources if not (ROOT / name).exists()] == []
+def test_everything_that_is_copied_exists_and_passes_the_ignore_file() -> None:
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    passed = {line[1:] for line in lines if line.startswith("!")}
+    assert {"backend", "model", "sampling", "setup.cfg", "constraints.txt"} <= set(copied())
+    assert [name for name in copied() if not (ROOT / name).exists()] == []
+    assert lines.index("*") < min(lines.index(f"!{name}") for name in passed)
+    assert passed == set(copied())
+
+
+def test_the_image_does_not_run_as_root() -> None:
+    final = DOCKERFILE[DOCKERFILE.rindex("\nRUN ") :]
+    assert re.search(r"^USER (?!root\b|0\b)\w+$", final, re.M)
 
 
 @pytest.mark.parametrize("name", OURS)
 def test_our_services_set_only_what_is_read(name: str) -> None:
-    read = set(re.findall(r'"([A-Z_]{4,})"', (ROOT / "backend" / "settings.py").read_text()))
-    assert set(services()[name]["environment"]) <= read
+    environ = Recorder()
+    read_settings(environ)
+    given = set(services()[name]["environment"])
+    assert {"DATA_DIR", "REDIS_URL", "BACKEND_URL", "LABEL_STUDIO_URL"} <= given
+    assert given <= environ.names
 
 
 def test_web_and_worker_share_data_and_queue() -> None:
@@ -54,21 +104,115 @@ def test_web_and_worker_share_data_and_queue() -> None:
     assert web["environment"] == worker["environment"]
 
 
+def test_the_backends_address_names_a_host_with_a_dot_that_the_network_knows() -> None:
+    backend = services()["backend"]
+    url = httpx.URL(backend["environment"]["BACKEND_URL"])
+    assert "." in url.host, "Label Studio refuses webhooks to a host without a dot"
+    assert url.host in backend["networks"]["default"]["aliases"]
+    assert str(url.port) == backend["environment"]["PORT"]
+
+
+def test_every_service_waits_for_services_that_can_become_healthy() -> None:
+    all_services = services()
+    for service in all_services.values():
+        for name, wait in service.get("depends_on", {}).items():
+            assert wait == {"condition": "service_healthy"}
+            assert "test" in all_services[name]["healthcheck"]
+
+
+def test_every_volume_is_declared() -> None:
+    used = {volume.split(":")[0] for service in services().values() for volume in service.get("volumes", [])}
+    assert used == set(yaml.safe_load(COMPOSE)["volumes"])
+
+
+def test_only_label_studio_is_published_and_only_on_this_machine() -> None:
+    ports = {name: service["ports"] for name, service in services().items() if "ports" in service}
+    assert ports == {"label-studio": ["127.0.0.1:8080:8080"]}
+
+
 def test_every_variable_stands_in_the_example_and_has_no_live_value() -> None:
-    wanted = set(re.findall(r"\$\{(\w+)", (DOCKER / "compose.yaml").read_text()))
-    example = dict(line.split("=", 1) for line in (DOCKER / ".env.example").read_text().splitlines() if "=" in line)
+    wanted = set(re.findall(r"\$\{?(\w+)", COMPOSE))
+    lines = (DOCKER / ".env.example").read_text().splitlines()
+    example = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
     assert wanted == example.keys()
     assert set(example.values()) == {""}
 
 
+def test_a_missing_password_stops_the_start() -> None:
+    secrets = re.findall(r"\$\{(\w*(?:PASSWORD|USERNAME))(.*?)\}", COMPOSE)
+    assert {name for name, _ in secrets} == {"POSTGRES_PASSWORD", "LABEL_STUDIO_USERNAME", "LABEL_STUDIO_PASSWORD"}
+    assert all(rest.startswith(":?") for _, rest in secrets)
+
+
 def test_the_gpu_file_changes_services_and_a_target_that_exist() -> None:
     gpu = yaml.safe_load((DOCKER / "compose.gpu.yaml").read_text())["services"]
-    assert gpu.keys() <= services().keys()
+    assert gpu.keys() == set(OURS)
     targets = re.findall(r"^FROM \S+ AS (\w+)$", DOCKERFILE, re.M)
     assert {"cpu", "gpu"} <= set(targets)
-    assert all(service["build"]["target"] in targets for service in gpu.values())
+    for service in gpu.values():
+        assert service["build"]["target"] == "gpu"
+        (device,) = service["deploy"]["resources"]["reservations"]["devices"]
+        assert device["driver"] == "nvidia"
 
 
 def test_no_package_index_is_named() -> None:
     for path in DOCKER.iterdir():
-        assert not re.search(r"index-url|find-links|pypi|trusted-host", path.read_text())
+        assert not re.search(r"index-url|find-links|pypi|trusted-host|download\.pytorch", path.read_text()), path
+
+
+def local_environment(folder: Path, port: int, redis_url: str) -> dict[str, str]:
+    """Our services' environment in the compose file, its addresses replaced by those of this machine."""
+    local = {
+        "DATA_DIR": str(folder / "data"),
+        "REDIS_URL": redis_url,
+        "HOST": "127.0.0.1",
+        "PORT": str(port),
+        "BACKEND_URL": f"http://127.0.0.1:{port}",
+        "LABEL_STUDIO_URL": f"http://127.0.0.1:{free_port()}",
+        "LABEL_STUDIO_API_KEY": "",
+        "ALLOWED_PRIVATE_HOSTS": "",
+    }
+    assert local.keys() == services()["backend"]["environment"].keys()
+    return {**os.environ, **local}
+
+
+def maskal(service: str) -> list[str]:
+    return [str(Path(sys.executable).with_name("maskal")), *services()[service]["command"]]
+
+
+def is_healthy(environment: dict[str, str]) -> bool:
+    """Whether the image's own health check passes."""
+    (check,) = re.findall(r"^HEALTHCHECK .*\\\n +CMD (.+)$", DOCKERFILE, re.M)
+    python, *arguments = json.loads(check)
+    assert python == "python"
+    return subprocess.run([sys.executable, *arguments], env=environment, capture_output=True).returncode == 0
+
+
+def test_the_backend_serves_health_in_the_compose_environment(tmp_path: Path, processes: Processes) -> None:
+    nobody = f"redis://127.0.0.1:{free_port()}/0"  # `serve` starts without Redis
+    environment = local_environment(tmp_path, free_port(), nobody)
+    assert not is_healthy(environment)
+    processes.start(
+        "backend",
+        maskal("backend"),
+        env=environment,
+        log=tmp_path / "backend.log",
+        ready=lambda: is_healthy(environment),
+        timeout_s=120,
+    )
+    assert httpx.get(f"http://127.0.0.1:{environment['PORT']}/health").status_code == 200
+    assert (tmp_path / "data").is_dir()
+
+
+def test_the_worker_works_on_both_queues_in_the_compose_environment(tmp_path: Path, processes: Processes) -> None:
+    redis_url = start_redis(processes, tmp_path / "redis", tmp_path / "redis.log")
+    redis = Redis.from_url(redis_url)
+    processes.start(
+        "worker",
+        maskal("worker"),
+        env=local_environment(tmp_path, free_port(), redis_url),
+        log=tmp_path / "worker.log",
+        ready=lambda: {queue for worker in Worker.all(redis) for queue in worker.queue_names()} == {ROUNDS, SHORT},
+        timeout_s=120,
+    )
+    processes.check()
