@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 SWITCHES = (
     "check that the backend runs and that Label Studio can reach it; for a private address Label Studio must be "
-    "started with ML_BLOCK_LOCAL_IP=false and SSRF_PROTECTION_ENABLED=false"
+    "started with ML_BLOCK_LOCAL_IP=false and SSRF_PROTECTION_ENABLED=false, and its host name needs a dot in it"
 )
 
 

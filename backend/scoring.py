@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,12 @@ import torch
 from backend.labels import LabelConfig
 from backend.predictions import instances_to_regions
 from model.engines.base import Engine
+from model.geometry import without_specks
+from model.instances import Instances
 from sampling.mc_dropout import ScoringConfig, score
+
+MASK_GRID = 28
+"""Cells along a side of the mask head's output, which spans an object's box."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +34,17 @@ def score_image(engine: Engine, image: np.ndarray, labels: LabelConfig, config: 
     An object that is surely there is outlined even if its class is in doubt: with its likeliest label.
     """
     encoded = engine.encode(image)
-    (instances,) = engine.decode(encoded, 1, any_class=True)
+    instances = _smoothed(engine.decode(encoded, 1, any_class=True)[0])
     generator = torch.Generator(next(engine.network.parameters()).device).manual_seed(seed)
     certainty = score(engine, encoded, config, generator)
     return Scored(None if np.isnan(certainty) else certainty, instances_to_regions(instances, engine.classes, labels))
+
+
+def _smoothed(instances: Instances) -> Instances:
+    """The instances without what is finer than the mask head's grid, which is noise and tedious to correct."""
+    sides = (instances.boxes_xyxy[:, 2:] - instances.boxes_xyxy[:, :2]).max(1, initial=0)
+    masks = [without_specks(m, 1.5 * side / MASK_GRID) for m, side in zip(instances.masks, sides, strict=True)]
+    return replace(instances, masks=np.stack(masks)) if masks else instances
 
 
 def task_seed(version: str, task_id: int) -> int:

@@ -51,6 +51,18 @@ def rings_to_mask(rings: Sequence[np.ndarray], size_hw: tuple[int, int]) -> np.n
     return mask
 
 
+def without_specks(mask: np.ndarray, size_px: float) -> np.ndarray:
+    """A (h, w) bool mask without holes, gaps, bumps and parts that are narrower than `size_px`."""
+    size = round(size_px) | 1
+    if size < 3 or not mask.any():
+        return mask
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
+    padded = cv2.copyMakeBorder(mask.astype(np.uint8), size, size, size, size, cv2.BORDER_REPLICATE)
+    closed = cv2.morphologyEx(padded, cv2.MORPH_CLOSE, kernel)
+    opened = cv2.morphologyEx(closed, cv2.MORPH_OPEN, kernel)[size:-size, size:-size].astype(bool)
+    return opened if opened.any() else mask
+
+
 def keyhole(polygon: Polygon) -> np.ndarray:
     """Draw a part and its holes as one (k, 2) ring, the way Label Studio shows holes.
 

@@ -96,7 +96,7 @@ class TorchvisionEngine:
         threshold = self.config.confidence_threshold if confidence_threshold is None else confidence_threshold
         probabilities, boxes = self._box_head(encoded, passes)
         selections = [self._select(p, b, threshold, any_class) for p, b in zip(probabilities, boxes, strict=True)]
-        masks = self._mask_head(encoded, selections)
+        masks = self._mask_head(encoded, selections, probabilities if any_class else None)
         results = []
         for selection, probability, mask in zip(selections, probabilities, masks, strict=True):
             results.append(self._instances(encoded, selection, probability, mask))
@@ -130,15 +130,25 @@ class TorchvisionEngine:
             any_class=any_class,
         )
 
-    def _mask_head(self, encoded: Encoded, selections: Sequence[Selection]) -> tuple[torch.Tensor, ...]:
-        """Mask probabilities (n, m, m) of each pass's own detections, all passes in one batch."""
+    def _mask_head(
+        self, encoded: Encoded, selections: Sequence[Selection], weights: torch.Tensor | None
+    ) -> tuple[torch.Tensor, ...]:
+        """Mask probabilities (n, m, m) of each pass's own detections, all passes in one batch.
+
+        Those of the detection's label, or with weights (t, proposals, c) the mean over the classes.
+        """
         heads = self.network.roi_heads
         boxes = torch.cat([s.boxes_xyxy for s in selections])
         labels = torch.cat([s.labels for s in selections])
         pooled = heads.mask_roi_pool(encoded.features, [boxes], [encoded.resized_hw])
         logits = heads.mask_predictor(heads.mask_head(pooled))
-        rows = torch.arange(len(labels), device=labels.device)
-        masks = logits[rows, labels + 1].sigmoid()  # background is channel 0
+        if weights is None:
+            rows = torch.arange(len(labels), device=labels.device)
+            masks = logits[rows, labels + 1].sigmoid()  # background is channel 0
+        else:
+            shares = torch.cat([w[s.proposals] for w, s in zip(weights, selections, strict=True)])  # (n, c)
+            shares = shares / shares.sum(1, keepdim=True)
+            masks = torch.einsum("nc,nchw->nhw", shares, logits[:, 1:].sigmoid())
         return torch.split(masks, [len(s.labels) for s in selections])
 
     @staticmethod

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from model.geometry import keyhole, mask_to_polygons, polygons_to_mask, rings_to_mask
+from model.geometry import keyhole, mask_to_polygons, polygons_to_mask, rings_to_mask, without_specks
 from model.records import Polygon
 
 MASKS = arrays(bool, st.tuples(st.integers(1, 14), st.integers(1, 14)))
@@ -182,3 +182,16 @@ def test_a_large_image_costs_what_its_object_costs():
     (part,) = mask_to_polygons(mask)
     assert part.exterior.min() >= 100 and len(part.exterior) <= 8
     assert iou(polygons_to_mask([part], mask.shape), mask) > 0.99
+
+
+def test_specks_go_and_the_object_stays():
+    mask = np.zeros((80, 80), bool)
+    mask[20:60, 20:60] = True
+    speckled = mask.copy()
+    speckled[30:32, 30:50:4] = False
+    speckled[5:7, 5:7] = True
+    assert (without_specks(speckled, 5) != mask).sum() <= 4 * 6, "only the corners may be rounded"
+    assert (without_specks(speckled, 1) == speckled).all()
+    tiny = np.zeros((9, 9), bool)
+    tiny[4, 4] = True
+    assert (without_specks(tiny, 7) == tiny).all(), "an object is never lost"
