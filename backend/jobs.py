@@ -84,9 +84,8 @@ def work(redis: Redis, queue: str) -> None:
 
 def describe(redis: Redis, job_id: str) -> dict[str, Any] | None:
     """Status and progress of a job, None if there is none of that id (any more)."""
-    try:
-        job = Job.fetch(job_id, connection=redis)
-    except NoSuchJobError:
+    job = _find(redis, job_id)
+    if job is None:
         return None
     status = job.get_status(refresh=True)
     return {
@@ -237,21 +236,27 @@ def _enqueue(redis: Redis, queue: str, function: Callable[[str], None], uid: str
     """
     job_id = _job_id(function.__name__, uid)
     lock = f"{LOCKS[function.__name__]}:{uid}"
-    try:
-        job = Job.fetch(job_id, connection=redis)
-        status = job.get_status(refresh=True)
-        if status == JobStatus.QUEUED:
-            return True
-        started = job.started_at.replace(tzinfo=timezone.utc).timestamp() if job.started_at else 0
-        if is_held(redis, lock) or (status == JobStatus.STARTED and time.time() - started < START_GRACE_S):
-            return False
+    job = _find(redis, job_id)
+    status = job.get_status(refresh=True) if job is not None else None
+    if status == JobStatus.QUEUED:
+        return True
+    started_at = job.started_at if job is not None else None
+    age_s = time.time() - started_at.replace(tzinfo=timezone.utc).timestamp() if started_at else START_GRACE_S
+    if is_held(redis, lock) or (status == JobStatus.STARTED and age_s < START_GRACE_S):
+        return False
+    if job is not None:
         job.delete()
-    except NoSuchJobError:
-        pass
     Queue(queue, connection=redis).enqueue_call(
         function, args=(uid,), job_id=job_id, timeout=TIMEOUT_S[queue], result_ttl=3600, failure_ttl=24 * 3600
     )
     return True
+
+
+def _find(redis: Redis, job_id: str) -> Job | None:
+    try:
+        return Job.fetch(job_id, connection=redis)
+    except NoSuchJobError:
+        return None
 
 
 LOCKS = {"examine": "examine", "run_round": "round", "tidy": "tidy"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import os
 import signal
 import socket
@@ -21,16 +22,18 @@ import psutil
 from backend.errors import ProcessFailed
 
 GRACE_S = 15.0
+KILLED_S = 10.0  # how long the kernel may take to remove what was killed
 POLL_S = 0.2
 
 
 @dataclass(frozen=True, eq=False)
 class Child:
-    """A started process: its name for people, and its log file (None: ours)."""
+    """A started process: its name for people, its log file (None: ours) and where in it this run begins, in bytes."""
 
     name: str
     process: subprocess.Popen[bytes]
     log: Path | None
+    log_start: int
 
 
 class Processes:
@@ -60,9 +63,11 @@ class Processes:
     ) -> None:
         """Start a process and wait until it is ready; ProcessFailed with one line if it dies or takes too long.
 
-        `env` None inherits ours; `log` None lets it write to our own output.
+        `env` None inherits ours; `log` None lets it write to our own output. On Linux the process is told to end when
+        the thread that calls this is gone, so call it from one that stays.
         """
         output = log.open("ab") if log is not None else None
+        log_start = output.seek(0, os.SEEK_END) if output is not None else 0
         try:
             process = subprocess.Popen(
                 list(argv),
@@ -71,21 +76,17 @@ class Processes:
                 stdout=output,
                 stderr=subprocess.STDOUT if output is not None else None,
                 start_new_session=True,
-                preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+                preexec_fn=functools.partial(_die_with, os.getpid()) if sys.platform == "linux" else None,
             )
         except OSError as err:
             raise ProcessFailed(f"{name} could not be started: {err}") from err
         finally:
             if output is not None:
                 output.close()
-        child = Child(name, process, log)
+        child = Child(name, process, log, log_start)
         self.children.append(child)
-        deadline = time.monotonic() + timeout_s
-        while ready is not None and not ready():
-            _check(child)
-            if time.monotonic() > deadline:
-                raise ProcessFailed(f"{name} was not ready after {timeout_s:.0f} s; {_where(child)}")
-            time.sleep(POLL_S)
+        if ready is not None:
+            _wait_until(ready, child, timeout_s)
 
     def check(self) -> None:
         """Raise ProcessFailed if a child has ended."""
@@ -93,7 +94,7 @@ class Processes:
             _check(child)
 
     def stop(self) -> None:
-        """End all children, the last started first: SIGTERM to the session, SIGKILL after the grace period."""
+        """End all children, the last started first: SIGTERM to all of its family, SIGKILL after the grace period."""
         with _signals_held():
             while self.children:
                 _end(self.children.pop(), self.grace_s)
@@ -130,6 +131,16 @@ def _holder(port: int) -> str:
     return ""
 
 
+def _wait_until(ready: Callable[[], bool], child: Child, timeout_s: float) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not ready():
+        _check(child)
+        if time.monotonic() > deadline:
+            raise ProcessFailed(f"{child.name} was not ready after {timeout_s:.0f} s; {_where(child)}")
+        time.sleep(POLL_S)
+    _check(child)  # another program may have answered in its place
+
+
 def _check(child: Child) -> None:
     code = child.process.poll()
     if code is not None:
@@ -137,42 +148,58 @@ def _check(child: Child) -> None:
 
 
 def _where(child: Child) -> str:
-    """The last line of a child's log and where to read the rest."""
+    """The last line of a child's log and where to read the rest; lines of earlier runs are not its own."""
     if child.log is None:
         return "its messages stand above"
-    lines = [line.strip() for line in child.log.read_text(errors="replace").splitlines() if line.strip()]
+    text = child.log.read_bytes()[child.log_start :].decode(errors="replace")
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     return f"its log {child.log} ends with: {lines[-1][:300] if lines else '(nothing)'}"
 
 
 def _end(child: Child, grace_s: float) -> None:
-    """Stop a process and everything in its session, also where the process itself is gone already."""
-    group = child.process.pid
-    family = _descendants(child)
-    _signal_group(group, signal.SIGTERM)
+    """Stop a process and its family, also where the process itself is gone already."""
+    family = _family(child)
     for process in family:
         with contextlib.suppress(psutil.Error):
             process.terminate()
-    deadline = time.monotonic() + grace_s
-    while time.monotonic() < deadline and (child.process.poll() is None or any(p.is_running() for p in family)):
-        family = [p for p in family if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
-        time.sleep(POLL_S / 4)
-    _signal_group(group, signal.SIGKILL)
+    _wait_for_end(child, family, grace_s)
+    family = list({*family, *_family(child)})  # with those born meanwhile
     for process in family:
         with contextlib.suppress(psutil.Error):
             process.kill()
-    child.process.wait()
+    _wait_for_end(child, family, KILLED_S)
 
 
-def _descendants(child: Child) -> list[psutil.Process]:
+def _wait_for_end(child: Child, family: Sequence[psutil.Process], timeout_s: float) -> None:
+    deadline = time.monotonic() + timeout_s
+    while child.process.poll() is None or any(map(_is_alive, family)):
+        if time.monotonic() > deadline:
+            return
+        time.sleep(POLL_S / 4)
+
+
+def _family(child: Child) -> list[psutil.Process]:
+    """The living of a child's session, which its orphans stay in, and of its descendants in sessions of their own."""
+    members = {p for p in psutil.process_iter() if _session(p) == child.process.pid}
+    with contextlib.suppress(psutil.Error):
+        if child.process.poll() is None:
+            leader = psutil.Process(child.process.pid)
+            members.update([leader, *leader.children(recursive=True)])
+    return [process for process in members if _is_alive(process)]
+
+
+def _session(process: psutil.Process) -> int | None:
     try:
-        return list(psutil.Process(child.process.pid).children(recursive=True))
+        return os.getsid(process.pid)
+    except OSError:
+        return None
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.Error:
-        return []
-
-
-def _signal_group(group: int, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(group, number)
+        return False
 
 
 @contextlib.contextmanager
@@ -193,7 +220,9 @@ _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
-def _die_with_parent() -> None:
+def _die_with(parent: int) -> None:
     """In the child, before it runs: have the kernel send SIGTERM when the parent dies, even of SIGKILL."""
     if _LIBC is not None:
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:  # it died before we asked
+            os.kill(os.getpid(), signal.SIGTERM)

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from backend.cli import main
+
+
+def run(*arguments: str, **environment: str):
+    return CliRunner().invoke(main, list(arguments), env=environment)
+
+
+def test_help_lists_the_commands() -> None:
+    shown = run("--help")
+    assert shown.exit_code == 0
+    assert all(command in shown.output for command in ("serve", "worker", "connect", "status", "demo"))
+
+
+def test_wrong_usage_ends_with_2() -> None:
+    assert run("connect").exit_code == 2
+    assert run("demo", "--rounds", "0").exit_code == 2
+    shown = run("demo", "--images", ".")
+    assert shown.exit_code == 2 and "--images and --annotations belong together" in shown.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "message"),
+    [
+        (("worker",), {"REDIS_URL": "redis://127.0.0.1:9"}, "maskal: no Redis answers at redis://127.0.0.1:9"),
+        (("serve",), {"PORT": "many"}, "maskal: environment variable PORT must be a number above 0, got 'many'"),
+        (("connect", "--project", "1"), {"LABEL_STUDIO_URL": ""}, "maskal: the address and an API key of Label Studio"),
+        (
+            ("demo", "--headless"),
+            {"LABEL_STUDIO_EXECUTABLE": "/no/such"},
+            "maskal: LABEL_STUDIO_EXECUTABLE names /no/such, which cannot be run",
+        ),
+    ],
+)
+def test_a_mistake_ends_as_one_line_with_1(arguments, environment, message: str, tmp_path: Path) -> None:
+    shown = run(*arguments, **{"DATA_DIR": str(tmp_path / "data"), **environment})
+    lines = [line for line in shown.output.splitlines() if line.startswith("maskal: ")]
+    assert shown.exit_code == 1
+    assert len(lines) == 1 and lines[0].startswith(message)
+
+
+def test_status_without_redis_or_project_still_answers(tmp_path: Path) -> None:
+    shown = run("status", DATA_DIR=str(tmp_path), REDIS_URL="redis://127.0.0.1:9")
+    assert shown.exit_code == 0 and "no project is connected" in shown.output

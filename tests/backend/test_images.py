@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import io
+import os
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from backend.client import LabelStudio
+from backend.errors import BadImage
+from backend.images import Images, trim_cache
+from backend.settings import Settings
+
+
+def png(width: int, height: int, **options: object) -> bytes:
+    content = io.BytesIO()
+    Image.effect_noise((width, height), 60).convert("RGB").save(content, "PNG", **options)
+    return content.getvalue()
+
+
+class Server(ThreadingHTTPServer):
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.files: dict[str, bytes] = {}
+        self.redirects: dict[str, str] = {}
+        self.seen: list[tuple[str, str | None]] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_GET(self) -> None:
+        self.server.seen.append((self.path, self.headers.get("Authorization")))
+        if self.path in self.server.redirects:
+            self.send_response(302)
+            self.send_header("Location", self.server.redirects[self.path])
+            self.end_headers()
+            return
+        content = self.server.files.get(self.path)
+        self.send_response(404 if content is None else 200)
+        self.end_headers()
+        self.wfile.write(content or b"")
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def servers() -> Iterator[tuple[Server, Server]]:
+    pair = Server(), Server()
+    for server in pair:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield pair
+    for server in pair:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture
+def label_studio(servers: tuple[Server, Server]) -> Server:
+    return servers[0]
+
+
+def images(label_studio: Server, folder: Path, **settings: object) -> Images:
+    return Images(LabelStudio(label_studio.url, "the-key"), Settings(data_dir=folder, **settings))
+
+
+def test_an_image_is_fetched_once_with_the_key_and_then_cached(label_studio: Server, tmp_path: Path) -> None:
+    label_studio.files["/data/upload/1/a.png"] = png(40, 30)
+    loader = images(label_studio, tmp_path)
+    first, second = loader.load("/data/upload/1/a.png", 7), loader.load("/data/upload/1/a.png", 7)
+    assert first.shape == (30, 40, 3) and first.dtype == np.uint8 and (first == second).all()
+    assert label_studio.seen == [("/data/upload/1/a.png", "Token the-key")]
+
+
+def test_the_orientation_of_the_camera_is_applied(label_studio: Server, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by 90 degrees
+    label_studio.files["/a.png"] = png(40, 30, exif=exif)
+    assert images(label_studio, tmp_path).load("/a.png", 7).shape == (40, 30, 3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"max_image_mb": 0.001}, r"image of task 7 is larger than 0\.001 MB; .*MAX_IMAGE_MB"),
+        ({"max_image_megapixels": 0.01}, r"task 7 has 200 x 100 px, over the limit of 0\.01 .*MAX_IMAGE_MEGAPIXELS"),
+    ],
+)
+def test_a_too_large_image_names_the_setting(label_studio: Server, tmp_path: Path, settings, message: str) -> None:
+    label_studio.files["/a.png"] = png(200, 100)
+    with pytest.raises(BadImage, match=message):
+        images(label_studio, tmp_path, **settings).load("/a.png", 7)
+
+
+@pytest.mark.parametrize("content", [b"no image at all", png(200, 100)[:2000]], ids=["no image", "cut off"])
+def test_a_broken_file_is_named(label_studio: Server, tmp_path: Path, content: bytes) -> None:
+    label_studio.files["/a.png"] = content
+    with pytest.raises(BadImage, match=r"the image of task 7 cannot be read .*; replace the file"):
+        images(label_studio, tmp_path).load("/a.png", 7)
+
+
+@pytest.mark.parametrize("uri", [None, "", "/missing.png"])
+def test_a_missing_image_is_named(label_studio: Server, tmp_path: Path, uri: str | None) -> None:
+    with pytest.raises(BadImage, match="task 7"):
+        images(label_studio, tmp_path).load(uri, 7)
+
+
+def test_a_private_host_is_refused_unless_listed_and_never_sees_the_key(servers, tmp_path: Path) -> None:
+    label_studio, other = servers
+    other.files["/a.png"] = png(20, 10)
+    with pytest.raises(BadImage, match=r"private host 127\.0\.0\.1; add it to ALLOWED_PRIVATE_HOSTS"):
+        images(label_studio, tmp_path).load(f"{other.url}/a.png", 7)
+    listed = images(label_studio, tmp_path, allowed_private_hosts=("127.0.0.1",))
+    assert listed.load(f"{other.url}/a.png", 7).shape == (10, 20, 3)
+    assert other.seen == [("/a.png", None)]
+
+
+def test_a_redirect_to_a_private_host_is_refused_and_a_loop_ends(servers, tmp_path: Path) -> None:
+    label_studio, other = servers
+    label_studio.redirects["/a.png"] = f"{other.url}/a.png"
+    label_studio.redirects["/loop.png"] = "/loop.png"
+    loader = images(label_studio, tmp_path)
+    with pytest.raises(BadImage, match="private host"):
+        loader.load("/a.png", 7)
+    assert other.seen == []
+    with pytest.raises(BadImage, match="redirected more than 5 times"):
+        loader.load("/loop.png", 7)
+
+
+def test_the_cache_is_trimmed_oldest_first(tmp_path: Path) -> None:
+    for age, name in enumerate(("new", "old", "oldest")):
+        (tmp_path / "aa").mkdir(exist_ok=True)
+        path = tmp_path / "aa" / name
+        path.write_bytes(b"x" * 100)
+        os.utime(path, (1000 - age, 1000 - age))
+    assert trim_cache(tmp_path, 150) == 2
+    assert [p.name for p in (tmp_path / "aa").iterdir()] == ["new"]
