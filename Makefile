@@ -1,7 +1,7 @@
 PYTHON ?= python3
 MASKAL := .venv/bin/maskal
 
-.PHONY: setup demo test test-all check format chromium constraints-check clean
+.PHONY: setup demo test test-all check lint format chromium constraints-check clean
 
 setup:  ## build .venv and .venv-labelstudio, or do nothing where they are up to date
 	@env -u PYTHONHOME -u PYTHONPATH -u VIRTUAL_ENV $(PYTHON) bootstrap.py
@@ -19,6 +19,8 @@ check: setup  ## lint, format and types
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+
+lint: check
 
 format: setup
 	.venv/bin/ruff check --fix .

@@ -12,6 +12,7 @@ LABELS = ("healthy", "damaged", "matured", "cateye", "headrot")
 SHARES = (0.60, 0.15, 0.12, 0.08, 0.05)
 MAX_HEADS = 4
 NONE_SHARE = 0.04
+CUT_SHARE = 0.06  # of the heads, cut in two by a leaf
 
 Size = tuple[int, int]
 
@@ -46,10 +47,10 @@ LOOKS = {
 def generate(count: int, seed: int, size_hw: Size = (256, 256)) -> Iterator[GeneratedImage]:
     """So many images of a field, the same ones for the same seed; a few hold no head."""
     for index in range(count):
-        yield _image(np.random.default_rng([seed, index]), size_hw)
+        yield _image(np.random.default_rng([seed, index]), np.random.default_rng([seed, index, 1]), size_hw)
 
 
-def _image(rng: np.random.Generator, size_hw: Size) -> GeneratedImage:
+def _image(rng: np.random.Generator, cuts: np.random.Generator, size_hw: Size) -> GeneratedImage:
     canvas = _soil(rng, size_hw)
     owner = np.full(size_hw, -1, np.int32)
     heads = 0 if rng.random() < NONE_SHARE else int(rng.integers(1, MAX_HEADS + 1))
@@ -61,6 +62,8 @@ def _image(rng: np.random.Generator, size_hw: Size) -> GeneratedImage:
         _leaves(rng, canvas, owner, centre, radius * 1.9, int(rng.integers(7, 11)), share=1.0)
         _head(rng, canvas, owner, centre, radius, label, len(labels))
         _leaves(rng, canvas, owner, centre, radius * 1.7, int(rng.integers(0, 3)), share=0.55)
+        if cuts.random() < CUT_SHARE:
+            _cut(cuts, canvas, owner, centre, radius)
         labels.append(label)
     lit = _light(rng, canvas)
     masks = np.stack([owner == i for i in range(len(labels))]) if labels else np.zeros((0, *size_hw), bool)
@@ -105,20 +108,38 @@ def _leaves(
 ) -> None:
     """Leaves around a centre; a share below 1 starts them further out, so that they cover the head's rim."""
     for angle in np.arange(count) * 2 * np.pi / max(count, 1) + rng.uniform(0, 6):
-        direction = np.array([np.cos(angle), np.sin(angle)])
-        start = centre + direction * length * (1 - share)
-        tip = start + direction * length * rng.uniform(0.8, 1.1)
-        side = np.array([-direction[1], direction[0]]) * length * rng.uniform(0.22, 0.32)
-        steps = np.linspace(0, 1, 14)[:, None]
-        spine = start + (tip - start) * steps
-        bulge = np.sin(np.pi * steps**0.8) * (1 + 0.12 * rng.standard_normal((14, 1)))
-        outline = np.concatenate([spine + side * bulge, (spine - side * bulge)[::-1]])
-        green = np.array([62, 112, 66]) * rng.uniform(0.75, 1.25) + rng.uniform(-8, 8, 3)
-        mask = _filled(outline, owner.shape)
-        canvas[mask] = green
-        owner[mask] = -1
-        vein = tuple(float(v) for v in green * 1.35)
-        cv2.line(canvas, _at(start), _at(tip), vein, 1, cv2.LINE_AA)
+        reach = length * np.array([np.cos(angle), np.sin(angle)])
+        _leaf(rng, canvas, owner, centre + reach * (1 - share), reach)
+
+
+def _cut(rng: np.random.Generator, canvas: np.ndarray, owner: np.ndarray, centre: np.ndarray, radius: float) -> None:
+    """A slender leaf right across a head, so that two parts of it are seen."""
+    angle = rng.uniform(0, 2 * np.pi)
+    reach = 2.9 * radius * np.array([np.cos(angle), np.sin(angle)])
+    _leaf(rng, canvas, owner, centre - reach / 2, reach, width=0.45)
+
+
+def _leaf(
+    rng: np.random.Generator,
+    canvas: np.ndarray,
+    owner: np.ndarray,
+    start: np.ndarray,
+    reach: np.ndarray,
+    width: float = 1.0,
+) -> None:
+    """One leaf from its stalk about as far as it reaches, (x, y); what it covers is no head any more."""
+    tip = start + reach * rng.uniform(0.8, 1.1)
+    side = np.array([-reach[1], reach[0]]) * rng.uniform(0.22, 0.32) * width
+    steps = np.linspace(0, 1, 14)[:, None]
+    spine = start + (tip - start) * steps
+    bulge = np.sin(np.pi * steps**0.8) * (1 + 0.12 * rng.standard_normal((14, 1)))
+    outline = np.concatenate([spine + side * bulge, (spine - side * bulge)[::-1]])
+    green = np.array([62, 112, 66]) * rng.uniform(0.75, 1.25) + rng.uniform(-8, 8, 3)
+    mask = _filled(outline, owner.shape)
+    canvas[mask] = green
+    owner[mask] = -1
+    vein = tuple(float(v) for v in green * 1.35)
+    cv2.line(canvas, _at(start), _at(tip), vein, 1, cv2.LINE_AA)
 
 
 def _head(

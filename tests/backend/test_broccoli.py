@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+import cv2
 import numpy as np
 
 from backend.broccoli import LABELS, generate
@@ -36,3 +37,8 @@ def test_the_demos_labelling_config_offers_every_label() -> None:
     data = generated_data(3)
     assert parse_label_config(data.label_config).classes == LABELS
     assert all(outline.label in LABELS for image in data.images for outline in image.truth.outlines)
+
+
+def test_a_leaf_cuts_some_heads_in_two() -> None:
+    parts = [cv2.connectedComponents(mask.astype(np.uint8))[0] - 1 for made in IMAGES for mask in made.masks]
+    assert 0.02 < np.mean([count > 1 for count in parts]) < 0.15
