@@ -255,6 +255,10 @@ class LabelStudio:
         """Change fields of a webhook."""
         self.request("PATCH", f"/api/webhooks/{webhook_id}", json=fields)
 
+    def delete_webhook(self, webhook_id: int) -> None:
+        """Remove a webhook."""
+        self.request("DELETE", f"/api/webhooks/{webhook_id}")
+
     # images
 
     def image_address(self, uri: str, task_id: int) -> str:

@@ -82,15 +82,19 @@ def _add_backend(client: LabelStudio, project_id: int, address: str, credentials
 
 
 def _secure_webhook(client: LabelStudio, project_id: int, address: str, credentials: Credentials) -> None:
-    """Give the webhook that Label Studio made its secret; make it where Label Studio did not."""
+    """Give the webhook that Label Studio made its secret, make it where it did not, remove those of old addresses."""
     headers = {SECRET_HEADER: credentials.webhook_secret}
-    existing = [hook for hook in client.webhooks(project_id) if hook["url"].rstrip("/") == address]
+    hooks = client.webhooks(project_id)
+    at_address = [hook for hook in hooks if hook["url"].rstrip("/") == address]
+    outdated = [hook for hook in hooks if SECRET_HEADER in hook["headers"] and hook not in at_address]
     try:
-        if existing:
+        if at_address:
             client.update_webhook(
-                existing[0]["id"], headers=headers, is_active=True, send_payload=True, send_for_all_actions=True
+                at_address[0]["id"], headers=headers, is_active=True, send_payload=True, send_for_all_actions=True
             )
         else:
             client.add_webhook(project_id, address, headers)
+        for hook in (*at_address[1:], *outdated):
+            client.delete_webhook(hook["id"])
     except LabelStudioError as err:
         raise LabelStudioError(f"Label Studio does not take the webhook {address}: {err}; {SWITCHES}") from err

@@ -143,6 +143,15 @@ def test_connecting_twice_changes_nothing(stack: Stack, make_project) -> None:
     assert [len(part) for part in after] == [len(part) for part in before] == [1, 1]
 
 
+def test_connecting_by_another_address_moves_backend_and_webhook(stack: Stack, make_project) -> None:
+    project, _, _ = make_project("moved", 2, 0)
+    moved = str(stack.settings.backend_url).replace("127.0.0.1", "localhost")
+    connect(stack.settings, Connection(project.id, backend_url=moved))
+    client = stack.client()
+    assert [backend["url"] for backend in client.backends(project.id)] == [f"{moved}/p/{project.id}"]
+    assert [hook["url"] for hook in client.webhooks(project.id)] == [f"{moved}/p/{project.id}/webhook"]
+
+
 def test_reconcile_sets_the_version_again_when_somebody_changed_it(stack: Stack, make_project) -> None:
     project, folder, _ = make_project("changed", 6, 4, initial_datasize=4)
     client = stack.client()
