@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ ACTIONS = {
     "connection": ("backend.connect", "Connection"),
     "open_redis": ("backend.jobs", "open_redis"),
     "status": ("backend.status", "describe"),
+    "examine": ("backend.doctor", "examine"),
     "demo": ("backend.demo", "demo"),
     "demo_options": ("backend.demo", "DemoOptions"),
 }
@@ -104,6 +107,21 @@ def status() -> None:
         redis = None
     for line in _action("status")(settings, redis):
         click.echo(line)
+
+
+@main.command()
+@click.option("--project", "project_id", type=int, required=True, help="Number of the Label Studio project.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON list instead of lines.")
+def doctor(project_id: int, as_json: bool) -> None:
+    """Check every link between Label Studio and this backend, and say how to mend the broken ones."""
+    findings = []
+    for finding in _action("examine")(read_settings(), project_id):
+        findings.append(finding)
+        if not as_json:
+            click.echo(f"{finding.state:8} {finding.check:18} {finding.message}")
+    if as_json:
+        click.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
+    sys.exit(1 if any(finding.state == "failed" for finding in findings) else 0)
 
 
 @main.command()

@@ -18,13 +18,22 @@ from backend.errors import LabelStudioBusy, LabelStudioError, NotFound, WrongTok
 logger = logging.getLogger(__name__)
 
 PAGE_SIZE = 500
+OPTIONS = (
+    "sampling",
+    "maximum_annotations",
+    "show_overlap_first",
+    "show_collab_predictions",
+    "reveal_preannotations_interactively",
+)
+"""Settings of a project that decide what its queue serves and what annotators see."""
+
 TITLE = "MaskAL"
 """Title of the ML backend in every project: fixed, and never the name of a version."""
 
 
 @dataclass(frozen=True)
 class Project:
-    """A project as the server describes it. uid is `<id>.<created timestamp>`, as in `/setup`."""
+    """A project as the server describes it. uid is `<id>.<created timestamp>`, as in `/setup`; options: OPTIONS."""
 
     id: int
     uid: str
@@ -32,6 +41,7 @@ class Project:
     label_config: str
     model_version: str
     counters: tuple[int, int, int]
+    options: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,9 +64,14 @@ class TokenAuth(httpx.Auth):
         self.api_key = api_key
         self.access: str | None = None
 
+    @property
+    def is_personal(self) -> bool:
+        """Whether the key is a personal access token (a JWT: three parts) and no legacy token."""
+        return self.api_key.count(".") == 2
+
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         """Sign a request; a personal access token is exchanged again when the server no longer takes it."""
-        if self.api_key.count(".") != 2:
+        if not self.is_personal:
             request.headers["Authorization"] = f"Token {self.api_key}"
             yield request
             return
@@ -123,7 +138,11 @@ class LabelStudio:
             )
         return response.json() if response.content else None
 
-    # projects
+    # the server
+
+    def version(self) -> str:
+        """The server's release; needs no key."""
+        return str(self.request("GET", "/api/version", auth=None)["release"])
 
     def whoami(self) -> dict[str, Any]:
         """The user that the API key belongs to."""
@@ -132,6 +151,8 @@ class LabelStudio:
     def project(self, project_id: int) -> Project:
         """One project; NotFound if it was deleted or belongs to another organisation."""
         return _project(self.request("GET", f"/api/projects/{project_id}"))
+
+    # projects
 
     def create_project(self, title: str, label_config: str) -> Project:
         """A new project with that labelling config."""
@@ -172,6 +193,22 @@ class LabelStudio:
         parameters["query"] = json.dumps({"filters": {"conjunction": "and", "items": contains}})
         rows = self._rows(project_id, parameters)
         return {row["id"] for row in rows if version in _split(row["predictions_model_versions"])}
+
+    def count_open(self, project_id: int, version: str | None = None) -> int:
+        """Number of tasks without a submitted annotation, or of those among them with a prediction of that version."""
+        items = [_filter("completed_at", "empty", "Datetime", True)]
+        if version is not None:
+            items.append(_filter("predictions_model_versions", "contains", "String", version))
+        return self._count(project_id, items)
+
+    def count_changed(self, project_id: int, since: str) -> int:
+        """Number of tasks touched after a moment that `newest_change` gave: annotated, edited, skipped or imported."""
+        return self._count(project_id, [_filter("updated_at", "greater", "Datetime", since)])
+
+    def any_task(self, project_id: int) -> Task | None:
+        """The first task, None if there is none."""
+        page = self._page(project_id, 1, 1, {"include": "id,data,is_labeled", "resolve_uri": "false"})
+        return next((Task(row["id"], row["data"], bool(row["is_labeled"])) for row in page["tasks"]), None)
 
     def next_task(self, project_id: int) -> Task | None:
         """The task that the labelling queue hands to this user now, or None when it is empty."""
@@ -228,6 +265,29 @@ class LabelStudio:
         """The ML backends of a project."""
         return list(self.request("GET", "/api/ml", params={"project": project_id}))
 
+    def offer_backend(self, project_id: int, url: str) -> str:
+        """What Label Studio says of a backend whose password is wrong: it tries to reach it, and never stores it."""
+        try:
+            row = self.add_backend(project_id, url, "maskal-doctor", "wrong on purpose")
+        except LabelStudioBusy:
+            raise
+        except LabelStudioError as err:
+            return str(err)
+        self.request("DELETE", f"/api/ml/{row['id']}")
+        return "accepted although the password is wrong"
+
+    def offer_webhook(self, project_id: int, url: str) -> str:
+        """What Label Studio says of a webhook with an unknown action: it checks the address, and never stores it."""
+        body = {"project": project_id, "url": url, "send_for_all_actions": False, "actions": ["NONE_OF_THOSE"]}
+        try:
+            row = self.request("POST", "/api/webhooks", json=body, retry=False)
+        except LabelStudioBusy:
+            raise
+        except LabelStudioError as err:
+            return str(err)
+        self.delete_webhook(row["id"])
+        return "accepted although the action is unknown"
+
     def add_backend(self, project_id: int, url: str, user: str, password: str) -> dict[str, Any]:
         """Add this backend to a project; Label Studio calls it at once."""
         return dict(self.request("POST", "/api/ml", json=_backend(project_id, url, user, password), retry=False))
@@ -278,6 +338,10 @@ class LabelStudio:
 
     # paging
 
+    def _count(self, project_id: int, items: list[dict[str, Any]]) -> int:
+        query = json.dumps({"filters": {"conjunction": "and", "items": items}})
+        return int(self._page(project_id, 1, 1, {"include": "id", "query": query})["total"])
+
     def _rows(self, project_id: int, parameters: dict[str, Any]) -> Iterator[dict[str, Any]]:
         page, seen = 1, 0
         while True:
@@ -305,12 +369,13 @@ def _project(row: dict[str, Any]) -> Project:
         label_config=row["label_config"],
         model_version=row["model_version"] or "",
         counters=counters,  # type: ignore[arg-type]
+        options={name: row[name] for name in OPTIONS},
     )
 
 
 def _backend(project_id: int, url: str, user: str, password: str) -> dict[str, Any]:
     auth = {"auth_method": "BASIC_AUTH", "basic_auth_user": user, "basic_auth_pass": password}
-    return {"project": project_id, "url": url, "title": TITLE, "is_interactive": False, **auth}
+    return {"project": project_id, "url": url, "title": TITLE, "is_interactive": True, **auth}
 
 
 def _filter(column: str, operator: str, kind: str, value: Any) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 from dataclasses import asdict, dataclass, replace
@@ -35,6 +36,12 @@ class Credentials:
                 "or set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY"
             )
         return self.label_studio_url, self.label_studio_api_key
+
+
+def fingerprint(credentials: Credentials) -> str:
+    """A short hash by which two processes see whether they have the same secrets, and so the same DATA_DIR."""
+    secret = f"{credentials.basic_password}:{credentials.webhook_secret}"
+    return hashlib.sha256(secret.encode()).hexdigest()[:16]
 
 
 def load_credentials(settings: Settings) -> Credentials:

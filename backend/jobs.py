@@ -18,6 +18,7 @@ from rq.job import Job, JobStatus
 
 from backend import rounds, task_queue
 from backend.client import Project
+from backend.credentials import fingerprint, load_credentials
 from backend.errors import NotFound, QueueUnavailable
 from backend.images import trim_cache
 from backend.locks import held, is_held
@@ -40,6 +41,8 @@ START_GRACE_S = 30.0
 DIRTY = "maskal:dirty"
 RECONCILED = "maskal:reconciled"
 TIDIED = "maskal:tidied"
+CLOCK = "maskal:clock"
+CLOCK_TTL_S = 15
 EVERYWHERE = "all"
 
 
@@ -51,9 +54,15 @@ def open_redis(settings: Settings) -> Redis:
         redis.ping()
     except RedisError as err:
         raise QueueUnavailable(
-            f"no Redis answers at {_without_password(url)} ({err}); start one or set REDIS_URL"
+            f"no Redis answers at {redis_address(settings)} ({err}); start one or set REDIS_URL"
         ) from err
     return redis
+
+
+def redis_address(settings: Settings) -> str:
+    """Where the queue's Redis is, without its password."""
+    scheme, _, rest = (settings.redis_url or DEFAULT_REDIS_URL).partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}"
 
 
 def hint(redis: Redis, uid: str, *, is_forced: bool = False) -> str:
@@ -64,8 +73,31 @@ def hint(redis: Redis, uid: str, *, is_forced: bool = False) -> str:
     return _job_id("run_round", uid)
 
 
+def note_event(redis: Redis, uid: str) -> None:
+    """Remember when the last event of a project arrived, for `maskal doctor`."""
+    redis.set(_key("event", uid), time.time())
+
+
+def last_event(redis: Redis, uid: str) -> float | None:
+    """When the last event of a project arrived (Unix time), None if none did."""
+    moment: bytes | None = redis.get(_key("event", uid))  # type: ignore[assignment]
+    return None if moment is None else float(moment)
+
+
+def has_worker(redis: Redis, queue: str) -> bool:
+    """Whether a living RQ worker looks after a queue."""
+    return bool(Worker.all(queue=Queue(queue, connection=redis)))
+
+
+def data_of_worker(redis: Redis) -> str | None:
+    """Fingerprint of the secrets of the `maskal worker` that ticked last; None if none ticks."""
+    found: bytes | None = redis.get(CLOCK)  # type: ignore[assignment]
+    return None if found is None else found.decode()
+
+
 def tick(redis: Redis, settings: Settings) -> None:
     """Enqueue what is due; called about once a second by every `maskal worker`. A flushed Redis loses nothing."""
+    redis.set(CLOCK, fingerprint(load_credentials(settings)), ex=CLOCK_TTL_S)
     if redis.set(RECONCILED, 1, nx=True, ex=RECONCILE_S):
         for folder in connected_projects(settings.data_dir):
             _enqueue(redis, SHORT, examine, folder.uid)
@@ -287,8 +319,3 @@ def _key(kind: str, uid: str) -> str:
 
 def _iso(moment: datetime | None) -> str | None:
     return moment.isoformat() if moment else None
-
-
-def _without_password(url: str) -> str:
-    scheme, _, rest = url.partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2]}"

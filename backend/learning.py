@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from backend.annotations import read_outlines
+from backend.errors import BadSetting
 from backend.round_folder import AnnotatedImage, Round
 from backend.workplace import Workplace
 from model import checkpoints
@@ -34,6 +35,18 @@ EVALUATION_THRESHOLD = 0.05
 def device_of(place: Workplace) -> str:
     """The device to compute on: the project's setting, else the GPU if there is one."""
     return place.config.device or ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def device_in_words(wanted: str | None) -> str:
+    """The device that a project computes on, for people; BadSetting if it wants a GPU that is not there."""
+    name = wanted or ("cuda" if torch.cuda.is_available() else "cpu")
+    if not name.startswith("cuda"):
+        return f"{name}, {torch.get_num_threads()} threads"
+    if not torch.cuda.is_available() or torch.device(name).index not in (None, *range(torch.cuda.device_count())):
+        raise BadSetting(
+            f"device {name!r} is set but this machine has no such GPU; set `device: cpu` or check the driver"
+        )
+    return f"{name}, {torch.cuda.get_device_name(name)}"
 
 
 def load_engine(place: Workplace, version: str) -> Engine:

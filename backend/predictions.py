@@ -19,9 +19,7 @@ Region = dict[str, Any]
 Values = list[dict[str, Any]]
 
 
-def instances_to_regions(
-    instances: Instances, classes: tuple[str, ...], config: LabelConfig, *, tolerance_px: float = TOLERANCE_PX
-) -> list[Region]:
+def instances_to_regions(instances: Instances, classes: tuple[str, ...], config: LabelConfig) -> list[Region]:
     """Regions of the instances whose class has a label; the parts of one object are tied by `parentID`.
 
     Ids are made from the instance's place, so that the same prediction gives the same regions.
@@ -29,15 +27,27 @@ def instances_to_regions(
     regions: list[Region] = []
     for index in range(len(instances)):
         label = config.label_for(classes[int(instances.labels[index])])
-        control = config.control_for(label) if label is not None else None
-        if label is None or control is None:
+        if label is None or config.control_for(label) is None:
             continue
-        values = SHAPES[control.tag](instances.masks[index], instances.boxes_xyxy[index], tolerance_px)
-        parts = [_region(control, label, value, instances.size_hw) for value in values]
-        for part in parts:
-            part["score"] = round(float(instances.scores[index]), 4)
-        regions += _tied(f"m{index}", parts)
+        parts = mask_to_regions(instances.masks[index], instances.boxes_xyxy[index], label, config, f"m{index}")
+        regions += [{**part, "score": round(float(instances.scores[index]), 4)} for part in parts]
     return regions
+
+
+def mask_to_regions(
+    mask: np.ndarray, box_xyxy: np.ndarray, label: str, config: LabelConfig, region_id: str
+) -> list[Region]:
+    """One object (h, w) bool as regions of its label's preferred control; the first has the id, the others point to it.
+
+    `box_xyxy` (4,) is what a rectangle shows. Raises BadLabelConfig for a label without a control.
+    """
+    control = config.control_for(label)
+    if control is None:
+        raise BadLabelConfig(
+            f"label {label!r} is not one of {', '.join(config.classes)}; add it in the project's settings"
+        )
+    values = SHAPES[control.tag](mask, box_xyxy, TOLERANCE_PX)
+    return _tied(region_id, [_region(control, label, value, mask.shape) for value in values])
 
 
 def outlines_to_regions(outlines: Sequence[Outline], size_hw: tuple[int, int], config: LabelConfig) -> list[Region]:
@@ -63,7 +73,7 @@ def _tied(root: str, regions: list[Region]) -> list[Region]:
     return regions
 
 
-def _region(control: Control, label: str, value: dict[str, Any], size_hw: tuple[int, int]) -> Region:
+def _region(control: Control, label: str, value: dict[str, Any], size_hw: tuple[int, ...]) -> Region:
     return {
         "type": control.region_type,
         "from_name": control.name,

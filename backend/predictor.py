@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from backend.client import Task
 from backend.errors import BackendError
+from backend.interactive import outline_box, read_context
 from backend.learning import load_engine
 from backend.projects import ProjectFolder
 from backend.rounds import late_score, score_task
@@ -25,16 +27,28 @@ logger = logging.getLogger(__name__)
 
 Result = dict[str, Any] | list[Any]
 
+KEPT_FEATURES = 3
+"""Images whose features are kept for further boxes, per project: the one at hand and those just left."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """An image's size and its features."""
+
+    size_hw: tuple[int, int]
+    features: Any
+
 
 @dataclass
 class _Served:
     version: str
     ranking: dict[int, RankedTask]
     engine: Engine | None = None
+    seen: OrderedDict[str, _Seen] = field(default_factory=OrderedDict)
 
 
 class Predictor:
-    """Answers `/predict` for all projects: one engine a project, loaded when needed, one thread at a time."""
+    """Answers `/predict` for all projects: one engine a project, loaded when needed, one task at a time."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -54,26 +68,68 @@ class Predictor:
         if version is None:
             return [[] for _ in tasks]
         place = open_workplace(self.settings, folder, label_config)
-        with self._lock:
-            served = self._load(folder, version, [task.id for task in tasks])
-            return [self._answer(place, served, task) for task in tasks]
+        results = []
+        for task in tasks:
+            with self._lock:  # for each task anew, so that an annotator's box does not wait for a long list
+                results.append(self._answer(place, self._load(folder, version, task.id), task))
+        return results
 
-    def _load(self, folder: ProjectFolder, version: str, tasks: Sequence[int]) -> _Served:
+    def assist(self, folder: ProjectFolder, task: Task, label_config: str, context: Mapping[str, Any]) -> Result:
+        """The outline of the object in a box that was just drawn; no region if there is no version or no such object.
+
+        The image's features are kept, so that its further boxes only cost the mask head.
+        """
+        nothing: Result = {"result": []}
+        version = folder.registry.current()
+        if version is None:
+            return nothing
+        place = open_workplace(self.settings, folder, label_config)
+        try:
+            box = read_context(context, place.labels)
+            if box is None:
+                return nothing
+            with self._lock:
+                served = self._load(folder, version, None)
+                engine = self._engine(place, served)
+                seen = self._see(place, served, engine, task)
+                regions = outline_box(engine, seen.features, box, seen.size_hw, place.labels)
+        except (BackendError, ModelError) as err:
+            logger.error("the box on task %d gets no outline: %s", task.id, err)
+            return nothing
+        return {"result": regions, "model_version": version}
+
+    def _see(self, place: Workplace, served: _Served, engine: Engine, task: Task) -> _Seen:
+        uri = task.data.get(place.labels.image_key)
+        seen = served.seen.pop(str(uri), None)
+        if seen is None:
+            image = place.images.load(uri, task.id)
+            seen = _Seen(image.shape[:2], engine.features(image))
+        served.seen[str(uri)] = seen
+        while len(served.seen) > KEPT_FEATURES:
+            served.seen.popitem(last=False)
+        return seen
+
+    def _load(self, folder: ProjectFolder, version: str, task: int | None) -> _Served:
+        """What is served, in that version; with the ranking read again if it does not hold a task yet."""
         served = self._served.get(folder.uid)
         if served is None or served.version != version:
             served = self._served[folder.uid] = _Served(version, {})
-        if not set(tasks) <= served.ranking.keys():
+        if task is not None and task not in served.ranking:
             served.ranking = {row.task: row for row in folder.registry.read_ranking(version)}
         return served
+
+    @staticmethod
+    def _engine(place: Workplace, served: _Served) -> Engine:
+        if served.engine is None:
+            served.engine = load_engine(place, served.version)
+        return served.engine
 
     def _answer(self, place: Workplace, served: _Served, task: Task) -> Result:
         stored = served.ranking.get(task.id)
         if stored is not None:
             return {"result": stored.regions, "score": stored.score, "model_version": served.version}
         try:
-            if served.engine is None:
-                served.engine = load_engine(place, served.version)
-            scored = score_task(place, served.engine, served.version, task)
+            scored = score_task(place, self._engine(place, served), served.version, task)
         except (BackendError, ModelError) as err:
             logger.error("task %d gets no prediction: %s", task.id, err)
             return []

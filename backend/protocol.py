@@ -40,12 +40,13 @@ def predict(project_id: int) -> Response:
     tasks = body.get("tasks")
     if not isinstance(tasks, list):
         raise BadSetting(f"`tasks` should be a list of tasks, got a {type(tasks).__name__}")
-    context = (body.get("params") or {}).get("context")
-    if context:
-        return jsonify(results=[[] for _ in tasks])
     folder = _folder(project_id, body.get("project"))
     wanted = [Task(int(t["id"]), t["data"], False) for t in tasks]
-    return jsonify(results=_predictor().predict(folder, wanted, body.get("label_config") or ""))
+    label_config = body.get("label_config") or ""
+    context = (body.get("params") or {}).get("context")
+    if isinstance(context, dict) and context.get("result"):
+        return jsonify(results=[_predictor().assist(folder, task, label_config, context) for task in wanted])
+    return jsonify(results=_predictor().predict(folder, wanted, label_config))
 
 
 @routes.post("/webhook")
@@ -56,6 +57,7 @@ def webhook(project_id: int) -> tuple[Response, int]:
         return jsonify(status="ignored"), 200
     folder = _folder(project_id)
     redis = current_app.extensions["maskal_redis"]
+    jobs.note_event(redis, folder.uid)
     job = jobs.hint(redis, folder.uid, is_forced=decision is Decision.TRAIN)
     return jsonify(status="ok", job=job), 201
 

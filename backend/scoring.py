@@ -41,10 +41,13 @@ def score_image(engine: Engine, image: np.ndarray, labels: LabelConfig, config: 
 
 
 def _smoothed(instances: Instances) -> Instances:
-    """The instances without what is finer than the mask head's grid, which is noise and tedious to correct."""
-    sides = (instances.boxes_xyxy[:, 2:] - instances.boxes_xyxy[:, :2]).max(1, initial=0)
-    masks = [without_specks(m, 1.5 * side / MASK_GRID) for m, side in zip(instances.masks, sides, strict=True)]
+    masks = [smooth(m, b) for m, b in zip(instances.masks, instances.boxes_xyxy, strict=True)]
     return replace(instances, masks=np.stack(masks)) if masks else instances
+
+
+def smooth(mask: np.ndarray, box_xyxy: np.ndarray) -> np.ndarray:
+    """A mask (h, w) bool without what is finer than the mask head's grid, which is noise and tedious to correct."""
+    return without_specks(mask, 1.5 * float(np.max(box_xyxy[2:] - box_xyxy[:2])) / MASK_GRID)
 
 
 def task_seed(version: str, task_id: int) -> int:

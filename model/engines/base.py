@@ -84,6 +84,17 @@ class Engine(Protocol):
         """The ordinary, deterministic prediction for one RGB uint8 (h, w, 3) image."""
         ...
 
+    def features(self, image: np.ndarray) -> Any:
+        """What `segment` needs of one RGB uint8 (h, w, 3) image, and no more; worth keeping for the next box."""
+        ...
+
+    def segment(self, features: Any, box_xyxy: np.ndarray, label: int | None) -> np.ndarray:
+        """The mask (h, w) bool of the object that fills a box (4,) in the original image's pixels.
+
+        `label` is its class, None if that is not known.
+        """
+        ...
+
     def losses(self, images: Sequence[torch.Tensor], targets: Sequence[Target]) -> dict[str, torch.Tensor]:
         """Named training losses; images are float (3, h, w) in 0..1."""
         ...

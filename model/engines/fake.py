@@ -81,6 +81,23 @@ class FakeEngine:
         """The ordinary prediction."""
         return self.decode(self.encode(image), 1, confidence_threshold=confidence_threshold)[0]
 
+    def features(self, image: np.ndarray) -> Encoded:
+        """The same as for `decode`."""
+        return self.encode(image)
+
+    @torch.no_grad()
+    def segment(self, features: Encoded, box_xyxy: np.ndarray, label: int | None) -> np.ndarray:
+        """The pixels in a box that are near the label's colour, or without one near any class's."""
+        h, w = features.original_hw
+        distance = torch.cdist(features.small.reshape(-1, 3), self.network.colours)  # (h * w, c)
+        distance = distance.min(1).values if label is None else distance[:, label]
+        near = (distance < REACH).reshape(features.small.shape[:2]).numpy()
+        mask = cv2.resize(near.astype(np.uint8), (w, h), interpolation=cv2.INTER_NEAREST).astype(bool)
+        x0, y0, x1, y1 = np.round(box_xyxy).astype(int).clip(0)
+        inside = np.zeros_like(mask)
+        inside[y0:y1, x0:x1] = mask[y0:y1, x0:x1]
+        return inside
+
     def _find(self, encoded: Encoded, colours: torch.Tensor, threshold: float) -> Instances:
         distance = torch.cdist(encoded.small.reshape(-1, 3), colours).reshape(*encoded.small.shape[:2], -1)  # (h, w, c)
         nearest = torch.where(distance.min(-1).values < REACH, distance.argmin(-1), -1).numpy()

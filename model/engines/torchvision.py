@@ -50,6 +50,15 @@ class Encoded:
     original_hw: tuple[int, int]
 
 
+@dataclass(frozen=True, eq=False)
+class Features:
+    """What `segment` needs of an image: FPN level name -> (1, c, h, w), and the sizes as in Encoded."""
+
+    levels: dict[str, torch.Tensor]
+    resized_hw: tuple[int, int]
+    original_hw: tuple[int, int]
+
+
 class TorchvisionEngine:
     """One torchvision Mask R-CNN; see `base.Engine` for the protocol."""
 
@@ -61,6 +70,7 @@ class TorchvisionEngine:
         self.classes = tuple(classes)
         self.config = config
         self.network = build_network(config.network, len(self.classes), config.dropout_probability).eval()
+        self.network.backbone.to(memory_format=torch.channels_last)
 
     @property
     def training_size_hw(self) -> tuple[int, int]:
@@ -77,13 +87,19 @@ class TorchvisionEngine:
     @torch.no_grad()
     def encode(self, image: np.ndarray) -> Encoded:
         """Backbone, proposals and pooled box features of one RGB uint8 (h, w, 3) image."""
-        self.network.eval()
-        tensor = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).to(self.device).float() / 255
-        images: ImageList = self.network.transform([tensor])[0]
+        images = self._resized(image)
         features = self.network.backbone(images.tensors)
         proposals = self.network.rpn(images, features)[0][0]
         pooled = self.network.roi_heads.box_roi_pool(features, [proposals], images.image_sizes)
         return Encoded(features, proposals, pooled, tuple(images.image_sizes[0]), image.shape[:2])
+
+    def _resized(self, image: np.ndarray) -> ImageList:
+        """The network's input for one RGB uint8 (h, w, 3) image: scaled, normalised and padded."""
+        self.network.eval()
+        tensor = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).to(self.device).float() / 255
+        images: ImageList = self.network.transform([tensor])[0]
+        images.tensors = images.tensors.contiguous(memory_format=torch.channels_last)
+        return images
 
     @torch.no_grad()
     def decode(
@@ -105,6 +121,34 @@ class TorchvisionEngine:
     def predict(self, image: np.ndarray, *, confidence_threshold: float | None = None) -> Instances:
         """The ordinary prediction for one RGB uint8 (h, w, 3) image."""
         return self.decode(self.encode(image), 1, confidence_threshold=confidence_threshold)[0]
+
+    @torch.no_grad()
+    def features(self, image: np.ndarray) -> Features:
+        """The backbone's features alone, in bfloat16 where the hardware computes with it."""
+        images = self._resized(image)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=has_bfloat16(self.device)):
+            levels = self.network.backbone(images.tensors)
+        return Features(levels, tuple(images.image_sizes[0]), image.shape[:2])
+
+    @torch.no_grad()
+    def segment(self, features: Features, box_xyxy: np.ndarray, label: int | None) -> np.ndarray:
+        """The mask head's answer (h, w) bool for one box (4,) in the original image's pixels.
+
+        Without a label it is the mean over the classes, weighed by what the box head sees in the box.
+        """
+        heads, (h, w), (resized_h, resized_w) = self.network.roi_heads, features.original_hw, features.resized_hw
+        box = torch.as_tensor(box_xyxy, dtype=torch.float32, device=self.device)[None]
+        resized = [box * box.new_tensor([resized_w / w, resized_h / h] * 2)]
+        levels = {name: level.float() for name, level in features.levels.items()}
+        pooled = heads.mask_roi_pool(levels, resized, [features.resized_hw])
+        masks = heads.mask_predictor(heads.mask_head(pooled))[0, 1:].sigmoid()  # (1, 1 + c, m, m) -> (c, m, m)
+        if label is None:
+            seen = heads.box_head(heads.box_roi_pool(levels, resized, [features.resized_hw]))
+            weights = softmax(heads.box_predictor(seen)[0][0, 1:], -1)
+            mask = torch.einsum("c,chw->hw", weights, masks)
+        else:
+            mask = masks[label]
+        return paste_masks(mask[None], box, (h, w))[0]
 
     def _box_head(self, encoded: Encoded, passes: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Foreground probabilities (t, n, c) and boxes (t, n, c, 4) in the resized image's pixels."""
@@ -244,6 +288,11 @@ class TorchvisionEngine:
         """Move the network to a device and return the engine."""
         self.network.to(device)
         return self
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether a device computes with bfloat16 itself; where it is emulated it is slower than float32."""
+    return torch.cuda.is_bf16_supported() if device.type == "cuda" else torch.cpu._is_avx512_bf16_supported()
 
 
 def _for_eps(tensors: Mapping[str, torch.Tensor], eps: float) -> dict[str, torch.Tensor]:

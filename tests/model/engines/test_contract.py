@@ -101,6 +101,21 @@ def test_losses_can_be_learned_from_also_with_an_empty_image(engine: Engine) -> 
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in engine.network.parameters())
 
 
+def test_a_box_is_segmented_as_the_ordinary_prediction_does_it(engine: Engine) -> None:
+    found = engine.predict(picture())
+    assert len(found)
+    features = engine.features(picture())
+    for index in range(min(3, len(found))):
+        mask = engine.segment(features, found.boxes_xyxy[index], int(found.labels[index]))
+        either = (mask | found.masks[index]).sum()
+        assert mask.shape == (90, 120) and mask.dtype == bool
+        assert either == 0 or (mask & found.masks[index]).sum() / either > 0.9
+    guessed = engine.segment(features, found.boxes_xyxy[0], None)
+    x0, y0, x1, y1 = np.floor(found.boxes_xyxy[0]).astype(int)
+    guessed[y0 : y1 + 1, x0 : x1 + 1] = False
+    assert not guessed.any(), "nothing outside of the box"
+
+
 def test_weights_survive_a_file(engine: Engine, tmp_path) -> None:
     checkpoints.save(tmp_path / "w.safetensors", engine.tensors(), {"classes": '["red", "blue"]'})
     torch.manual_seed(9)
