@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import math
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -17,7 +18,21 @@ from backend.errors import LabelStudioBusy, LabelStudioError, NotFound, WrongTok
 
 logger = logging.getLogger(__name__)
 
-PAGE_SIZE = 500
+PAGE = 500
+LARGE_PAGE = 5000
+"""Rows asked for at once, with and without annotations; each page costs the server a count of all."""
+
+READS = 5
+LIGHT = {"include": "id,data,is_labeled", "resolve_uri": "false"}
+
+COUNTERS = (
+    "task_number",
+    "total_annotations_number",
+    "skipped_annotations_number",
+    "total_predictions_number",
+)
+"""What a project tells about its tasks; the first is their number."""
+
 OPTIONS = (
     "sampling",
     "maximum_annotations",
@@ -33,14 +48,18 @@ TITLE = "MaskAL"
 
 @dataclass(frozen=True)
 class Project:
-    """A project as the server describes it. uid is `<id>.<created timestamp>`, as in `/setup`; options: OPTIONS."""
+    """A project as the server describes it. uid is `<id>.<created timestamp>`, as in `/setup`.
+
+    counters    COUNTERS, in their order
+    options     OPTIONS, by name
+    """
 
     id: int
     uid: str
     title: str
     label_config: str
     model_version: str
-    counters: tuple[int, int, int]
+    counters: tuple[int, ...]
     options: dict[str, Any] = field(default_factory=dict)
 
 
@@ -171,44 +190,55 @@ class LabelStudio:
 
     def tasks(self, project_id: int) -> Iterator[Task]:
         """All tasks in the order of their ids, without their annotations."""
-        for row in self._rows(project_id, {"include": "id,data,is_labeled", "resolve_uri": "false"}):
-            yield Task(row["id"], row["data"], bool(row["is_labeled"]))
+        for row in self._rows(project_id, LIGHT, LARGE_PAGE):
+            yield _light_task(row)
 
     def annotated_tasks(self, project_id: int) -> Iterator[Task]:
         """Tasks with at least one submitted annotation, skipped ones included."""
-        has_any = [
-            _filter("total_annotations", "greater", "Number", 0),
-            _filter("cancelled_annotations", "greater", "Number", 0),
-        ]
+        submitted = _filter("total_annotations", "greater", "Number", 0)
+        skipped = _filter("cancelled_annotations", "greater", "Number", 0)
         parameters = {"fields": "all", "include": "id,data,is_labeled,annotations", "expand": "annotations"}
         parameters["resolve_uri"] = "false"
-        parameters["query"] = json.dumps({"filters": {"conjunction": "or", "items": has_any}})
-        for row in self._rows(project_id, parameters):
+        parameters["query"] = _query(submitted, skipped, conjunction="or")
+        for row in self._rows(project_id, parameters, PAGE):
             yield Task(row["id"], row["data"], bool(row["is_labeled"]), row["annotations"])
 
     def tasks_with_version(self, project_id: int, version: str) -> set[int]:
         """Ids of the tasks that hold a prediction of that version."""
-        contains = [_filter("predictions_model_versions", "contains", "String", version)]
-        parameters = {"fields": "all", "include": "id,predictions_model_versions"}
-        parameters["query"] = json.dumps({"filters": {"conjunction": "and", "items": contains}})
-        rows = self._rows(project_id, parameters)
-        return {row["id"] for row in rows if version in _split(row["predictions_model_versions"])}
+        names = self.model_versions(project_id)
+        if version not in names:
+            return set()
+        parameters = {"include": "id", "query": _query(_holds(version))}
+        if any(version in other for other in names if other != version):  # Label Studio looks for parts of names
+            parameters |= {"fields": "all", "include": "id,predictions_model_versions"}
+        rows = self._rows(project_id, parameters, LARGE_PAGE)
+        return {row["id"] for row in rows if version in _split(row.get("predictions_model_versions", version))}
+
+    def open_tasks_without(self, project_id: int, version: str, limit: int) -> tuple[list[Task], int]:
+        """Up to so many of the tasks without annotation and without a prediction of that version, and their number."""
+        lacks = _filter("predictions_model_versions", "not_contains", "List", [version])
+        page = self._page(project_id, 1, limit, {**LIGHT, "query": _query(IS_OPEN, lacks)})
+        return [_light_task(row) for row in page["tasks"]], int(page["total"])
+
+    def predictions_of(self, project_id: int, version: str, limit: int) -> list[int]:
+        """Ids of up to so many predictions of a version."""
+        parameters = {"fields": "all", "include": "id,predictions", "query": _query(_holds(version))}
+        page = self._page(project_id, 1, limit, parameters)
+        found = [p for row in page["tasks"] for p in row["predictions"] if p["model_version"] == version]
+        return [int(p["id"]) for p in found]
 
     def count_open(self, project_id: int, version: str | None = None) -> int:
         """Number of tasks without a submitted annotation, or of those among them with a prediction of that version."""
-        items = [_filter("completed_at", "empty", "Datetime", True)]
-        if version is not None:
-            items.append(_filter("predictions_model_versions", "contains", "String", version))
-        return self._count(project_id, items)
+        return self._count(project_id, IS_OPEN, *([] if version is None else [_holds(version)]))
 
     def count_changed(self, project_id: int, since: str) -> int:
         """Number of tasks touched after a moment that `newest_change` gave: annotated, edited, skipped or imported."""
-        return self._count(project_id, [_filter("updated_at", "greater", "Datetime", since)])
+        return self._count(project_id, _filter("updated_at", "greater", "Datetime", since))
 
     def any_task(self, project_id: int) -> Task | None:
         """The first task, None if there is none."""
-        page = self._page(project_id, 1, 1, {"include": "id,data,is_labeled", "resolve_uri": "false"})
-        return next((Task(row["id"], row["data"], bool(row["is_labeled"])) for row in page["tasks"]), None)
+        page = self._page(project_id, 1, 1, LIGHT)
+        return next((_light_task(row) for row in page["tasks"]), None)
 
     def next_task(self, project_id: int) -> Task | None:
         """The task that the labelling queue hands to this user now, or None when it is empty."""
@@ -252,6 +282,10 @@ class LabelStudio:
     def model_versions(self, project_id: int) -> dict[str, int]:
         """Number of predictions per version."""
         return dict(self.request("GET", f"/api/projects/{project_id}/model-versions"))
+
+    def delete_prediction(self, prediction_id: int) -> None:
+        """Remove one prediction."""
+        self.request("DELETE", f"/api/predictions/{prediction_id}")
 
     def delete_version(self, project_id: int, version: str) -> None:
         """Remove all predictions of a version."""
@@ -338,37 +372,44 @@ class LabelStudio:
 
     # paging
 
-    def _count(self, project_id: int, items: list[dict[str, Any]]) -> int:
-        query = json.dumps({"filters": {"conjunction": "and", "items": items}})
-        return int(self._page(project_id, 1, 1, {"include": "id", "query": query})["total"])
+    def _count(self, project_id: int, *filters: dict[str, Any]) -> int:
+        return int(self._page(project_id, 1, 1, {"include": "id", "query": _query(*filters)})["total"])
 
-    def _rows(self, project_id: int, parameters: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        page, seen = 1, 0
-        while True:
-            answer = self._page(project_id, page, PAGE_SIZE, parameters)
-            yield from answer["tasks"]
-            seen += len(answer["tasks"])
-            if not answer["tasks"] or seen >= answer["total"]:
-                return
-            page += 1
+    def _rows(self, project_id: int, parameters: dict[str, Any], page_size: int) -> list[dict[str, Any]]:
+        """All rows; read again where tasks came or went between two pages, which would hide others."""
+        for _ in range(READS):
+            first = self._page(project_id, 1, page_size, parameters)
+            rows, total = list(first["tasks"]), first["total"]
+            for page in range(2, math.ceil(total / page_size) + 1):
+                answer = self._page(project_id, page, page_size, parameters)
+                rows += answer["tasks"]
+                if answer["total"] != total:
+                    break
+            if len(rows) == total:
+                return rows
+        raise LabelStudioBusy(
+            f"the tasks of project {project_id} change faster than they can be read; tried again later"
+        )
 
     def _page(self, project_id: int, page: int, page_size: int, parameters: dict[str, Any]) -> dict[str, Any]:
         query = {"project": project_id, "page": page, "page_size": page_size, **parameters}
         return dict(self.request("GET", "/api/tasks", params=query, timeout=120))
 
 
+def _light_task(row: dict[str, Any]) -> Task:
+    return Task(row["id"], row["data"], bool(row["is_labeled"]))
+
+
 def _project(row: dict[str, Any]) -> Project:
     created = datetime.fromisoformat(row["created_at"].replace("Z", "+00:00"))
-    counters = tuple(
-        int(row.get(k) or 0) for k in ("task_number", "total_annotations_number", "skipped_annotations_number")
-    )
+    counters = tuple(int(row.get(name) or 0) for name in COUNTERS)
     return Project(
         id=row["id"],
         uid=f"{row['id']}.{int(created.timestamp())}",
         title=row["title"],
         label_config=row["label_config"],
         model_version=row["model_version"] or "",
-        counters=counters,  # type: ignore[arg-type]
+        counters=counters,
         options={name: row[name] for name in OPTIONS},
     )
 
@@ -378,8 +419,20 @@ def _backend(project_id: int, url: str, user: str, password: str) -> dict[str, A
     return {"project": project_id, "url": url, "title": TITLE, "is_interactive": True, **auth}
 
 
+def _query(*filters: dict[str, Any], conjunction: str = "and") -> str:
+    return json.dumps({"filters": {"conjunction": conjunction, "items": filters}})
+
+
 def _filter(column: str, operator: str, kind: str, value: Any) -> dict[str, Any]:
     return {"filter": f"filter:tasks:{column}", "operator": operator, "type": kind, "value": value}
+
+
+IS_OPEN = _filter("completed_at", "empty", "Datetime", True)
+
+
+def _holds(version: str) -> dict[str, Any]:
+    """Tasks with a prediction of a version; a list, as the server takes a text for a list of letters."""
+    return _filter("predictions_model_versions", "contains", "List", [version])
 
 
 def _split(versions: str | list[str] | None) -> list[str]:

@@ -25,7 +25,7 @@ from backend.locks import held, is_held
 from backend.projects import ProjectFolder, connected_projects
 from backend.round_folder import Round, all_rounds, last_concluded, start_round, unfinished
 from backend.settings import DEFAULT_REDIS_URL, Settings, read_settings
-from backend.snapshots import Need, assess_need, take_snapshot
+from backend.snapshots import Need, assess_need
 from backend.unreadable import Unreadable
 from backend.workplace import Workplace, open_workplace
 
@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 ROUNDS, SHORT = "rounds", "short"
 TIMEOUT_S = {ROUNDS: 24 * 3600, SHORT: 6 * 3600}
 DEBOUNCE_S = 5.0
-RECONCILE_S = 60
+RECONCILE_S = 45
 FULL_RECONCILE_S = 3600
 START_GRACE_S = 30.0
 
@@ -192,23 +192,33 @@ def _examine(redis: Redis, settings: Settings, folder: ProjectFolder) -> None:
     begun = unfinished(folder)
     if begun is not None and begun.state.retry_at <= time.time():
         _enqueue(redis, ROUNDS, run_round, folder.uid)
+    _look(redis, place, project, has_begun=begun is not None)
+    task_queue.remove_old_predictions(place.client, folder.registry, folder.project_id)
+
+
+def _look(redis: Redis, place: Workplace, project: Project, *, has_begun: bool) -> None:
+    """Read what has changed, if anything has: start a round that is due, score tasks that lack a score."""
+    folder = place.folder
     seen = _fingerprint(redis, place, project)
-    if seen == redis.get(_key("seen", folder.uid)):
+    before = redis.get(_key("seen", folder.uid))
+    if seen == before:
         return
-    is_due = begun is None and _need(redis, place).is_due
+    is_due = not has_begun and _need(redis, place, project, in_full=before is None).is_due
     if is_due:
         _enqueue(redis, ROUNDS, run_round, folder.uid)
-    if rounds.score_new_tasks(place, report):
+    pushed, is_more = rounds.score_new_tasks(place, report)
+    if pushed:
         task_queue.publish(place.client, folder.registry, folder.project_id)
-    task_queue.remove_old_predictions(place.client, folder.registry, folder.project_id)
-    if not is_due:
+    if is_more:
+        hint(redis, folder.uid)
+    elif not is_due:
         redis.set(_key("seen", folder.uid), seen, ex=FULL_RECONCILE_S)
 
 
 def _fingerprint(redis: Redis, place: Workplace, project: Project) -> bytes:
     """What two cheap calls and the disk tell; as long as it stays the same there is nothing to do."""
     folder = place.folder
-    waiting = [failure.retry_at <= time.time() for failure in Unreadable(folder.path).failures().values()]
+    retries = sum(not failure.is_waiting for failure in Unreadable(folder.path).failures().values())
     facts = [
         project.counters,
         place.client.newest_change(project.id),
@@ -216,33 +226,41 @@ def _fingerprint(redis: Redis, place: Workplace, project: Project) -> bytes:
         [r.state.state for r in all_rounds(folder)],
         folder.registry.current(),
         bool(redis.exists(_key("force", folder.uid))),
-        sum(waiting),
+        retries,
     ]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest().encode()
 
 
-def _need(redis: Redis, place: Workplace) -> Need:
+def _need(redis: Redis, place: Workplace, project: Project, *, in_full: bool) -> Need:
+    """Whether a round is due. Unless `in_full`, the annotations are only read if enough tasks were touched."""
     folder, config = place.folder, place.config
-    now, _ = take_snapshot(place.client.annotated_tasks(folder.project_id), folder.uid)
     is_forced = bool(redis.exists(_key("force", folder.uid)))
+    concluded = last_concluded(folder)
+    before = concluded.snapshot() if concluded else None
+    if before is None and not is_forced and project.counters[1] < config.initial_datasize:
+        missing = config.initial_datasize - project.counters[1]
+        return Need(
+            False, project.counters[1], missing, f"{project.counters[1]} annotations of {config.initial_datasize}"
+        )
+    if before is not None and before.newest and not is_forced and not in_full:
+        deleted_more_than_added = before.tasks - project.counters[0]
+        touched = place.client.count_changed(folder.project_id, before.newest) + deleted_more_than_added
+        if touched < config.pool_size:
+            return Need(False, touched, config.pool_size - touched, f"{touched} tasks touched of {config.pool_size}")
+    now, _ = rounds.read_snapshot_of(place)
     known = all_rounds(folder)
     if known and not known[-1].is_concluded and not is_forced:
         failed = known[-1].snapshot()
         if failed is not None and failed.digest == now.digest:
             return Need(False, 0, 1, f"round {known[-1].state.number} failed on the same annotations")
-    before = last_concluded(folder)
     return assess_need(
-        now,
-        before.snapshot() if before else None,
-        initial_datasize=config.initial_datasize,
-        pool_size=config.pool_size,
-        is_forced=is_forced,
+        now, before, initial_datasize=config.initial_datasize, pool_size=config.pool_size, is_forced=is_forced
     )
 
 
 def _due_round(redis: Redis, place: Workplace) -> Round | None:
     """A new round if the project's annotations ask for one."""
-    need = _need(redis, place)
+    need = _need(redis, place, place.client.project(place.folder.project_id), in_full=True)
     if not need.is_due:
         return None
     redis.delete(_key("force", place.folder.uid))

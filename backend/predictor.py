@@ -21,7 +21,6 @@ from backend.task_queue import FIRST_VERSION, shown_regions
 from backend.workplace import Workplace, open_workplace
 from model.engines.base import Engine
 from model.errors import ModelError
-from model.rankings import RankedTask
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +41,6 @@ class _Seen:
 @dataclass
 class _Served:
     version: str
-    ranking: dict[int, RankedTask]
     engine: Engine | None = None
     seen: OrderedDict[str, _Seen] = field(default_factory=OrderedDict)
 
@@ -71,7 +69,7 @@ class Predictor:
         results = []
         for task in tasks:
             with self._lock:  # for each task anew, so that an annotator's box does not wait for a long list
-                results.append(self._answer(place, self._load(folder, version, task.id), task))
+                results.append(self._answer(place, self._load(folder, version), task))
         return results
 
     def assist(self, folder: ProjectFolder, task: Task, label_config: str, context: Mapping[str, Any]) -> Result:
@@ -89,7 +87,7 @@ class Predictor:
             if box is None:
                 return nothing
             with self._lock:
-                served = self._load(folder, version, None)
+                served = self._load(folder, version)
                 engine = self._engine(place, served)
                 seen = self._see(place, served, engine, task)
                 regions = outline_box(engine, seen.features, box, seen.size_hw, place.labels)
@@ -109,13 +107,10 @@ class Predictor:
             served.seen.popitem(last=False)
         return seen
 
-    def _load(self, folder: ProjectFolder, version: str, task: int | None) -> _Served:
-        """What is served, in that version; with the ranking read again if it does not hold a task yet."""
+    def _load(self, folder: ProjectFolder, version: str) -> _Served:
         served = self._served.get(folder.uid)
         if served is None or served.version != version:
-            served = self._served[folder.uid] = _Served(version, {})
-        if task is not None and task not in served.ranking:
-            served.ranking = {row.task: row for row in folder.registry.read_ranking(version)}
+            served = self._served[folder.uid] = _Served(version)
         return served
 
     @staticmethod
@@ -125,7 +120,7 @@ class Predictor:
         return served.engine
 
     def _answer(self, place: Workplace, served: _Served, task: Task) -> Result:
-        stored = served.ranking.get(task.id)
+        stored = place.folder.registry.ranked_task(served.version, task.id)
         if stored is not None:
             return {"result": stored.regions, "score": stored.score, "model_version": served.version}
         try:
@@ -135,7 +130,8 @@ class Predictor:
             return []
         if scored is None:
             return []
-        score = late_score(place, scored, tuple(served.ranking.values()))
+        ranking = place.folder.registry.read_ranking(served.version, with_regions=False)
+        score = late_score(place, scored, ranking)
         split = split_of(task.data, task.id, place.folder.uid)
         regions = shown_regions(scored.regions, split, place.config)
         return {"result": regions, "score": score, "model_version": served.version}

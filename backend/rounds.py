@@ -6,7 +6,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,10 @@ logger = logging.getLogger(__name__)
 Report = Callable[[str, float], None]
 """Takes the step's name and its done share, 0..1."""
 
+SCORED_AT_ONCE = 500
+SCORING_S = 30.0
+"""What one look at a project scores at most, so that other projects get their turn."""
+
 
 def run(place: Workplace, current: Round, report: Report) -> None:
     """Take a round from where it is to its end; whatever a step raises stops it there, to be resumed."""
@@ -45,29 +49,50 @@ def run(place: Workplace, current: Round, report: Report) -> None:
         logger.info("project %s: round %d is %s", place.folder.uid, current.state.number, current.state.state)
 
 
-def score_new_tasks(place: Workplace, report: Report) -> int:
-    """Score the open tasks that the served version has not seen, and let them enter its queue at their place."""
+def score_new_tasks(place: Workplace, report: Report, *, budget_s: float = SCORING_S) -> tuple[int, bool]:
+    """Let open tasks without a score of the served version enter its queue at their place.
+
+    These are new tasks, tasks whose annotation was deleted, and those whose prediction somebody deleted. Works for
+    about `budget_s` seconds; returns how many were pushed, and whether more are waiting.
+    """
     registry = place.folder.registry
     version = registry.current()
     if version is None:
-        return 0
-    ranking = registry.read_ranking(version)
-    known = {row.task for row in ranking}
-    unreadable = Unreadable(place.folder.path)
-    tasks = [t for t in place.client.tasks(place.folder.project_id) if not t.is_labeled and t.id not in known]
-    tasks = [t for t in tasks if not unreadable.is_waiting(t.id)]
+        return 0, False
+    waiting = {task for task, failure in Unreadable(place.folder.path).failures().items() if failure.is_waiting}
+    limit = SCORED_AT_ONCE + len(waiting)
+    listed, total = place.client.open_tasks_without(place.folder.project_id, version, limit)
+    tasks = [task for task in listed if task.id not in waiting]
     if not tasks:
-        return 0
-    engine = load_engine(place, version)
-    rows = []
-    for index, task in enumerate(tasks, start=1):
+        return 0, False
+    rows, looked_at = _rows_for(place, version, tasks, time.monotonic() + budget_s, report)
+    place.pusher(version).push([row for row, _ in rows])
+    registry.append_ranking(version, *(row for row, is_new in rows if is_new))
+    return len(rows), looked_at < len(tasks) or total > limit
+
+
+def _rows_for(
+    place: Workplace, version: str, tasks: Sequence[Task], deadline: float, report: Report
+) -> tuple[list[tuple[RankedTask, bool]], int]:
+    """The ranked tasks, each with whether it is new in the ranking, and how many tasks were looked at in time."""
+    registry = place.folder.registry
+    ranking = registry.read_ranking(version, with_regions=False)
+    known = {row.task for row in ranking}
+    engine = None
+    rows: list[tuple[RankedTask, bool]] = []
+    for index, task in enumerate(tasks):
+        if time.monotonic() > deadline:
+            return rows, index
+        stored = registry.ranked_task(version, task.id) if task.id in known else None
+        if stored is not None:
+            rows.append((stored, False))
+            continue
+        engine = engine or load_engine(place, version)
         scored = score_task(place, engine, version, task)
         if scored is not None:
-            rows.append(_late_row(place, task, scored, ranking))
-        report("score new tasks", index / len(tasks))
-    registry.append_ranking(version, *rows)
-    task_queue.push(place.client, place.folder.project_id, version, rows)
-    return len(rows)
+            rows.append((_late_row(place, task, scored, ranking), True))
+        report("score new tasks", (index + 1) / len(tasks))
+    return rows, len(tasks)
 
 
 def score_task(place: Workplace, engine: Engine, version: str, task: Task) -> Scored | None:
@@ -96,8 +121,8 @@ def _late_row(place: Workplace, task: Task, scored: Scored, ranking: Sequence[Ra
 
 def _read(place: Workplace, current: Round, report: Report) -> str | None:
     """Write down what is annotated, and read every image once, so that training meets no broken one."""
-    snapshot, chosen = take_snapshot(place.client.annotated_tasks(place.folder.project_id), place.folder.uid)
-    rows, problems = [], []
+    snapshot, chosen = read_snapshot_of(place)
+    rows, problems = [], _label_changes(place)
     for index, entry in enumerate(snapshot.entries, start=1):
         task, annotation = chosen[entry.task]
         uri = task.data.get(place.labels.image_key)
@@ -112,8 +137,32 @@ def _read(place: Workplace, current: Round, report: Report) -> str | None:
     for problem in problems:
         logger.warning("project %s: %s", place.folder.uid, problem)
     current.write_annotated(rows, place.label_config)
-    write_snapshot(current.path / "snapshot.json", Snapshot(snapshot.entries, tuple(problems)))
+    write_snapshot(current.path / "snapshot.json", replace(snapshot, problems=tuple(problems)))
     return None
+
+
+def read_snapshot_of(place: Workplace) -> tuple[Snapshot, dict[int, tuple[Task, dict[str, Any]]]]:
+    """What is annotated in Label Studio now, see `take_snapshot`; with marks by which later changes can be counted."""
+    project_id = place.folder.project_id
+    newest, count = place.client.newest_change(project_id), place.client.project(project_id).counters[0]
+    snapshot, chosen = take_snapshot(place.client.annotated_tasks(project_id), place.folder.uid)
+    return replace(snapshot, newest=newest, tasks=count), chosen
+
+
+def _label_changes(place: Workplace) -> list[str]:
+    """One line if the labelling config's labels are not those that the served version knows."""
+    served = place.folder.registry.current()
+    if served is None:
+        return []
+    known, now = place.folder.registry.get(served).classes, place.labels.classes
+    added = [label for label in now if label not in known]
+    gone = [label for label in known if label not in now]
+    if not added and not gone:
+        return []
+    return [
+        f"the labelling config has changed since {served}: labels added: {', '.join(added) or 'none'}; gone: "
+        f"{', '.join(gone) or 'none'}; what {served} learned of a label that was renamed starts anew under its new name"
+    ]
 
 
 def _train(place: Workplace, current: Round, report: Report) -> str | None:
@@ -173,7 +222,7 @@ def _stored_scores(path: Path) -> dict[int, Scored]:
 
 def _push(place: Workplace, current: Round, report: Report) -> str | None:
     rows = place.folder.registry.read_ranking(current.version)
-    task_queue.push(place.client, place.folder.project_id, current.version, rows, lambda share: report("push", share))
+    place.pusher(current.version).push(rows, lambda share: report("push", share))
     return None
 
 

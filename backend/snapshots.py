@@ -29,10 +29,17 @@ class Entry:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """All annotated tasks at one moment, by task id; `problems`: what could not be used, one line each."""
+    """All annotated tasks at one moment, by task id.
+
+    problems    what could not be used, one line each
+    newest      the newest change of any task before the tasks were read, as Label Studio writes it; empty if unknown
+    tasks       number of all tasks then
+    """
 
     entries: tuple[Entry, ...]
     problems: tuple[str, ...] = field(default=())
+    newest: str = ""
+    tasks: int = 0
 
     @property
     def digest(self) -> str:
@@ -110,4 +117,5 @@ def write_snapshot(path: Path, snapshot: Snapshot) -> None:
 def read_snapshot(path: Path) -> Snapshot:
     """Read a stored snapshot."""
     stored = read_json(path)
-    return Snapshot(tuple(Entry(**entry) for entry in stored["entries"]), tuple(stored["problems"]))
+    entries = tuple(Entry(**entry) for entry in stored.pop("entries"))
+    return Snapshot(entries, tuple(stored.pop("problems")), **stored)

@@ -1,9 +1,10 @@
-"""From a ranking to what Label Studio's queue serves: pushing predictions and publishing a version."""
+"""What Label Studio's queue serves: the order of the open tasks, the published version, the predictions it keeps."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Mapping
 from typing import Any
 
 from backend.client import LabelStudio
@@ -15,7 +16,8 @@ from sampling.ranking import Candidate, RankingConfig, rank
 
 logger = logging.getLogger(__name__)
 
-PUSH_SIZE = 2000
+SMALL_VERSION = 500
+CLEANING_S = 15.0
 ENOUGH_VALIDATION = 150
 FIRST_VERSION = "maskal-r0"
 
@@ -53,36 +55,6 @@ def shown_regions(regions: list[dict[str, Any]], split: str, config: ProjectConf
     return regions if split == "train" or config.holdout_prelabels else []
 
 
-def prediction(row: RankedTask, version: str) -> dict[str, Any]:
-    """A ranked task as Label Studio's bulk import takes it."""
-    return {"task": row.task, "score": row.score, "model_version": version, "result": row.regions}
-
-
-def push(
-    client: LabelStudio,
-    project_id: int,
-    version: str,
-    rows: Sequence[RankedTask],
-    on_progress: Callable[[float], None] = lambda share: None,
-) -> int:
-    """Send the predictions that the server does not hold yet, in large calls; returns how many were sent.
-
-    Lists what has arrived first, so that going on after a kill or a time-out leaves no duplicates. Tasks
-    deleted in the meantime are left out.
-    """
-    arrived = client.tasks_with_version(project_id, version)
-    existing = {task.id for task in client.tasks(project_id)}
-    missing = [row for row in rows if row.task not in arrived and row.task in existing]
-    for start in range(0, len(missing), PUSH_SIZE):
-        chunk = missing[start : start + PUSH_SIZE]
-        client.import_predictions(project_id, [prediction(row, version) for row in chunk])
-        on_progress(min(1.0, (start + len(chunk)) / len(missing)))
-    logger.info(
-        "project %d: %d predictions of %s pushed, %d were there", project_id, len(missing), version, len(arrived)
-    )
-    return len(missing)
-
-
 def publish(client: LabelStudio, registry: Registry, project_id: int) -> None:
     """Make Label Studio's queue follow the served version, by one call where it does not yet.
 
@@ -97,17 +69,29 @@ def publish(client: LabelStudio, registry: Registry, project_id: int) -> None:
         logger.info("project %d: the queue now follows %s", project_id, current)
 
 
-def remove_old_predictions(client: LabelStudio, registry: Registry, project_id: int) -> list[str]:
-    """Delete this backend's predictions of all versions but the served one and its parent; returns those deleted."""
+def remove_old_predictions(
+    client: LabelStudio, registry: Registry, project_id: int, *, budget_s: float = CLEANING_S
+) -> list[str]:
+    """Delete this backend's predictions of all versions but the served one and its parent; returns those worked on.
+
+    A large version goes one by one for about `budget_s` seconds, the rest at the next call: Label Studio deletes a
+    version in one transaction, during which annotators on SQLite could not submit (a minute for 10,000).
+    """
     current = registry.current()
     if current is None:
         return []
     keep = {current, registry.get(current).parent}
-    served = version_number(current)
-    old = [v for v in client.model_versions(project_id) if NAME.fullmatch(v) and v not in keep]
-    old = [version for version in old if version_number(version) < served]
+    counts = {v: n for v, n in client.model_versions(project_id).items() if NAME.fullmatch(v) and v not in keep}
+    old = [version for version in counts if version_number(version) < version_number(current)]
+    deadline = time.monotonic() + budget_s
     for version in old:
-        client.delete_version(project_id, version)
+        if counts[version] <= SMALL_VERSION:
+            client.delete_version(project_id, version)
+            continue
+        for prediction in client.predictions_of(project_id, version, SMALL_VERSION):
+            if time.monotonic() > deadline:
+                return old
+            client.delete_prediction(prediction)
     return old
 
 

@@ -24,6 +24,11 @@ class Failure:
     tries: int
     retry_at: float
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether its next try is still to come."""
+        return self.retry_at > time.time()
+
 
 class Unreadable:
     """A project's `failed_images.json`."""
@@ -49,11 +54,6 @@ class Unreadable:
         failures = self.failures()
         if failures.pop(task_id, None):
             self._store(failures)
-
-    def is_waiting(self, task_id: int) -> bool:
-        """Whether an image failed and its next try is still to come."""
-        failure = self.failures().get(task_id)
-        return failure is not None and failure.retry_at > time.time()
 
     def _store(self, failures: dict[int, Failure]) -> None:
         write_json(self.path, {str(task): asdict(failure) for task, failure in failures.items()})

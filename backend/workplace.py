@@ -10,6 +10,7 @@ from backend.credentials import load_credentials
 from backend.images import Images
 from backend.labels import LabelConfig, parse_label_config
 from backend.projects import ProjectFolder
+from backend.pushing import Pusher
 from backend.settings import Settings
 
 
@@ -23,6 +24,11 @@ class Workplace:
     label_config: str
     labels: LabelConfig
     config: ProjectConfig
+
+    def pusher(self, version: str) -> Pusher:
+        """What sends a version's predictions to the project."""
+        journal = self.folder.path / f"push-{version}.json"
+        return Pusher(self.client, self.folder.project_id, version, journal)
 
 
 def open_workplace(settings: Settings, folder: ProjectFolder, label_config: str | None = None) -> Workplace:

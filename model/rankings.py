@@ -65,8 +65,12 @@ def append_rows(path: Path, rows: Iterable[RankedTask]) -> None:
         os.fsync(file.fileno())
 
 
-def read_rows(path: Path) -> tuple[RankedTask, ...]:
-    """All rows in the order written; none if there is no file.
+REGIONS = b', "regions": '
+"""What stands before the regions in each line; they come last, and are most of it."""
+
+
+def read_rows(path: Path, *, with_regions: bool = True) -> tuple[RankedTask, ...]:
+    """All rows in the order written, with or (much faster) without their regions; none if there is no file.
 
     A last line without its newline was cut off by a crash, or is being written: it is left out with a warning.
     Raises BadVersion for any other broken line.
@@ -78,7 +82,20 @@ def read_rows(path: Path) -> tuple[RankedTask, ...]:
     *lines, rest = data.split(b"\n")
     if rest:
         logger.warning("left out the unfinished last line of %s", path)
+    if not with_regions:
+        lines = [line.partition(REGIONS)[0] + REGIONS + b"[]}" for line in lines]
     return tuple(_row(line, path, number) for number, line in enumerate(lines, start=1))
+
+
+def find_row(path: Path, task: int) -> RankedTask | None:
+    """The last row of a task, with its regions; None if it has none."""
+    start = b'{"task": %d,' % task
+    try:
+        with path.open("rb") as file:
+            found = [line for line in file if line.startswith(start) and line.endswith(b"\n")]
+    except FileNotFoundError:
+        return None
+    return _row(found[-1], path, 0) if found else None
 
 
 def _row(line: bytes, path: Path, number: int) -> RankedTask:

@@ -21,7 +21,7 @@ from model import checkpoints
 from model.errors import BadVersion
 from model.files import TEMPORARY_PREFIX, read_json, sync_folder, temporary_sibling, write_atomically, write_json
 from model.rankings import RankedTask as RankedTask  # part of this module's interface
-from model.rankings import append_rows, read_rows, rows_to_text
+from model.rankings import append_rows, find_row, read_rows, rows_to_text
 
 logger = logging.getLogger(__name__)
 
@@ -176,9 +176,13 @@ class Registry:
         """Add tasks to a version's ranking; one process at a time."""
         append_rows(self._ranking(name), rows)
 
-    def read_ranking(self, name: str) -> tuple[RankedTask, ...]:
+    def read_ranking(self, name: str, *, with_regions: bool = True) -> tuple[RankedTask, ...]:
         """The ranking that a version made, in the order written; empty if it made none."""
-        return read_rows(self._ranking(name))
+        return read_rows(self._ranking(name), with_regions=with_regions)
+
+    def ranked_task(self, name: str, task: int) -> RankedTask | None:
+        """What a version's ranking says of one task, None if it says nothing."""
+        return find_row(self._ranking(name), task)
 
     def clean(self) -> int:
         """Remove what crashes left behind more than a day ago; returns how many files and folders went."""
