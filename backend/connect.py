@@ -60,7 +60,7 @@ def connect(settings: Settings, wanted: Connection) -> Project:
     _add_backend(client, project.id, address, credentials)
     _secure_webhook(client, project.id, f"{address}/webhook", credentials)
     client.update_project(project.id, sampling="Uncertainty sampling", show_collab_predictions=True)
-    task_queue.publish(client, folder.registry, project.id)
+    task_queue.publish(client, folder.registry, client.project(project.id))
     try:
         jobs.hint(jobs.open_redis(settings), project.uid)
     except (QueueUnavailable, RedisError) as err:

@@ -27,7 +27,7 @@ from backend.round_folder import Round, all_rounds, last_concluded, start_round,
 from backend.settings import DEFAULT_REDIS_URL, Settings, read_settings
 from backend.snapshots import Need, assess_need
 from backend.unreadable import Unreadable
-from backend.workplace import Workplace, open_workplace
+from backend.workplace import Workplace, open_client, open_workplace
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +40,9 @@ START_GRACE_S = 30.0
 
 DIRTY = "maskal:dirty"
 RECONCILED = "maskal:reconciled"
+GONE_S = 24 * 3600
+"""How often the log says that a project is gone."""
+
 TIDIED = "maskal:tidied"
 CLOCK = "maskal:clock"
 CLOCK_TTL_S = 15
@@ -142,7 +145,7 @@ def examine(uid: str) -> None:
     folder = ProjectFolder(settings.data_dir / "projects" / uid)
     with _logged(f"examine {uid}"), held(redis, f"examine:{uid}") as is_mine:
         if is_mine:
-            _examine(redis, settings, folder)
+            examine_project(redis, settings, folder)
 
 
 def run_round(uid: str) -> None:
@@ -178,22 +181,35 @@ def _run(place: Workplace, current: Round) -> None:
         raise
 
 
-def _examine(redis: Redis, settings: Settings, folder: ProjectFolder) -> None:
+def examine_project(redis: Redis, settings: Settings, folder: ProjectFolder) -> None:
+    """One look at a project: follow the served version, start what is due, score what lacks a score, clean up."""
     try:
-        place = open_workplace(settings, folder)
-        project = place.client.project(folder.project_id)
-    except NotFound:
-        logger.warning("project %s no longer exists in Label Studio; it is left alone", folder.uid)
+        project = find_project(settings, folder)
+    except NotFound as err:
+        if redis.set(_key("gone", folder.uid), 1, nx=True, ex=GONE_S):
+            logger.warning("%s", err)
         return
-    if project.uid != folder.uid:
-        logger.warning("project %s is not the one connected (%s); connect it again", project.uid, folder.uid)
-        return
-    task_queue.publish(place.client, folder.registry, folder.project_id)
+    place = open_workplace(settings, folder, project.label_config)
+    task_queue.publish(place.client, folder.registry, project)
     begun = unfinished(folder)
     if begun is not None and begun.state.retry_at <= time.time():
         _enqueue(redis, ROUNDS, run_round, folder.uid)
     _look(redis, place, project, has_begun=begun is not None)
     task_queue.remove_old_predictions(place.client, folder.registry, folder.project_id)
+
+
+def find_project(settings: Settings, folder: ProjectFolder) -> Project:
+    """A folder's project; NotFound if it was deleted, or if its number belongs to a project of another database."""
+    kept = f"{folder.path} is kept, remove it if it is no longer needed"
+    try:
+        project = open_client(settings).project(folder.project_id)
+    except NotFound as err:
+        raise NotFound(f"project {folder.uid} no longer exists in Label Studio; {kept}") from err
+    if project.uid != folder.uid:
+        raise NotFound(
+            f"project {folder.uid} is not in this Label Studio, whose number {project.id} is {project.uid}; {kept}"
+        )
+    return project
 
 
 def _look(redis: Redis, place: Workplace, project: Project, *, has_begun: bool) -> None:
@@ -203,12 +219,12 @@ def _look(redis: Redis, place: Workplace, project: Project, *, has_begun: bool) 
     before = redis.get(_key("seen", folder.uid))
     if seen == before:
         return
-    is_due = not has_begun and _need(redis, place, project, in_full=before is None).is_due
+    is_due = not has_begun and need(redis, place, project, in_full=before is None).is_due
     if is_due:
         _enqueue(redis, ROUNDS, run_round, folder.uid)
     pushed, is_more = rounds.score_new_tasks(place, report)
     if pushed:
-        task_queue.publish(place.client, folder.registry, folder.project_id)
+        task_queue.publish(place.client, folder.registry, project)
     if is_more:
         hint(redis, folder.uid)
     elif not is_due:
@@ -231,10 +247,10 @@ def _fingerprint(redis: Redis, place: Workplace, project: Project) -> bytes:
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest().encode()
 
 
-def _need(redis: Redis, place: Workplace, project: Project, *, in_full: bool) -> Need:
+def need(redis: Redis | None, place: Workplace, project: Project, *, in_full: bool) -> Need:
     """Whether a round is due. Unless `in_full`, the annotations are only read if enough tasks were touched."""
     folder, config = place.folder, place.config
-    is_forced = bool(redis.exists(_key("force", folder.uid)))
+    is_forced = redis is not None and bool(redis.exists(_key("force", folder.uid)))
     concluded = last_concluded(folder)
     before = concluded.snapshot() if concluded else None
     if before is None and not is_forced and project.counters[1] < config.initial_datasize:
@@ -260,11 +276,11 @@ def _need(redis: Redis, place: Workplace, project: Project, *, in_full: bool) ->
 
 def _due_round(redis: Redis, place: Workplace) -> Round | None:
     """A new round if the project's annotations ask for one."""
-    need = _need(redis, place, place.client.project(place.folder.project_id), in_full=True)
-    if not need.is_due:
+    found = need(redis, place, place.client.project(place.folder.project_id), in_full=True)
+    if not found.is_due:
         return None
     redis.delete(_key("force", place.folder.uid))
-    logger.info("project %s: a round is due: %s", place.folder.uid, need.reason)
+    logger.info("project %s: a round is due: %s", place.folder.uid, found.reason)
     return start_round(place.folder, task_queue.largest_number(place.client, place.folder.project_id))
 
 

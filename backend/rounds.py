@@ -232,7 +232,7 @@ def _make_current(place: Workplace, current: Round, report: Report) -> str | Non
 
 
 def _publish(place: Workplace, current: Round, report: Report) -> str | None:
-    task_queue.publish(place.client, place.folder.registry, place.folder.project_id)
+    task_queue.publish(place.client, place.folder.registry, place.client.project(place.folder.project_id))
     return None
 
 

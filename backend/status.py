@@ -7,25 +7,48 @@ from collections.abc import Iterator
 from redis import Redis
 
 from backend import jobs
+from backend.errors import BackendError
 from backend.projects import ProjectFolder, connected_projects
 from backend.round_folder import Round, all_rounds
 from backend.settings import Settings
 from backend.unreadable import Unreadable
+from backend.workplace import open_workplace
 from model.registry import Version
 
 
 def describe(settings: Settings, redis: Redis | None) -> Iterator[str]:
-    """Lines about each project: versions with their AP, rounds, the running job, unreadable images."""
+    """Lines about each project: what the next round needs, versions with their AP, rounds, jobs, unreadable images."""
     folders = connected_projects(settings.data_dir)
     if not folders:
         yield f"no project is connected (data in {settings.data_dir}); run `maskal connect`"
     for folder in folders:
         yield f"project {folder.project_id} ({folder.uid}), serving {folder.registry.current() or 'no version yet'}"
+        yield f"  {_outlook(settings, folder, redis)}"
         yield from (_version_line(version) for version in folder.registry.versions())
         yield from (_round_line(r) for r in all_rounds(folder) if not r.is_concluded)
+        yield from (f"  note: {line}" for line in _last_notes(folder))
         yield from _job_lines(folder, redis)
         for task, failure in Unreadable(folder.path).failures().items():
             yield f"  task {task} is not scored: {failure.error}"
+
+
+def _outlook(settings: Settings, folder: ProjectFolder, redis: Redis | None) -> str:
+    """What is missing until the next round, by what Label Studio holds now."""
+    try:
+        project = jobs.find_project(settings, folder)
+        place = open_workplace(settings, folder, project.label_config)
+        need = jobs.need(redis, place, project, in_full=True)
+    except BackendError as err:
+        return f"not known what the next round needs: {err}"
+    state = "a round is due" if need.is_due else f"{need.missing} annotations missing until the next round"
+    return f"{state} ({need.reason})"
+
+
+def _last_notes(folder: ProjectFolder) -> tuple[str, ...]:
+    """What the newest round could not use, and what it noticed."""
+    rounds = all_rounds(folder)
+    snapshot = rounds[-1].snapshot() if rounds else None
+    return snapshot.problems if snapshot else ()
 
 
 def _version_line(version: Version) -> str:

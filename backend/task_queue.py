@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from backend.client import LabelStudio
+from backend.client import LabelStudio, Project
 from backend.config import ProjectConfig
 from backend.scoring import Scored
 from model.rankings import RankedTask
@@ -55,18 +55,18 @@ def shown_regions(regions: list[dict[str, Any]], split: str, config: ProjectConf
     return regions if split == "train" or config.holdout_prelabels else []
 
 
-def publish(client: LabelStudio, registry: Registry, project_id: int) -> None:
+def publish(client: LabelStudio, registry: Registry, project: Project) -> None:
     """Make Label Studio's queue follow the served version, by one call where it does not yet.
 
     Label Studio refuses a version without any prediction, as there is when no task is open; then it stays as it is
     until a task is scored.
     """
     current = registry.current()
-    if current is None or client.project(project_id).model_version == current:
+    if current is None or project.model_version == current:
         return
-    if current in client.model_versions(project_id):
-        client.update_project(project_id, model_version=current)
-        logger.info("project %d: the queue now follows %s", project_id, current)
+    if current in client.model_versions(project.id):
+        client.update_project(project.id, model_version=current)
+        logger.info("project %d: the queue now follows %s", project.id, current)
 
 
 def remove_old_predictions(

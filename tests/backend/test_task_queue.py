@@ -50,13 +50,13 @@ def registry(folder: Path, *names: tuple[int, str | None]) -> Registry:
 
 def test_publishing_sets_the_version_where_it_differs_and_exists(tmp_path: Path) -> None:
     versions, server = registry(tmp_path, (1, None)), FakeLabelStudio()
-    task_queue.publish(server, versions, 1)
+    task_queue.publish(server, versions, server.project(1))
     assert server.model_version == "MaskAL", "nothing is served yet"
     versions.set_current("maskal-r1")
-    task_queue.publish(server, versions, 1)
+    task_queue.publish(server, versions, server.project(1))
     assert server.model_version == "MaskAL", "Label Studio refuses a version without predictions"
     server.arrived["maskal-r1"] = {1}
-    task_queue.publish(server, versions, 1)
+    task_queue.publish(server, versions, server.project(1))
     assert server.model_version == "maskal-r1"
 
 

@@ -1,0 +1,187 @@
+"""How fast a large queue is published, and what looking at an unchanged project costs, on a real Label Studio.
+
+    python -m tests.benchmarks.push --tasks 20000 --json push.json
+
+Compares `Pusher` with plain calls of the bulk import (the server's own speed), kills a push in the middle and goes on,
+and counts the calls and bytes of a look at the project when nothing has changed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import pickle
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import cv2
+import httpx
+import numpy as np
+import torch
+
+from backend import jobs, task_queue
+from backend.config import ProjectConfig
+from backend.labels import parse_label_config
+from backend.processes import Processes
+from backend.projects import connect_folder
+from backend.pushing import Pusher, prediction
+from backend.scoring import score_image
+from backend.settings import read_settings
+from backend.stack import Stack, start_stack
+from model.engines.base import EngineConfig
+from model.engines.loader import build_engine
+from model.files import write_json
+from model.rankings import RankedTask
+from model.registry import VersionFields
+from tests.e2e.conftest import COLOURS, discs
+
+IMAGES = 50
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tasks", type=int, default=20_000)
+    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder, Processes() as processes:
+        settings = read_settings({**os.environ, "REDIS_URL": ""})
+        stack = start_stack(processes, settings, Path(folder))
+        report = measure(stack, Path(folder), options.tasks, options.repeats)
+    print(json.dumps(report, indent=2))
+    if options.json is not None:
+        write_json(options.json, report)
+
+
+def measure(stack: Stack, folder: Path, tasks: int, repeats: int) -> dict[str, object]:
+    """The whole report."""
+    client = stack.client()
+    client.http.timeout = 300
+    data = discs(IMAGES)
+    project = client.create_project("push", data.label_config)
+    address = client.upload_image(project.id, "a.png", data.images[0].content)
+    ids = []
+    for start in range(0, tasks, 5000):
+        wanted = [{"data": {"image": address}}] * min(5000, tasks - start)
+        ids += client.import_tasks(project.id, wanted)
+    rows = scored_rows(ids)
+    seconds: dict[str, list[float]] = {"server": [], "ours": []}
+    for repeat in range(repeats):
+        plain = f"plain-{repeat}"
+        sent = [prediction(row, plain) for row in rows]
+        seconds["server"].append(timed(lambda sent=sent: client.import_predictions(project.id, sent)))
+        pusher = Pusher(client, project.id, f"maskal-r{repeat + 1}", folder / f"{repeat}.json")
+        seconds["ours"].append(timed(lambda pusher=pusher: pusher.push(rows)))
+    medians = {name: round(statistics.median(values), 2) for name, values in seconds.items()}
+    return {
+        "tasks": tasks,
+        "megabytes": round(sum(len(json.dumps(row.regions)) for row in rows) / 1e6, 1),
+        "seconds": medians,
+        "all_seconds": {name: [round(v, 2) for v in values] for name, values in seconds.items()},
+        "ratio": round(medians["ours"] / medians["server"], 3),
+        "killed": killed(stack, folder, project.id, rows),
+        "reconcile": reconcile(stack, project.id, project.uid, rows),
+        "cores": os.cpu_count(),
+    }
+
+
+def scored_rows(ids: list[int]) -> list[RankedTask]:
+    """A queue of tasks, with what the fake engine finds in a few pictures."""
+    engine = build_engine("fake", tuple(COLOURS), EngineConfig())
+    colours = torch.tensor([COLOURS[name] for name in engine.classes]) / 255
+    engine.load_tensors({"colours": colours}, engine.classes)
+    data, config = discs(IMAGES), ProjectConfig()
+    labels = parse_label_config(data.label_config)
+    found = [score_image(engine, decode(i.content), labels, config.scoring_config(), seed=1) for i in data.images]
+    scored = {task: found[index % IMAGES] for index, task in enumerate(ids)}
+    splits = dict.fromkeys(ids, "train")
+    return list(task_queue.order_tasks(scored, splits, config, seed=1, annotated_validation=0))
+
+
+def decode(content: bytes) -> np.ndarray:
+    """RGB uint8 (h, w, 3) of a picture file."""
+    return cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+
+
+def timed(action: Callable[[], object]) -> float:
+    started = time.monotonic()
+    action()
+    return time.monotonic() - started
+
+
+PUSH_IN_A_CHILD = """
+import pickle, sys
+from pathlib import Path
+from backend.client import LabelStudio
+from backend.pushing import Pusher
+url, token, project, path = sys.argv[1:]
+rows = pickle.loads(Path(path).read_bytes())
+Pusher(LabelStudio(url, token), int(project), "maskal-r9", Path(path).with_suffix(".json")).push(rows)
+"""
+
+
+def killed(stack: Stack, folder: Path, project_id: int, rows: list[RankedTask]) -> dict[str, object]:
+    """Kill a push while Label Studio works on its call, go on at once, and count what is there in the end."""
+    path = folder / "rows.pickle"
+    path.write_bytes(pickle.dumps(rows))
+    arguments = [stack.label_studio_url, stack.login.token, str(project_id), str(path)]
+    child = subprocess.Popen([sys.executable, "-c", PUSH_IN_A_CHILD, *arguments])
+    journal = path.with_suffix(".json")
+    while not journal.exists():
+        time.sleep(0.05)
+    time.sleep(2)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    client = stack.client()
+    seconds = timed(lambda: Pusher(client, project_id, "maskal-r9", journal).push(rows))
+    held = client.model_versions(project_id)["maskal-r9"]
+    return {"predictions": held, "wanted": len(rows), "seconds_to_go_on": round(seconds, 1)}
+
+
+def reconcile(stack: Stack, project_id: int, uid: str, rows: list[RankedTask]) -> dict[str, object]:
+    """Calls, bytes and seconds of a look at the project when nothing has changed."""
+    home = connect_folder(stack.settings.data_dir, uid)
+    home.store_config(ProjectConfig(engine="fake"))
+    tensors = {"colours": torch.zeros(len(COLOURS), 3)}
+    version = VersionFields(9, tuple(COLOURS), "fake", {"network": "nano"}, {}, "maskal-r2", "", True, "")
+    home.registry.add(version, tensors)
+    home.registry.write_ranking("maskal-r9", rows)
+    home.registry.set_current("maskal-r9")
+    redis = jobs.open_redis(stack.settings)
+    reports = []
+    for _ in range(2):
+        with counted() as counts:
+            seconds = timed(lambda: jobs.examine_project(redis, stack.settings, home))
+        reports.append({**counts, "seconds": round(seconds, 2)})
+    return {"first": reports[0], "unchanged": reports[1]}
+
+
+@contextmanager
+def counted() -> Iterator[dict[str, int]]:
+    """Counts the calls that are made meanwhile, and the bytes of their answers."""
+    counts = {"calls": 0, "bytes": 0}
+    send = httpx.Client.send
+
+    def count(self: httpx.Client, request: httpx.Request, **options: object) -> httpx.Response:
+        response = send(self, request, **options)
+        counts["calls"] += 1
+        counts["bytes"] += len(response.content)
+        return response
+
+    httpx.Client.send = count  # type: ignore[method-assign]
+    try:
+        yield counts
+    finally:
+        httpx.Client.send = send  # type: ignore[method-assign]
+
+
+if __name__ == "__main__":
+    main()
