@@ -16,6 +16,7 @@ from backend.predictions import mask_to_regions
 from backend.scoring import smooth
 from model.engines.base import Engine
 from model.errors import BadRecord
+from model.geometry import box_of
 
 SMALLEST_BOX_PX = 2.0
 
@@ -64,6 +65,4 @@ def outline_box(
     mask = smooth(engine.segment(features, box_xyxy, known[0] if known else None), box_xyxy)
     if not mask.any():
         return []
-    ys, xs = np.nonzero(mask)
-    tight = np.array([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1], float)
-    return mask_to_regions(mask, tight, box.label, config, secrets.token_urlsafe(7))
+    return mask_to_regions(mask, box_of(mask), box.label, config, secrets.token_urlsafe(7))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+from xml.etree import ElementTree
 
 from label_studio_sdk._extensions.label_studio_tools.core.label_config import parse_config
 from label_studio_sdk._extensions.label_studio_tools.core.utils.exceptions import (
@@ -19,12 +20,16 @@ CONTROL_TAGS = ("PolygonLabels", "BrushLabels", "RectangleLabels")
 
 @dataclass(frozen=True)
 class Control:
-    """One control tag: its name and kind, the labels it offers, and the image that it belongs to."""
+    """One control tag: its name and kind, the labels it offers, and the image that it belongs to.
+
+    score_threshold     the tag's `model_score_threshold`: its pre-labels need a higher score; None if it has none
+    """
 
     name: str
     tag: str
     to_name: str
     labels: tuple[str, ...]
+    score_threshold: float | None = None
 
     @property
     def region_type(self) -> str:
@@ -80,8 +85,9 @@ def parse_label_config(xml: str) -> LabelConfig:
             'and toName="image" in the project\'s settings under Labeling Interface'
         )
     image_key = images[0]["value"]
+    thresholds = _score_thresholds(xml)
     controls = tuple(
-        Control(name, tag["type"], tag["to_name"][0], tuple(tag["labels"]))
+        Control(name, tag["type"], tag["to_name"][0], tuple(tag["labels"]), thresholds.get(name))
         for name, tag in sorted(candidates, key=lambda item: CONTROL_TAGS.index(item[1]["type"]))
         if any(i.get("value") == image_key for i in tag["inputs"])
     )
@@ -90,6 +96,26 @@ def parse_label_config(xml: str) -> LabelConfig:
             "the labelling config's controls hold no Label; add at least one in the project's settings"
         )
     return LabelConfig(image_key, controls, _predicted_values(candidates))
+
+
+def _score_thresholds(xml: str) -> dict[str, float]:
+    """`model_score_threshold` by the control's name, which the SDK's parser leaves out."""
+    thresholds = {}
+    for element in ElementTree.fromstring(xml).iter():
+        text = element.get("model_score_threshold")
+        if text is None:
+            continue
+        try:
+            value = float(text)
+        except ValueError:
+            value = -1
+        if not 0 <= value <= 1:
+            raise BadLabelConfig(
+                f"model_score_threshold of the tag {element.get('name')!r} must be a number from 0 to 1, got {text!r}; "
+                "correct it in the project's settings under Labeling Interface"
+            )
+        thresholds[str(element.get("name"))] = value
+    return thresholds
 
 
 def _predicted_values(candidates: Sequence[tuple[str, dict[str, Any]]]) -> dict[str, str]:

@@ -10,7 +10,7 @@ from label_studio_sdk.converter import brush
 
 from backend.errors import BadLabelConfig
 from backend.labels import Control, LabelConfig
-from model.geometry import keyhole, mask_to_polygons
+from model.geometry import box_of, keyhole, mask_to_polygons, polygons_to_mask
 from model.instances import Instances
 from model.records import Outline, Polygon
 
@@ -19,15 +19,22 @@ Region = dict[str, Any]
 Values = list[dict[str, Any]]
 
 
-def instances_to_regions(instances: Instances, classes: tuple[str, ...], config: LabelConfig) -> list[Region]:
+def instances_to_regions(
+    instances: Instances, classes: tuple[str, ...], config: LabelConfig, *, score_threshold: float = 0.0
+) -> list[Region]:
     """Regions of the instances whose class has a label; the parts of one object are tied by `parentID`.
 
-    Ids are made from the instance's place, so that the same prediction gives the same regions.
+    An object needs a higher score, all classes together, than its control's threshold or, where that has none,
+    `score_threshold`. Ids are made from the instance's place, so that the same prediction gives the same regions.
     """
     regions: list[Region] = []
     for index in range(len(instances)):
         label = config.label_for(classes[int(instances.labels[index])])
-        if label is None or config.control_for(label) is None:
+        control = config.control_for(label) if label is not None else None
+        if label is None or control is None:
+            continue
+        threshold = score_threshold if control.score_threshold is None else control.score_threshold
+        if instances.softmaxes[index].sum() <= threshold:
             continue
         parts = mask_to_regions(instances.masks[index], instances.boxes_xyxy[index], label, config, f"m{index}")
         regions += [{**part, "score": round(float(instances.scores[index]), 4)} for part in parts]
@@ -51,16 +58,19 @@ def mask_to_regions(
 
 
 def outlines_to_regions(outlines: Sequence[Outline], size_hw: tuple[int, int], config: LabelConfig) -> list[Region]:
-    """Polygon regions of annotated objects, for a config with a PolygonLabels control for each label."""
+    """Regions of annotated objects on an image of that size; polygons keep their points, other controls get the mask.
+
+    Raises BadLabelConfig for a label without a control.
+    """
     regions: list[Region] = []
     for index, outline in enumerate(outlines):
         control = config.control_for(outline.label)
-        if control is None or control.tag != "PolygonLabels":
-            raise BadLabelConfig(f"label {outline.label!r} needs a PolygonLabels control in the labelling config")
-        regions += _tied(
-            f"a{index}",
-            [_region(control, outline.label, value, size_hw) for value in _polygon_values(outline.parts, size_hw)],
-        )
+        if control is not None and control.tag == "PolygonLabels":
+            values = _polygon_values(outline.parts, size_hw)
+            regions += _tied(f"a{index}", [_region(control, outline.label, value, size_hw) for value in values])
+        else:
+            mask = polygons_to_mask(outline.parts, size_hw)
+            regions += mask_to_regions(mask, box_of(mask), outline.label, config, f"a{index}")
     return regions
 
 

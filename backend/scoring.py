@@ -34,10 +34,13 @@ def score_image(engine: Engine, image: np.ndarray, labels: LabelConfig, config: 
     An object that is surely there is outlined even if its class is in doubt: with its likeliest label.
     """
     encoded = engine.encode(image)
-    instances = _smoothed(engine.decode(encoded, 1, any_class=True)[0])
+    usual = engine.config.confidence_threshold
+    lowest = min(usual if c.score_threshold is None else c.score_threshold for c in labels.controls)
+    instances = _smoothed(engine.decode(encoded, 1, confidence_threshold=lowest, any_class=True)[0])
     generator = torch.Generator(next(engine.network.parameters()).device).manual_seed(seed)
     certainty = score(engine, encoded, config, generator)
-    return Scored(None if np.isnan(certainty) else certainty, instances_to_regions(instances, engine.classes, labels))
+    regions = instances_to_regions(instances, engine.classes, labels, score_threshold=usual)
+    return Scored(None if np.isnan(certainty) else certainty, regions)
 
 
 def _smoothed(instances: Instances) -> Instances:

@@ -63,6 +63,14 @@ def without_specks(mask: np.ndarray, size_px: float) -> np.ndarray:
     return opened if opened.any() else mask
 
 
+def box_of(mask: np.ndarray) -> np.ndarray:
+    """The box (4,) float x0, y0, x1, y1 around the pixels of a (h, w) bool mask; all 0 if it is empty."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    if not len(rows):
+        return np.zeros(4)
+    return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], float)
+
+
 def keyhole(polygon: Polygon) -> np.ndarray:
     """Draw a part and its holes as one (k, 2) ring, the way Label Studio shows holes.
 

@@ -44,3 +44,12 @@ def test_polygons_are_preferred_then_brushes_then_rectangles() -> None:
 def test_a_config_that_cannot_serve_says_what_is_missing(xml: str, message: str) -> None:
     with pytest.raises(BadLabelConfig, match=message):
         parse_label_config(xml)
+
+
+def test_a_tag_may_set_the_score_that_its_pre_labels_need() -> None:
+    config = parse_label_config(POLYGONS.replace('name="shape"', 'name="shape" model_score_threshold="0.3"'))
+    assert [control.score_threshold for control in config.controls] == [0.3]
+    assert [control.score_threshold for control in parse_label_config(POLYGONS).controls] == [None]
+    for wrong in ("much", "1.5"):
+        with pytest.raises(BadLabelConfig, match=f"tag 'shape' must be a number from 0 to 1, got '{wrong}'"):
+            parse_label_config(POLYGONS.replace('name="shape"', f'name="shape" model_score_threshold="{wrong}"'))

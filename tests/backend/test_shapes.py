@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -87,14 +89,31 @@ def test_classes_map_by_predicted_values_and_unknown_ones_are_left_out() -> None
     assert {region["value"]["polygonlabels"][0] for region in regions} == {"spot"}
 
 
+def test_a_control_s_own_threshold_wins_over_the_project_s() -> None:
+    mask = ring_and_island()
+    found = replace(instances(mask, mask, labels=[0, 1]), softmaxes=np.array([[0.4, 0.3, 0], [0.1, 0.4, 0]]))
+    xml = ALL_SHAPES.replace('name="brush"', 'name="brush" model_score_threshold="0.2"')
+    for config, labels in ((ALL_SHAPES, {"leaf"}), (xml, {"leaf", "soil"})):
+        regions = instances_to_regions(found, ("leaf", "soil", "y"), parse_label_config(config), score_threshold=0.6)
+        assert {region["value"][region["type"]][0] for region in regions} == labels
+
+
 def test_the_truth_of_a_record_becomes_regions_and_comes_back() -> None:
     config, mask = parse_label_config(POLYGONS), ring_and_island()
     regions = outlines_to_regions([Outline("spot", mask_to_polygons(mask, 0))], SIZE, config)
     (outline,), _ = read_outlines({"id": 1, "result": regions}, config, SIZE)
     assert outline.label == "spot"
     assert iou(polygons_to_mask(outline.parts, SIZE), mask) >= 0.99
-    with pytest.raises(BadLabelConfig, match="'soil' needs a PolygonLabels control"):
-        outlines_to_regions([Outline("soil", mask_to_polygons(mask))], SIZE, parse_label_config(ALL_SHAPES))
+    with pytest.raises(BadLabelConfig, match="label 'moon' is not one of leaf, spot"):
+        outlines_to_regions([Outline("moon", mask_to_polygons(mask))], SIZE, config)
+
+
+def test_the_truth_becomes_brush_regions_where_the_label_has_no_polygons() -> None:
+    config, mask = parse_label_config(ALL_SHAPES), ring_and_island()
+    regions = outlines_to_regions([Outline("soil", mask_to_polygons(mask, 0))], SIZE, config)
+    assert {region["type"] for region in regions} == {"brushlabels"}
+    (outline,), _ = read_outlines({"id": 1, "result": regions}, config, SIZE)
+    assert (polygons_to_mask(outline.parts, SIZE) == mask).all()
 
 
 def test_unusable_regions_are_named_one_line_each_and_the_others_stay() -> None:
