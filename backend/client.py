@@ -144,8 +144,9 @@ class LabelStudio:
             ) from err
         if response.status_code in (401, 403):
             raise WrongToken(
-                f"Label Studio at {self.url} refused {method} {path} with {response.status_code}; check the API key "
-                "(LABEL_STUDIO_API_KEY or `maskal connect --api-key`) and that its user may edit the project"
+                f"Label Studio at {self.url} refused {method} {path} with {response.status_code} "
+                f"({_detail(response)}); check the API key (LABEL_STUDIO_API_KEY or `maskal connect --api-key`) and "
+                "that its user may edit the project"
             )
         if response.status_code == 404:
             raise NotFound(f"Label Studio at {self.url} knows no {path}")
@@ -153,7 +154,7 @@ class LabelStudio:
             raise LabelStudioBusy(f"Label Studio answered {response.status_code} to {method} {path}")
         if response.status_code >= 300:
             raise LabelStudioError(
-                f"Label Studio answered {response.status_code} to {method} {path}: {response.text[:300]}"
+                f"Label Studio answered {response.status_code} to {method} {path}: {_detail(response)}"
             )
         return response.json() if response.content else None
 
@@ -394,6 +395,16 @@ class LabelStudio:
     def _page(self, project_id: int, page: int, page_size: int, parameters: dict[str, Any]) -> dict[str, Any]:
         query = {"project": project_id, "page": page, "page_size": page_size, **parameters}
         return dict(self.request("GET", "/api/tasks", params=query, timeout=120))
+
+
+def _detail(response: httpx.Response) -> str:
+    """What the server says is wrong, as short as it says it."""
+    try:
+        body = response.json()
+    except ValueError:
+        return response.text[:300]
+    told = (body.get("validation_errors") or body.get("detail")) if isinstance(body, dict) else body
+    return str(told or body)[:300]
 
 
 def _light_task(row: dict[str, Any]) -> Task:

@@ -21,7 +21,6 @@ from backend.learning import device_in_words
 from backend.projects import ProjectFolder, connected_projects
 from backend.settings import Settings
 from model.errors import ModelError
-from model.registry import NAME
 
 OK, WARNING, FAILED, SKIPPED = "ok", "warning", "failed", "skipped"
 
@@ -92,7 +91,7 @@ class Case:
         """The queue's Redis."""
         return jobs.open_redis(self.settings)
 
-    @property
+    @cached_property
     def address(self) -> str:
         """This project's address at the backend, as Label Studio calls it."""
         backends = self.client.backends(self.project_id)
@@ -164,6 +163,10 @@ def _connected(case: Case) -> str:
     return f"{case.folder.path}"
 
 
+def _registered(case: Case) -> str:
+    return case.address
+
+
 def _reachable(case: Case) -> str:
     """From Label Studio's side: it is offered a backend with a wrong password, which it tries and refuses to store."""
     answer = case.client.offer_backend(case.project_id, case.address)
@@ -176,7 +179,7 @@ def _reachable(case: Case) -> str:
             f"Label Studio cannot reach the backend at {case.address} ({answer}); start `maskal serve` there, open the "
             "firewall, or connect with another --backend-url"
         )
-    return case.address
+    return "Label Studio reaches it"
 
 
 def _backend(case: Case) -> str:
@@ -188,7 +191,7 @@ def _backend(case: Case) -> str:
             f"{case.mend}; if that does not help, `maskal serve` uses another DATA_DIR than this command"
         )
     if row["title"] != TITLE:
-        raise Fault(f"the backend's title should be {TITLE!r}, got {row['title']!r}; {case.mend}")
+        raise Fault(f"the backend's title should be {TITLE!r} and no version, got {row['title']!r}; {case.mend}")
     return f"connected, says it serves {row['model_version']}"
 
 
@@ -240,8 +243,6 @@ def _version(case: Case) -> str:
         raise Doubt("no version yet; the first round starts by itself, `maskal status` tells what is missing")
     if shown != served:
         raise Fault(f"the project follows {shown!r}, served is {served}: its queue is random; {case.mend}")
-    if any(NAME.fullmatch(b["title"] or "") for b in case.client.backends(case.project_id)):
-        raise Fault(f"an ML backend's title is the name of a version, which it must not be; {case.mend}")
     return f"the queue follows {served}"
 
 
@@ -323,10 +324,11 @@ CHECKS: tuple[tuple[str, tuple[str, ...], Callable[[Case], str]], ...] = (
     ("project", ("token",), _project),
     ("labelling config", ("project",), _label_config),
     ("connected", ("project",), _connected),
-    ("backend reachable", ("connected",), _reachable),
-    ("backend", ("backend reachable",), _backend),
-    ("webhook switch", ("connected",), _webhook_switch),
-    ("webhook", ("connected",), _webhook),
+    ("ML backend", ("connected",), _registered),
+    ("backend reachable", ("ML backend",), _reachable),
+    ("backend state", ("backend reachable",), _backend),
+    ("webhook switch", ("ML backend",), _webhook_switch),
+    ("webhook", ("ML backend",), _webhook),
     ("redis", (), _redis),
     ("webhook delivery", ("webhook", "webhook switch", "backend reachable", "redis"), _delivery),
     ("version", ("connected",), _version),

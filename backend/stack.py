@@ -70,7 +70,7 @@ def start_stack(
         redis_url = start_redis(processes, folder / "redis", logs / "redis.log")
     url = f"http://127.0.0.1:{free_port(port)}"
     tell(f"starting Label Studio at {url} (half a minute the first time)")
-    _start_label_studio(processes, executable, folder, url, login)
+    start_label_studio(processes, folder, url, login, executable=executable)
     backend = f"http://127.0.0.1:{free_port(backend_port)}"
     own = replace(
         settings,
@@ -118,23 +118,26 @@ def _login(folder: Path) -> Login:
     return Login(**read_json(path))
 
 
-def _start_label_studio(processes: Processes, executable: str, folder: Path, url: str, login: Login) -> None:
+def start_label_studio(
+    processes: Processes, folder: Path, url: str, login: Login, *, executable: str, **environment: str
+) -> None:
+    """Start Label Studio at a loopback address with its data in `folder`, both of its network switches off."""
     port = str(httpx.URL(url).port)
-    environment = child_environment(
-        LABEL_STUDIO_BASE_DATA_DIR=str(folder / "label-studio"),
-        ML_BLOCK_LOCAL_IP="false",
-        SSRF_PROTECTION_ENABLED="false",
-        COLLECT_ANALYTICS="false",
-        LATEST_VERSION_CHECK="false",
-        LABEL_STUDIO_PASSWORD=login.password,
-        LABEL_STUDIO_USER_TOKEN=login.token,
-    )
+    variables = {
+        "LABEL_STUDIO_BASE_DATA_DIR": str(folder / "label-studio"),
+        "ML_BLOCK_LOCAL_IP": "false",
+        "SSRF_PROTECTION_ENABLED": "false",
+        "COLLECT_ANALYTICS": "false",
+        "LATEST_VERSION_CHECK": "false",
+        "LABEL_STUDIO_PASSWORD": login.password,
+        "LABEL_STUDIO_USER_TOKEN": login.token,
+    }
     argv = [executable, "start", "--no-browser", "--init", "-p", port, "--internal-host", "127.0.0.1"]
     argv += ["--username", login.email, "--enable-legacy-api-token"]
     processes.start(
         "Label Studio",
         argv,
-        env=environment,
+        env=child_environment(**{**variables, **environment}),
         log=folder / "logs" / "label-studio.log",
         ready=lambda: is_up(f"{url}/health"),
         timeout_s=START_TIMEOUT_S,
@@ -142,7 +145,27 @@ def _start_label_studio(processes: Processes, executable: str, folder: Path, url
 
 
 def _start_backend(processes: Processes, settings: Settings, logs: Path) -> None:
-    environment = child_environment(
+    environment = environment_of(settings)
+    command = [sys.executable, "-m", "backend.cli"]
+    processes.start("worker", [*command, "worker"], env=environment, log=logs / "worker.log", ready=None, timeout_s=60)
+    start_web_app(processes, settings, logs)
+
+
+def start_web_app(processes: Processes, settings: Settings, logs: Path) -> None:
+    """Start `maskal serve` with those settings and wait until it answers."""
+    processes.start(
+        "backend",
+        [sys.executable, "-m", "backend.cli", "serve"],
+        env=environment_of(settings),
+        log=logs / "backend.log",
+        ready=lambda: is_up(f"{settings.backend_url}/health"),
+        timeout_s=120,
+    )
+
+
+def environment_of(settings: Settings) -> dict[str, str]:
+    """The environment from which `read_settings` reads those settings."""
+    return child_environment(
         DATA_DIR=str(settings.data_dir),
         REDIS_URL=settings.redis_url or "",
         HOST=settings.host,
@@ -150,14 +173,5 @@ def _start_backend(processes: Processes, settings: Settings, logs: Path) -> None
         BACKEND_URL=settings.backend_url or "",
         LABEL_STUDIO_URL=settings.label_studio_url or "",
         LABEL_STUDIO_API_KEY=settings.label_studio_api_key or "",
-    )
-    command = [sys.executable, "-m", "backend.cli"]
-    processes.start("worker", [*command, "worker"], env=environment, log=logs / "worker.log", ready=None, timeout_s=60)
-    processes.start(
-        "backend",
-        [*command, "serve"],
-        env=environment,
-        log=logs / "backend.log",
-        ready=lambda: is_up(f"{settings.backend_url}/health"),
-        timeout_s=120,
+        MASKAL_BASIC_PASSWORD=settings.basic_password or "",
     )

@@ -17,6 +17,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -78,7 +79,7 @@ def measure(stack: Stack, folder: Path, tasks: int, repeats: int) -> dict[str, o
         plain = f"plain-{repeat}"
         sent = [prediction(row, plain) for row in rows]
         seconds["server"].append(timed(lambda sent=sent: client.import_predictions(project.id, sent)))
-        pusher = Pusher(client, project.id, f"maskal-r{repeat + 1}", folder / f"{repeat}.json")
+        pusher = Pusher(client, project.id, f"ours-{repeat}", folder / f"{repeat}.json")
         seconds["ours"].append(timed(lambda pusher=pusher: pusher.push(rows)))
     medians = {name: round(statistics.median(values), 2) for name, values in seconds.items()}
     return {
@@ -88,7 +89,8 @@ def measure(stack: Stack, folder: Path, tasks: int, repeats: int) -> dict[str, o
         "all_seconds": {name: [round(v, 2) for v in values] for name, values in seconds.items()},
         "ratio": round(medians["ours"] / medians["server"], 3),
         "killed": killed(stack, folder, project.id, rows),
-        "reconcile": reconcile(stack, project.id, project.uid, rows),
+        "cleaning": cleaning(stack, project.id, project.uid, rows),
+        "reconcile": reconcile(stack, project.uid),
         "cores": os.cpu_count(),
     }
 
@@ -146,22 +148,52 @@ def killed(stack: Stack, folder: Path, project_id: int, rows: list[RankedTask]) 
     return {"predictions": held, "wanted": len(rows), "seconds_to_go_on": round(seconds, 1)}
 
 
-def reconcile(stack: Stack, project_id: int, uid: str, rows: list[RankedTask]) -> dict[str, object]:
-    """Calls, bytes and seconds of a look at the project when nothing has changed."""
+def cleaning(stack: Stack, project_id: int, uid: str, rows: list[RankedTask]) -> dict[str, object]:
+    """One slice of removing an old version, and how long submitting an annotation takes before and meanwhile."""
     home = connect_folder(stack.settings.data_dir, uid)
     home.store_config(ProjectConfig(engine="fake"))
     tensors = {"colours": torch.zeros(len(COLOURS), 3)}
-    version = VersionFields(9, tuple(COLOURS), "fake", {"network": "nano"}, {}, "maskal-r2", "", True, "")
-    home.registry.add(version, tensors)
+    home.registry.add(VersionFields(9, tuple(COLOURS), "fake", {"network": "nano"}, {}, None, "", True, ""), tensors)
     home.registry.write_ranking("maskal-r9", rows)
     home.registry.set_current("maskal-r9")
+    client = stack.client()
+    client.http.timeout = 300
+    client.import_predictions(project_id, [prediction(row, "maskal-r8") for row in rows])
+    tasks = iter([row.task for row in rows])
+    idle = [timed(lambda: client.annotate(next(tasks), [])) for _ in range(20)]
+    slices: list[float] = []
+    thread = threading.Thread(
+        target=lambda: slices.append(
+            timed(lambda: task_queue.remove_old_predictions(stack.client(), home.registry, project_id))
+        )
+    )
+    thread.start()
+    busy = []
+    while thread.is_alive():
+        busy.append(timed(lambda: client.annotate(next(tasks), [])))
+    left = client.model_versions(project_id)["maskal-r8"]
+    client.delete_version(project_id, "maskal-r8")
+    return {
+        "removed": len(rows) - left,
+        "seconds": round(slices[0], 1),
+        "submit_s": {"idle": summary(idle), "meanwhile": summary(busy)},
+    }
+
+
+def summary(seconds: list[float]) -> dict[str, float]:
+    return {"median": round(statistics.median(seconds), 3), "max": round(max(seconds), 3)}
+
+
+def reconcile(stack: Stack, uid: str) -> dict[str, object]:
+    """Calls, bytes and seconds of a look at the project: the first one, and when nothing has changed since."""
+    home = connect_folder(stack.settings.data_dir, uid)
     redis = jobs.open_redis(stack.settings)
     reports = []
-    for _ in range(2):
+    for _ in range(3):
         with counted() as counts:
             seconds = timed(lambda: jobs.examine_project(redis, stack.settings, home))
         reports.append({**counts, "seconds": round(seconds, 2)})
-    return {"first": reports[0], "unchanged": reports[1]}
+    return {"first": reports[0], "unchanged": reports[-1]}
 
 
 @contextmanager

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -16,10 +18,10 @@ from backend.connect import Connection, connect
 from backend.demo_data import DemoData, DemoImage, import_images
 from backend.errors import ProcessFailed
 from backend.labels import parse_label_config
-from backend.processes import Processes
+from backend.processes import Processes, free_port
 from backend.projects import ProjectFolder, find_folder
 from backend.settings import read_settings
-from backend.stack import Stack, find_label_studio, start_stack
+from backend.stack import Stack, find_label_studio, start_label_studio, start_stack
 from model.geometry import mask_to_polygons
 from model.records import Outline, Record
 
@@ -58,7 +60,7 @@ def discs(count: int, seed: int = 3) -> DemoData:
 MadeProject = tuple[Project, ProjectFolder, dict[int, DemoImage]]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_project(stack: Stack) -> Callable[..., MadeProject]:
     """Make a connected project of disc pictures for the fake engine, some of them annotated."""
 
@@ -67,12 +69,13 @@ def make_project(stack: Stack) -> Callable[..., MadeProject]:
         count: int,
         annotated: int,
         before_connecting: Callable[[Project], object] = lambda project: None,
+        label_config: str | None = None,
         **settings: object,
     ) -> MadeProject:
         data = discs(count)
         client = stack.client()
-        project = client.create_project(title, data.label_config)
-        labels = parse_label_config(data.label_config)
+        project = client.create_project(title, label_config or data.label_config)
+        labels = parse_label_config(project.label_config)
         tasks = dict(import_images(client, project.id, data.images, labels, annotated))
         chosen = {"engine": "fake", "train_iterations_base": 60, "learning_rate": 0.05, "mcd_iterations": 5}
         before_connecting(project)
@@ -81,6 +84,22 @@ def make_project(stack: Stack) -> Callable[..., MadeProject]:
         return client.project(project.id), find_folder(stack.settings.data_dir, project.id, project.uid), tasks
 
     return make
+
+
+@pytest.fixture(scope="session")
+def start_again(stack: Stack) -> Iterator[Callable[..., AbstractContextManager[Stack]]]:
+    """Start a second Label Studio on the same database, with other variables in its environment."""
+
+    @contextmanager
+    def start(**environment: str) -> Iterator[Stack]:
+        url = f"http://127.0.0.1:{free_port()}"
+        folder = stack.settings.data_dir.parent
+        executable = find_label_studio(stack.settings)
+        with Processes() as processes:
+            start_label_studio(processes, folder, url, stack.login, executable=executable, **environment)
+            yield replace(stack, label_studio_url=url, settings=replace(stack.settings, label_studio_url=url))
+
+    yield start
 
 
 @pytest.fixture
