@@ -37,7 +37,8 @@ def read_outlines(
     """The objects of an annotation on an image of that size, and one line for each region that cannot be used.
 
     Regions tied by `parentID` are parts of one object. Regions of other controls than the config's are
-    not shapes and are passed over. What was drawn while the annotator had turned the image is turned back.
+    not shapes and are passed over. Label Studio stores what is drawn on a turned image (`image_rotation`) as on the
+    image itself.
     """
     parts: dict[str, list[Polygon]] = {}
     labels: dict[str, str] = {}
@@ -51,7 +52,7 @@ def read_outlines(
         try:
             label = _label(region, config)
             root = _root(str(region.get("id")), roots)
-            parts.setdefault(root, []).extend(_shape(region, tag, size_hw))
+            parts.setdefault(root, []).extend(SHAPES[tag](region["value"], size_hw))
             labels.setdefault(root, label)
         except (BadRecord, KeyError, TypeError, ValueError) as err:
             reason = (
@@ -84,40 +85,7 @@ def _root(region_id: str, parents: dict[Any, Any]) -> str:
 
 def read_rectangle(region: Region, size_hw: tuple[int, int]) -> np.ndarray:
     """The corners (4, 2) of a rectangle region in pixels of an image of that size; BadRecord if it is empty."""
-    (rectangle,) = _shape(region, "RectangleLabels", size_hw)
-    return rectangle.exterior
-
-
-def _shape(region: Region, tag: str, size_hw: tuple[int, int]) -> list[Polygon]:
-    turns = _quarter_turns(region)
-    shown_hw = size_hw if turns % 2 == 0 else size_hw[::-1]
-    return [turned_back(part, turns, shown_hw) for part in SHAPES[tag](region["value"], shown_hw)]
-
-
-def _quarter_turns(region: Region) -> int:
-    """How often the image had been turned to the right by 90 degrees when a region was drawn, 0..3."""
-    degrees = region.get("image_rotation") or 0
-    if degrees % 90:
-        raise BadRecord(
-            f"its image_rotation should be a multiple of 90, got {degrees}; turn the image back and draw again"
-        )
-    return int(degrees // 90) % 4
-
-
-def turned_back(part: Polygon, turns: int, shown_hw: tuple[int, int]) -> Polygon:
-    """A part drawn on an image that was shown turned to the right by so many quarters, on the image as it is.
-
-    `shown_hw` is the size of the turned image in pixels.
-    """
-    height, width = shown_hw
-    for _ in range(turns):  # back to the left: what is at the right edge comes to the top
-        part = Polygon(_left(part.exterior, width), tuple(_left(hole, width) for hole in part.holes))
-        height, width = width, height
-    return part
-
-
-def _left(points: np.ndarray, width: int) -> np.ndarray:
-    return np.stack([points[:, 1], width - points[:, 0]], axis=1)
+    return _rectangle(region["value"], size_hw)[0].exterior
 
 
 def _polygon(value: dict[str, Any], size_hw: tuple[int, int]) -> list[Polygon]:
