@@ -52,6 +52,7 @@ class Project:
 
     counters    COUNTERS, in their order
     options     OPTIONS, by name
+    image_login name and password for task data, where the project has them
     """
 
     id: int
@@ -61,6 +62,7 @@ class Project:
     model_version: str
     counters: tuple[int, ...]
     options: dict[str, Any] = field(default_factory=dict)
+    image_login: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +81,7 @@ class TokenAuth(httpx.Auth):
     requires_response_body = True
 
     def __init__(self, url: str, api_key: str) -> None:
-        self.refresh_url = f"{url}/api/token/refresh"
+        self.refresh_url = f"{url}/api/token/refresh/"
         self.api_key = api_key
         self.access: str | None = None
 
@@ -422,6 +424,7 @@ def _project(row: dict[str, Any]) -> Project:
         model_version=row["model_version"] or "",
         counters=counters,
         options={name: row[name] for name in OPTIONS},
+        image_login=(row["task_data_login"], row["task_data_password"] or "") if row["task_data_login"] else None,
     )
 
 

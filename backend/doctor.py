@@ -290,7 +290,7 @@ def _image(case: Case) -> str:
     if task is None:
         raise Doubt("the project has no task yet; import images")
     with TemporaryDirectory() as empty:  # the cache of DATA_DIR would hide that the image can no longer be fetched
-        images = Images(case.client, replace(case.settings, data_dir=Path(empty)))
+        images = Images(case.client, replace(case.settings, data_dir=Path(empty)), case.project.image_login)
         image = images.load(task.data.get(case.labels.image_key), task.id)
     return f"task {task.id}: {image.shape[1]} x {image.shape[0]} px"
 

@@ -4,80 +4,132 @@ from __future__ import annotations
 
 import hashlib
 import io
-import ipaddress
 import logging
-import socket
+import os
+import time
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import numpy as np
 from PIL import Image, ImageOps
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
 from backend.client import LabelStudio
 from backend.errors import BadImage, LabelStudioBusy
+from backend.hosts import pinned
 from backend.settings import Settings
 from model.files import write_atomically
 
 logger = logging.getLogger(__name__)
 
 MAX_REDIRECTS = 5
-FETCH_TIMEOUT_S = 60.0
+READ_TIMEOUT_S = 30.0
+FETCH_TIMEOUT_S = 300.0
+ATTEMPTS = 3
+
+
+class _TryAgain(BadImage):
+    """A fetch failed in a way that may pass."""
 
 
 class Images:
-    """Images of one Label Studio server, kept in a cache on disk under `DATA_DIR/cache/images`."""
+    """Images of one Label Studio server, kept in a cache on disk under `DATA_DIR/cache/images`.
 
-    def __init__(self, client: LabelStudio, settings: Settings) -> None:
+    `login` is the project's name and password for task data, shown to a host that asks for one.
+    """
+
+    def __init__(self, client: LabelStudio, settings: Settings, login: tuple[str, str] | None = None) -> None:
         self.client = client
         self.settings = settings
+        self.login = login
         self.folder = settings.data_dir / "cache" / "images"
         Image.MAX_IMAGE_PIXELS = None  # the limit is ours, and a setting
 
     def load(self, uri: str | None, task_id: int) -> np.ndarray:
-        """RGB uint8 (h, w, 3), turned as its EXIF orientation says; BadImage names the task and the reason."""
-        return self._decode(self._content(uri, task_id), task_id)
+        """RGB uint8 (h, w, 3), turned as its EXIF orientation says.
 
-    def _content(self, uri: str | None, task_id: int) -> bytes:
+        Raises BadImage, which names the task and the reason, or LabelStudioBusy if Label Studio gives no answer.
+        """
+        if not isinstance(uri, str) or not uri:
+            raise BadImage(f"task {task_id} holds no image address, got {uri!r}; check its data")
         name = hashlib.sha256(f"{self.client.url}\n{uri}".encode()).hexdigest()
         path = self.folder / name[:2] / name
         try:
-            return path.read_bytes()
+            content = path.read_bytes()
+            os.utime(path)  # the cache drops what was not used for longest
+            return self._decode(content, task_id)
         except FileNotFoundError:
-            content = self._fetch(uri, task_id)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, content)
-            return content
+            pass
+        except BadImage:
+            logger.warning("the cached image of task %d cannot be used and is fetched again", task_id)
+        content = self.fetch(uri, task_id)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, content)
+        return self._decode(content, task_id)
 
-    def _fetch(self, uri: str | None, task_id: int) -> bytes:
-        if not isinstance(uri, str) or not uri:
-            raise BadImage(f"task {task_id} holds no image address, got {uri!r}; check its data")
-        url = self.client.image_address(uri, task_id)
-        with httpx.Client(timeout=FETCH_TIMEOUT_S, follow_redirects=False) as http:
-            for _ in range(MAX_REDIRECTS):
-                own = self.client.is_own(url)
-                if not own:
-                    self._check_public(url, task_id)
-                try:
-                    with http.stream("GET", url, auth=self.client.auth if own else None) as response:
-                        if response.next_request is None:
-                            return self._read(response, task_id)
-                        url = str(response.next_request.url)
-                except httpx.TransportError as err:
-                    raise LabelStudioBusy(
-                        f"the image of task {task_id} could not be fetched ({type(err).__name__})"
-                    ) from err
+    def fetch(self, uri: str, task_id: int) -> bytes:
+        """The image file itself, past the cache; what may be a passing failure is tried three times."""
+        retrying = Retrying(
+            retry=retry_if_exception_type((_TryAgain, LabelStudioBusy)),
+            stop=stop_after_attempt(ATTEMPTS),
+            wait=wait_exponential(multiplier=0.3, max=3),
+            reraise=True,
+        )
+        return retrying(self._fetch_once, uri, task_id)
+
+    def _fetch_once(self, uri: str, task_id: int) -> bytes:
+        first = url = httpx.URL(self.client.image_address(uri, task_id))
+        with httpx.Client(timeout=READ_TIMEOUT_S, follow_redirects=False) as http:
+            for _ in range(MAX_REDIRECTS + 1):
+                with self._answer(http, url, task_id, is_first_host=url.host == first.host) as response:
+                    if not response.has_redirect_location:
+                        return self._read(response, task_id)
+                    url = url.join(response.headers["location"])
         raise BadImage(
             f"the image of task {task_id} is redirected more than {MAX_REDIRECTS} times; use its final address"
         )
 
+    @contextmanager
+    def _answer(
+        self, http: httpx.Client, url: httpx.URL, task_id: int, *, is_first_host: bool
+    ) -> Iterator[httpx.Response]:
+        """The answer to one request, its body not read yet; the API key goes to Label Studio alone."""
+        is_own = self.client.is_own(str(url))
+        auth: httpx.Auth | None = self.client.auth if is_own else None
+        if not is_own and is_first_host and self.login is not None:
+            auth = _LoginOnDemand(*self.login)
+        request = http.build_request("GET", url)
+        if not is_own:
+            request = pinned(request, self.settings.allowed_private_hosts, task_id)
+        try:
+            response = http.send(request, stream=True, auth=auth)
+        except httpx.TransportError as err:
+            raise self._no_answer(is_own, url, task_id, err) from err
+        try:
+            yield response
+        except httpx.TransportError as err:
+            raise self._no_answer(is_own, url, task_id, err) from err
+        finally:
+            response.close()
+
+    @staticmethod
+    def _no_answer(is_own: bool, url: httpx.URL, task_id: int, err: httpx.TransportError) -> Exception:
+        if is_own:
+            return LabelStudioBusy(f"the image of task {task_id} could not be fetched ({type(err).__name__})")
+        return _TryAgain(
+            f"{url.host} gave no answer for the image of task {task_id} ({type(err).__name__}); check its address"
+        )
+
     def _read(self, response: httpx.Response, task_id: int) -> bytes:
-        if response.status_code >= 500:
-            raise LabelStudioBusy(f"the server answered {response.status_code} for the image of task {task_id}")
         if response.status_code != 200:
-            raise BadImage(
-                f"the server answered {response.status_code} for the image of task {task_id}; check its address"
+            kind = _TryAgain if response.status_code >= 500 or response.status_code == 429 else BadImage
+            raise kind(
+                f"the server answered {response.status_code} for the image of task {task_id}; check its address and, "
+                "for cloud storage, the project's storage settings"
             )
-        limit = self.settings.max_image_mb * 1e6
+        limit, deadline = self.settings.max_image_mb * 1e6, time.monotonic() + FETCH_TIMEOUT_S
         content = bytearray()
         for chunk in response.iter_bytes():
             content += chunk
@@ -86,23 +138,11 @@ class Images:
                     f"the image of task {task_id} is larger than {self.settings.max_image_mb:g} MB; "
                     "make it smaller or raise MAX_IMAGE_MB"
                 )
+            if time.monotonic() > deadline:
+                raise BadImage(
+                    f"the image of task {task_id} did not arrive within {FETCH_TIMEOUT_S:g} s; use a quicker server"
+                )
         return bytes(content)
-
-    def _check_public(self, url: str, task_id: int) -> None:
-        parsed = httpx.URL(url)
-        if parsed.scheme not in ("http", "https"):
-            raise BadImage(f"the image of task {task_id} has a {parsed.scheme}: address; http(s) was wanted")
-        if parsed.host in self.settings.allowed_private_hosts:
-            return
-        try:
-            found = {info[4][0] for info in socket.getaddrinfo(parsed.host, parsed.port or 443)}
-        except OSError as err:
-            raise BadImage(f"the host {parsed.host} of task {task_id}'s image is not known; check the address") from err
-        if not all(ipaddress.ip_address(address).is_global for address in found):
-            raise BadImage(
-                f"the image of task {task_id} lies on the private host {parsed.host}; "
-                "add it to ALLOWED_PRIVATE_HOSTS if that is meant"
-            )
 
     def _decode(self, content: bytes, task_id: int) -> np.ndarray:
         limit = self.settings.max_image_megapixels
@@ -119,8 +159,21 @@ class Images:
             raise BadImage(f"the image of task {task_id} cannot be read ({err}); replace the file") from err
 
 
+class _LoginOnDemand(httpx.Auth):
+    """Name and password, shown only to a host that answers 401."""
+
+    def __init__(self, user: str, password: str) -> None:
+        self.basic = httpx.BasicAuth(user, password)
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        """Ask without, then with the login."""
+        response = yield request
+        if response.status_code == 401:
+            yield from self.basic.auth_flow(request)
+
+
 def trim_cache(folder: Path, limit_bytes: float) -> int:
-    """Delete the files of the image cache that were written first until it fits; returns how many went."""
+    """Delete the files of the image cache that were not used for longest until it fits; returns how many went."""
     files = sorted((p for p in folder.glob("*/*") if p.is_file()), key=lambda p: p.stat().st_mtime)
     size, removed = sum(p.stat().st_size for p in files), 0
     for path in files:

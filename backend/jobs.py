@@ -189,7 +189,7 @@ def examine_project(redis: Redis, settings: Settings, folder: ProjectFolder) -> 
         if redis.set(_key("gone", folder.uid), 1, nx=True, ex=GONE_S):
             logger.warning("%s", err)
         return
-    place = open_workplace(settings, folder, project.label_config)
+    place = open_workplace(settings, folder, project)
     task_queue.publish(place.client, folder.registry, project)
     begun = unfinished(folder)
     if begun is not None and begun.state.retry_at <= time.time():

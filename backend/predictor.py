@@ -18,7 +18,7 @@ from backend.rounds import late_score, score_task
 from backend.settings import Settings
 from backend.snapshots import split_of
 from backend.task_queue import FIRST_VERSION, shown_regions
-from backend.workplace import Workplace, open_workplace
+from backend.workplace import ProjectFacts, Workplace, open_workplace
 from model.engines.base import Engine
 from model.errors import ModelError
 
@@ -57,7 +57,7 @@ class Predictor:
         """Name of the served version; reads the registry's `current` file and nothing else."""
         return folder.registry.current() or FIRST_VERSION
 
-    def predict(self, folder: ProjectFolder, tasks: Sequence[Task], label_config: str) -> list[Result]:
+    def predict(self, folder: ProjectFolder, tasks: Sequence[Task], project: ProjectFacts) -> list[Result]:
         """One result per task, in order; `[]` where there is no version yet or the image cannot be read.
 
         A task that the served version has ranked gets the stored prediction, any other is scored now.
@@ -65,14 +65,14 @@ class Predictor:
         version = folder.registry.current()
         if version is None:
             return [[] for _ in tasks]
-        place = open_workplace(self.settings, folder, label_config)
+        place = open_workplace(self.settings, folder, project)
         results = []
         for task in tasks:
             with self._lock:  # for each task anew, so that an annotator's box does not wait for a long list
                 results.append(self._answer(place, self._load(folder, version), task))
         return results
 
-    def assist(self, folder: ProjectFolder, task: Task, label_config: str, context: Mapping[str, Any]) -> Result:
+    def assist(self, folder: ProjectFolder, task: Task, project: ProjectFacts, context: Mapping[str, Any]) -> Result:
         """The outline of the object in a box that was just drawn; no region if there is no version or no such object.
 
         The image's features are kept, so that its further boxes only cost the mask head.
@@ -81,7 +81,7 @@ class Predictor:
         version = folder.registry.current()
         if version is None:
             return nothing
-        place = open_workplace(self.settings, folder, label_config)
+        place = open_workplace(self.settings, folder, project)
         try:
             box = read_context(context, place.labels)
             if box is None:

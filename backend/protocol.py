@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from typing import Any
 
 from flask import Blueprint, Response, current_app, jsonify, request
@@ -18,6 +19,14 @@ from backend.webhooks import Decision, decide
 logger = logging.getLogger(__name__)
 
 routes = Blueprint("protocol", __name__, url_prefix="/p/<int:project_id>")
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What a call to `/predict` tells about its project."""
+
+    label_config: str
+    image_login: tuple[str, str] | None
 
 
 @routes.get("/health")
@@ -42,11 +51,13 @@ def predict(project_id: int) -> Response:
         raise BadSetting(f"`tasks` should be a list of tasks, got a {type(tasks).__name__}")
     folder = _folder(project_id, body.get("project"))
     wanted = [Task(int(t["id"]), t["data"], False) for t in tasks]
-    label_config = body.get("label_config") or ""
-    context = (body.get("params") or {}).get("context")
+    params = body.get("params") or {}
+    login = (str(params["login"]), str(params.get("password") or "")) if params.get("login") else None
+    told = _Told(body.get("label_config") or "", login)
+    context = params.get("context")
     if isinstance(context, dict) and context.get("result"):
-        return jsonify(results=[_predictor().assist(folder, task, label_config, context) for task in wanted])
-    return jsonify(results=_predictor().predict(folder, wanted, label_config))
+        return jsonify(results=[_predictor().assist(folder, task, told, context) for task in wanted])
+    return jsonify(results=_predictor().predict(folder, wanted, told))
 
 
 @routes.post("/webhook")

@@ -24,7 +24,8 @@ class Settings:
     basic_password, webhook_secret           likewise (MASKAL_BASIC_PASSWORD, MASKAL_WEBHOOK_SECRET)
     max_image_mb, max_image_megapixels       larger images are refused (MAX_IMAGE_MB, MAX_IMAGE_MEGAPIXELS)
     image_cache_gb      size of the image cache on disk (IMAGE_CACHE_GB)
-    allowed_private_hosts  private hosts from which images may be fetched, comma-separated (ALLOWED_PRIVATE_HOSTS)
+    allowed_private_hosts  private hosts and networks (10.1.0.0/16) from which images may be fetched, comma-separated
+                           (ALLOWED_PRIVATE_HOSTS)
     label_studio_executable  what `maskal demo` starts (LABEL_STUDIO_EXECUTABLE)
     """
 

@@ -36,7 +36,7 @@ def _outlook(settings: Settings, folder: ProjectFolder, redis: Redis | None) -> 
     """What is missing until the next round, by what Label Studio holds now."""
     try:
         project = jobs.find_project(settings, folder)
-        place = open_workplace(settings, folder, project.label_config)
+        place = open_workplace(settings, folder, project)
         need = jobs.need(redis, place, project, in_full=True)
     except BackendError as err:
         return f"not known what the next round needs: {err}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 from backend.client import LabelStudio
 from backend.config import ProjectConfig
@@ -12,6 +13,20 @@ from backend.labels import LabelConfig, parse_label_config
 from backend.projects import ProjectFolder
 from backend.pushing import Pusher
 from backend.settings import Settings
+
+
+class ProjectFacts(Protocol):
+    """What a workplace needs to know of a project: a `client.Project` tells it, and so does a call to `/predict`."""
+
+    @property
+    def label_config(self) -> str:
+        """The labelling config."""
+        ...
+
+    @property
+    def image_login(self) -> tuple[str, str] | None:
+        """Name and password for task data."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -31,14 +46,16 @@ class Workplace:
         return Pusher(self.client, self.folder.project_id, version, journal)
 
 
-def open_workplace(settings: Settings, folder: ProjectFolder, label_config: str | None = None) -> Workplace:
-    """The workplace of a connected project; the labelling config is asked from Label Studio unless given.
+def open_workplace(settings: Settings, folder: ProjectFolder, source: ProjectFacts | None = None) -> Workplace:
+    """The workplace of a connected project; what `source` does not tell is asked from Label Studio.
 
     Raises BadSetting, BadLabelConfig or LabelStudioError.
     """
     client = open_client(settings)
-    xml = client.project(folder.project_id).label_config if label_config is None else label_config
-    return Workplace(folder, client, Images(client, settings), xml, parse_label_config(xml), folder.config())
+    source = source or client.project(folder.project_id)
+    images = Images(client, settings, source.image_login)
+    labels = parse_label_config(source.label_config)
+    return Workplace(folder, client, images, source.label_config, labels, folder.config())
 
 
 def open_client(settings: Settings) -> LabelStudio:

@@ -2,17 +2,20 @@ from __future__ import annotations
 
 import io
 import os
+import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 from PIL import Image
 
+from backend import hosts
 from backend.client import LabelStudio
-from backend.errors import BadImage
+from backend.errors import BadImage, LabelStudioBusy
 from backend.images import Images, trim_cache
 from backend.settings import Settings
 
@@ -28,6 +31,8 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.files: dict[str, bytes] = {}
         self.redirects: dict[str, str] = {}
+        self.closed: set[str] = set()
+        self.failures: dict[str, int] = {}
         self.seen: list[tuple[str, str | None]] = []
 
     @property
@@ -43,6 +48,15 @@ class Handler(BaseHTTPRequestHandler):
         if self.path in self.server.redirects:
             self.send_response(302)
             self.send_header("Location", self.server.redirects[self.path])
+            self.end_headers()
+            return
+        if self.server.failures.get(self.path, 0) > 0:
+            self.server.failures[self.path] -= 1
+            self.send_response(503)
+            self.end_headers()
+            return
+        if self.path in self.server.closed and self.headers.get("Authorization") is None:
+            self.send_response(401)
             self.end_headers()
             return
         content = self.server.files.get(self.path)
@@ -135,6 +149,96 @@ def test_a_redirect_to_a_private_host_is_refused_and_a_loop_ends(servers, tmp_pa
     assert other.seen == []
     with pytest.raises(BadImage, match="redirected more than 5 times"):
         loader.load("/loop.png", 7)
+
+
+def test_a_name_is_resolved_once_and_then_connected_to(servers, tmp_path: Path, monkeypatch) -> None:
+    """A host that is public at the check and private at the connection (DNS rebinding) finds no second look-up."""
+    label_studio, other = servers
+    other.files["/a.png"] = png(20, 10)
+    looked_up: list[str] = []
+
+    def resolve(host: str, port: int, *args: object, **options: object) -> list:
+        looked_up.append(host)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+
+    monkeypatch.setattr(hosts.socket, "getaddrinfo", resolve)
+    url = other.url.replace("127.0.0.1", "images.example")
+    listed = images(label_studio, tmp_path, allowed_private_hosts=("Images.Example",))
+    assert listed.load(f"{url}/a.png", 7).shape == (10, 20, 3)
+    assert [host for host in looked_up if host == "images.example"] == ["images.example"]
+    with pytest.raises(BadImage, match=r"private host images\.example"):
+        images(label_studio, tmp_path / "b").load(f"{url}/a.png", 7)
+
+
+@pytest.mark.parametrize("host", ["[::1]", "[::ffff:127.0.0.1]", "169.254.169.254", "10.0.0.1", "0.0.0.0"])
+def test_private_addresses_of_all_kinds_are_refused(label_studio: Server, tmp_path: Path, host: str) -> None:
+    with pytest.raises(BadImage, match="private host"):
+        images(label_studio, tmp_path).load(f"http://{host}:9/a.png", 7)
+
+
+def test_a_listed_network_is_allowed(servers, tmp_path: Path) -> None:
+    label_studio, other = servers
+    other.files["/a.png"] = png(20, 10)
+    loader = images(label_studio, tmp_path, allowed_private_hosts=("10.0.0.0/8", "127.0.0.0/24"))
+    assert loader.load(f"{other.url}/a.png", 7).shape == (10, 20, 3)
+
+
+@pytest.mark.parametrize("uri", ["ftp://example.org/a.png", "http://no-such-host.invalid/a.png"])
+def test_an_address_that_leads_nowhere_is_named(label_studio: Server, tmp_path: Path, uri: str) -> None:
+    with pytest.raises(BadImage, match="task 7"):
+        images(label_studio, tmp_path).load(uri, 7)
+
+
+def test_the_project_s_login_is_shown_only_to_the_host_that_asks_for_it(servers, tmp_path: Path) -> None:
+    label_studio, other = servers
+    other.files |= {"/open.png": png(20, 10), "/closed.png": png(20, 10)}
+    other.closed.add("/closed.png")
+    settings = Settings(data_dir=tmp_path, allowed_private_hosts=("127.0.0.1",))
+    loader = Images(LabelStudio(label_studio.url, "the-key"), settings, ("user", "word"))
+    loader.load(f"{other.url}/open.png", 7)
+    loader.load(f"{other.url}/closed.png", 7)
+    basic = httpx.BasicAuth("user", "word")._auth_header
+    assert other.seen == [("/open.png", None), ("/closed.png", None), ("/closed.png", basic)]
+    with pytest.raises(BadImage, match="answered 401"):
+        images(label_studio, tmp_path / "b", allowed_private_hosts=("127.0.0.1",)).load(f"{other.url}/closed.png", 7)
+
+
+def test_a_passing_failure_is_tried_again_and_a_lasting_one_is_a_bad_image(servers, tmp_path: Path) -> None:
+    """A server error about one image must not stop the round as an unreachable Label Studio does."""
+    label_studio, _ = servers
+    label_studio.files["/a.png"] = png(20, 10)
+    label_studio.failures["/a.png"] = 2
+    assert images(label_studio, tmp_path).load("/a.png", 7).shape == (10, 20, 3)
+    label_studio.failures["/b.png"] = 99
+    with pytest.raises(BadImage, match="answered 503 for the image of task 7"):
+        images(label_studio, tmp_path).load("/b.png", 7)
+    dead = Images(LabelStudio("http://127.0.0.1:9", "the-key"), Settings(data_dir=tmp_path))
+    with pytest.raises(LabelStudioBusy):
+        dead.load("/a.png", 7)
+
+
+def test_a_broken_file_in_the_cache_is_fetched_again(label_studio: Server, tmp_path: Path) -> None:
+    label_studio.files["/a.png"] = png(20, 10)
+    loader = images(label_studio, tmp_path)
+    loader.load("/a.png", 7)
+    (cached,) = loader.folder.glob("*/*")
+    cached.write_bytes(b"cut off")
+    assert loader.load("/a.png", 7).shape == (10, 20, 3)
+    assert cached.read_bytes() == label_studio.files["/a.png"]
+
+
+def test_using_an_image_keeps_it_in_the_cache(label_studio: Server, tmp_path: Path) -> None:
+    label_studio.files |= {"/a.png": png(20, 10), "/b.png": png(20, 10)}
+    loader = images(label_studio, tmp_path)
+    for age, name in enumerate(("/b.png", "/a.png")):
+        loader.load(name, 7)
+        newest = max(loader.folder.glob("*/*"), key=lambda p: p.stat().st_mtime)
+        os.utime(newest, (1000 - age, 1000 - age))
+    loader.load("/a.png", 7)
+    trim_cache(loader.folder, len(label_studio.files["/a.png"]))
+    label_studio.seen.clear()
+    loader.load("/a.png", 7)
+    assert label_studio.seen == []
 
 
 def test_the_cache_is_trimmed_oldest_first(tmp_path: Path) -> None:
