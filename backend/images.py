@@ -6,18 +6,20 @@ import hashlib
 import io
 import logging
 import os
+import struct
 import time
+import zlib
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
 from backend.client import LabelStudio
-from backend.errors import BadImage, LabelStudioBusy
+from backend.errors import BadImage, LabelStudioBusy, WrongToken
 from backend.hosts import pinned
 from backend.settings import Settings
 from model.files import write_atomically
@@ -28,6 +30,23 @@ MAX_REDIRECTS = 5
 READ_TIMEOUT_S = 30.0
 FETCH_TIMEOUT_S = 300.0
 ATTEMPTS = 3
+
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What an EXIF orientation asks for; Pillow's own exif_transpose also writes the EXIF anew and fails on sloppy ones."""
+
+BROKEN = (
+    *(OSError, EOFError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, RuntimeError),
+    *(struct.error, zlib.error),
+)
+"""What Pillow raises for broken files; it has no class of its own for them."""
 
 
 class _TryAgain(BadImage):
@@ -50,7 +69,8 @@ class Images:
     def load(self, uri: str | None, task_id: int) -> np.ndarray:
         """RGB uint8 (h, w, 3), turned as its EXIF orientation says.
 
-        Raises BadImage, which names the task and the reason, or LabelStudioBusy if Label Studio gives no answer.
+        Raises BadImage, which names the task and the reason, LabelStudioBusy if Label Studio gives no answer, or
+        WrongToken if it does not accept the API key.
         """
         if not isinstance(uri, str) or not uri:
             raise BadImage(f"task {task_id} holds no image address, got {uri!r}; check its data")
@@ -65,9 +85,10 @@ class Images:
         except BadImage:
             logger.warning("the cached image of task %d cannot be used and is fetched again", task_id)
         content = self.fetch(uri, task_id)
+        image = self._decode(content, task_id)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, content)
-        return self._decode(content, task_id)
+        return image
 
     def fetch(self, uri: str, task_id: int) -> bytes:
         """The image file itself, past the cache; what may be a passing failure is tried three times."""
@@ -80,13 +101,13 @@ class Images:
         return retrying(self._fetch_once, uri, task_id)
 
     def _fetch_once(self, uri: str, task_id: int) -> bytes:
-        first = url = httpx.URL(self.client.image_address(uri, task_id))
+        first = url = _address(self.client.image_address(uri, task_id), task_id)
         with httpx.Client(timeout=READ_TIMEOUT_S, follow_redirects=False) as http:
             for _ in range(MAX_REDIRECTS + 1):
                 with self._answer(http, url, task_id, is_first_host=url.host == first.host) as response:
                     if not response.has_redirect_location:
                         return self._read(response, task_id)
-                    url = url.join(response.headers["location"])
+                    url = _address(response.headers["location"], task_id, url)
         raise BadImage(
             f"the image of task {task_id} is redirected more than {MAX_REDIRECTS} times; use its final address"
         )
@@ -105,17 +126,22 @@ class Images:
             request = pinned(request, self.settings.allowed_private_hosts, task_id)
         try:
             response = http.send(request, stream=True, auth=auth)
-        except httpx.TransportError as err:
+        except httpx.RequestError as err:
             raise self._no_answer(is_own, url, task_id, err) from err
         try:
+            if is_own and response.status_code == 401:
+                raise WrongToken(f"Label Studio does not accept the API key for the image of task {task_id}; renew it")
             yield response
-        except httpx.TransportError as err:
-            raise self._no_answer(is_own, url, task_id, err) from err
+        except httpx.RequestError as err:  # Label Studio too did answer: the fault is this image's
+            raise _TryAgain(
+                f"the image of task {task_id} broke off on its way from {url.host} ({type(err).__name__}); "
+                "check that it opens in a browser"
+            ) from err
         finally:
             response.close()
 
     @staticmethod
-    def _no_answer(is_own: bool, url: httpx.URL, task_id: int, err: httpx.TransportError) -> Exception:
+    def _no_answer(is_own: bool, url: httpx.URL, task_id: int, err: httpx.RequestError) -> Exception:
         if is_own:
             return LabelStudioBusy(f"the image of task {task_id} could not be fetched ({type(err).__name__})")
         return _TryAgain(
@@ -154,9 +180,20 @@ class Images:
                         f"the image of task {task_id} has {image.width} x {image.height} px, over the limit of "
                         f"{limit:g} megapixels; make it smaller or raise MAX_IMAGE_MEGAPIXELS"
                     )
-                return np.array(ImageOps.exif_transpose(image).convert("RGB"))
-        except (OSError, SyntaxError, ValueError) as err:
+                turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
+                upright = image if turn is None else image.transpose(turn)
+                return np.array(upright.convert("RGB"))
+        except BROKEN as err:
             raise BadImage(f"the image of task {task_id} cannot be read ({err}); replace the file") from err
+
+
+def _address(text: str, task_id: int, base: httpx.URL | None = None) -> httpx.URL:
+    try:
+        url = httpx.URL(text) if base is None else base.join(text)
+        _ = url.host  # which is decoded only now, and may be no name
+    except (httpx.InvalidURL, ValueError) as err:
+        raise BadImage(f"the image of task {task_id} has no valid address ({err}); correct it in the task") from err
+    return url
 
 
 class _LoginOnDemand(httpx.Auth):
@@ -174,12 +211,16 @@ class _LoginOnDemand(httpx.Auth):
 
 def trim_cache(folder: Path, limit_bytes: float) -> int:
     """Delete the files of the image cache that were not used for longest until it fits; returns how many went."""
-    files = sorted((p for p in folder.glob("*/*") if p.is_file()), key=lambda p: p.stat().st_mtime)
-    size, removed = sum(p.stat().st_size for p in files), 0
-    for path in files:
-        if size <= limit_bytes:
+    sizes: list[tuple[float, int, Path]] = []
+    for path in folder.glob("*/*"):
+        with suppress(FileNotFoundError):  # another process tidies, or finishes a file
+            facts = path.stat()
+            sizes.append((facts.st_mtime, facts.st_size, path))
+    total, removed = sum(size for _, size, _ in sizes), 0
+    for _, size, path in sorted(sizes):
+        if total <= limit_bytes:
             break
-        size -= path.stat().st_size
         path.unlink(missing_ok=True)
+        total -= size
         removed += 1
     return removed

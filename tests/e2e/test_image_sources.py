@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from backend.client import LabelStudio
-from backend.errors import BadImage
+from backend.errors import BadImage, WrongToken
 from backend.images import Images
 from backend.stack import Stack
 from tests.e2e.conftest import discs
+from tests.e2e.users import add_annotator
 
 pytestmark = pytest.mark.e2e
 
@@ -28,8 +29,16 @@ def loader(stack: Stack, folder: Path, key: str | None = None, *allowed: str) ->
     return Images(client, replace(stack.settings, data_dir=folder, allowed_private_hosts=allowed))
 
 
-def personal_token(stack: Stack) -> str:
-    return str(stack.client().request("POST", "/api/token/", json={})["token"])
+KINDS = ["legacy token", "personal access token"]
+
+
+@pytest.fixture(scope="module")
+def keys(stack: Stack) -> Iterator[dict[str, str]]:
+    """The user's key of either kind; the personal one is revoked at the end, as a user can hold only one."""
+    client = stack.client()
+    personal = client.request("POST", "/api/token/", json={})["token"]
+    yield dict(zip(KINDS, (stack.login.token, personal), strict=True))
+    client.request("POST", "/api/token/blacklist/", json={"refresh": personal})
 
 
 @pytest.fixture
@@ -37,21 +46,35 @@ def picture() -> bytes:
     return discs(1).images[0].content
 
 
-@pytest.mark.parametrize("kind", ["legacy token", "personal access token"])
-def test_an_upload_is_loaded_with_either_kind_of_key(stack: Stack, picture: bytes, tmp_path, kind: str) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_upload_is_loaded_with_either_kind_of_key(stack: Stack, picture: bytes, tmp_path, keys, kind: str) -> None:
     client = stack.client()
     project = client.create_project("upload", CONFIG)
     address = client.upload_image(project.id, "a.png", picture)
     (task,) = client.import_tasks(project.id, [{"data": {"image": address}}])
-    key = personal_token(stack) if kind.startswith("personal") else None
-    images = loader(stack, tmp_path, key)
+    images = loader(stack, tmp_path, keys[kind])
     assert images.client.auth.is_personal == kind.startswith("personal")
     assert images.load(address, task).shape == (240, 320, 3)
     (listed,) = images.client.tasks(project.id)
     assert listed.id == task, "the whole API takes the key"
 
 
-def test_local_files_are_served_by_label_studio(stack: Stack, start_again, picture: bytes, tmp_path) -> None:
+def test_a_refused_key_is_told_apart_from_a_missing_image(stack: Stack, picture: bytes, tmp_path) -> None:
+    client = stack.client()
+    project = client.create_project("refused", CONFIG)
+    address = client.upload_image(project.id, "a.png", picture)
+    owner = add_annotator(stack)
+    revoked = str(owner.request("POST", "/api/token/", json={})["token"])
+    assert loader(stack, tmp_path / "before", revoked).load(address, 7).shape == (240, 320, 3)
+    owner.request("POST", "/api/token/blacklist/", json={"refresh": revoked})
+    for key in (revoked, "0" * 40):
+        with pytest.raises(WrongToken, match="does not accept the"):
+            loader(stack, tmp_path, key).load(address, 7)
+    with pytest.raises(BadImage, match="answered 500 for the image of task 7"):  # so says Label Studio
+        loader(stack, tmp_path).load("/data/upload/1/none.png", 7)
+
+
+def test_local_files_are_served_by_label_studio(stack: Stack, start_again, picture: bytes, tmp_path, keys) -> None:
     folder = tmp_path / "photos" / "field"
     folder.mkdir(parents=True)
     (folder / "a b.png").write_bytes(picture)
@@ -64,7 +87,11 @@ def test_local_files_are_served_by_label_studio(stack: Stack, start_again, pictu
         client.request("POST", f"/api/storages/localfiles/{made['id']}/sync", json={})
         (task,) = client.tasks(project.id)
         assert "/data/local-files/?d=" in task.data["image"]
-        assert loader(again, tmp_path).load(task.data["image"], task.id).shape == (240, 320, 3)
+        for kind, key in keys.items():
+            assert loader(again, tmp_path / kind, key).load(task.data["image"], task.id).shape == (240, 320, 3)
+        outside = task.data["image"].replace("field", "elsewhere")
+        with pytest.raises(BadImage, match=rf"answered 40\d for the image of task {task.id}"):
+            loader(again, tmp_path).load(outside, task.id)
 
 
 @pytest.fixture
@@ -101,7 +128,9 @@ def s3() -> Iterator[str]:
 
 
 @pytest.mark.parametrize("presign", [True, False], ids=["by presigned address", "through Label Studio"])
-def test_cloud_storage_is_resolved_by_label_studio(stack: Stack, s3: str, picture: bytes, tmp_path, presign) -> None:
+def test_cloud_storage_is_resolved_by_label_studio(
+    stack: Stack, s3: str, picture: bytes, tmp_path, keys, presign: bool
+) -> None:
     boto3 = pytest.importorskip("boto3", reason="boto3 is not installed")
     login = {"aws_access_key_id": "key", "aws_secret_access_key": "secret"}
     bucket = f"photos-{presign}".lower()
@@ -129,7 +158,12 @@ def test_cloud_storage_is_resolved_by_label_studio(stack: Stack, s3: str, pictur
         with pytest.raises(BadImage, match="private host"):
             loader(stack, tmp_path).load(task.data["image"], task.id)
     allowed = ("127.0.0.1",) if presign else ()
-    assert loader(stack, tmp_path, None, *allowed).load(task.data["image"], task.id).shape == (240, 320, 3)
+    for kind, key in keys.items():
+        images = loader(stack, tmp_path / kind, key, *allowed)
+        assert images.load(task.data["image"], task.id).shape == (240, 320, 3)
     (foreign,) = client.import_tasks(project.id, [{"data": {"image": "s3://somebody-else/a.png"}}])
     with pytest.raises(BadImage, match=rf"answered \d+ for the image of task {foreign}.*storage settings"):
         loader(stack, tmp_path, None, *allowed).load("s3://somebody-else/a.png", foreign)
+    cloud.delete_object(Bucket=bucket, Key="field/a b.png")
+    with pytest.raises(BadImage, match=rf"answered 4\d\d for the image of task {task.id}"):
+        loader(stack, tmp_path / "afterwards", None, *allowed).load(task.data["image"], task.id)
