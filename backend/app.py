@@ -13,6 +13,7 @@ from werkzeug.exceptions import HTTPException
 from backend.credentials import BASIC_USER, SECRET_HEADER, load_credentials
 from backend.errors import BackendError, BadLabelConfig, BadSetting, LabelStudioBusy, NotFound
 from backend.predictor import Predictor
+from backend.projects import connected_projects
 from backend.protocol import routes
 from backend.settings import DEFAULT_REDIS_URL, Settings
 
@@ -25,11 +26,13 @@ def create_app(settings: Settings) -> Flask:
     """The backend's web app; needs neither Redis nor Label Studio to start and to answer `/health` and `/setup`."""
     app = Flask(__name__)
     app.config["MASKAL_SETTINGS"] = settings
-    app.extensions["maskal_predictor"] = Predictor(settings)
+    app.extensions["maskal_predictor"] = predictor = Predictor(settings)
     app.extensions["maskal_redis"] = Redis.from_url(
         settings.redis_url or DEFAULT_REDIS_URL, socket_connect_timeout=0.5, socket_timeout=0.5
     )
     load_credentials(settings)
+    for folder in connected_projects(settings.data_dir):
+        predictor.read_ahead(folder)
     app.register_blueprint(routes)
     app.add_url_rule("/health", "health", lambda: jsonify(status="UP"))
     app.before_request(lambda: _refuse_strangers(settings))

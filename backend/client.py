@@ -6,6 +6,7 @@ import base64
 import json
 import logging
 import math
+import re
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -41,6 +42,8 @@ OPTIONS = (
     "reveal_preannotations_interactively",
 )
 """Settings of a project that decide what its queue serves and what annotators see."""
+
+URI = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 TITLE = "MaskAL"
 """Title of the ML backend in every project: fixed, and never the name of a version."""
@@ -78,8 +81,6 @@ class Task:
 class TokenAuth(httpx.Auth):
     """Both kinds of keys: legacy tokens as they are, personal access tokens exchanged for short-lived ones."""
 
-    requires_response_body = True
-
     def __init__(self, url: str, api_key: str) -> None:
         self.refresh_url = f"{url}/api/token/refresh/"
         self.api_key = api_key
@@ -107,6 +108,7 @@ class TokenAuth(httpx.Auth):
 
     def _refresh(self) -> Generator[httpx.Request, httpx.Response, None]:
         response = yield httpx.Request("POST", self.refresh_url, json={"refresh": self.api_key})
+        response.read()  # not left to requires_response_body, which would also read all of an image before its limits
         if response.status_code != 200:
             raise WrongToken(
                 "Label Studio does not accept the personal access token (expired, revoked or from another "
@@ -360,7 +362,7 @@ class LabelStudio:
 
     def image_address(self, uri: str, task_id: int) -> str:
         """Where an image's bytes are: the server's own files and cloud URIs through the server, others as they are."""
-        scheme = uri.partition("://")[0] if "://" in uri else ""
+        scheme = uri.partition("://")[0].lower() if URI.match(uri) else ""
         if scheme in ("http", "https"):
             return uri
         if scheme:

@@ -10,11 +10,13 @@ import httpx
 
 from backend.errors import BadImage
 
+NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
-def pinned(request: httpx.Request, allowed: Sequence[str], task_id: int) -> httpx.Request:
-    """The same request, sent to the very address that was checked, so that a second look-up cannot lead elsewhere.
+def pinned(request: httpx.Request, allowed: Sequence[str], task_id: int) -> list[httpx.Request]:
+    """The same request to each of the host's addresses, which were checked: no second look-up can lead elsewhere.
 
     `allowed` holds host names, addresses and networks (10.1.0.0/16) that may be private. Raises BadImage.
     """
@@ -24,7 +26,8 @@ def pinned(request: httpx.Request, allowed: Sequence[str], task_id: int) -> http
     addresses = _resolve(url, task_id)
     if url.host.lower() not in {entry.lower() for entry in allowed}:
         networks = [network for entry in allowed if (network := _network(entry)) is not None]
-        private = [a for a in addresses if not _is_public(a) and not any(a in network for network in networks)]
+        plain = [_plain(address) for address in addresses]
+        private = [a for a in plain if not a.is_global and not any(a in network for network in networks)]
         if private:
             raise BadImage(
                 f"the image of task {task_id} lies on the private host {url.host}; "
@@ -33,7 +36,8 @@ def pinned(request: httpx.Request, allowed: Sequence[str], task_id: int) -> http
     headers = httpx.Headers(request.headers)
     headers["Host"] = url.netloc.decode()
     extensions = {**request.extensions, "sni_hostname": url.host}
-    return httpx.Request(request.method, url.copy_with(host=str(addresses[0])), headers=headers, extensions=extensions)
+    places = [url.copy_with(host=str(address)) for address in addresses]
+    return [httpx.Request(request.method, place, headers=headers, extensions=extensions) for place in places]
 
 
 def _resolve(url: httpx.URL, task_id: int) -> list[Address]:
@@ -46,14 +50,17 @@ def _resolve(url: httpx.URL, task_id: int) -> list[Address]:
     return [ipaddress.ip_address(info[4][0]) for info in found]
 
 
-def _is_public(address: Address) -> bool:
-    """Whether an address is reachable for everybody; an IPv4 address written as IPv6 is what it stands for."""
-    inner = address.ipv4_mapped or address.sixtofour if isinstance(address, ipaddress.IPv6Address) else None
-    return (inner or address).is_global
+def _plain(address: Address) -> Address:
+    """An IPv4 address that is written as IPv6 (mapped, 6to4, NAT64) as what it stands for."""
+    if not isinstance(address, ipaddress.IPv6Address):
+        return address
+    if address in NAT64:
+        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    return address.ipv4_mapped or address.sixtofour or address
 
 
 def _network(entry: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
     try:
-        return ipaddress.ip_network(entry)
+        return ipaddress.ip_network(entry, strict=False)
     except ValueError:
         return None

@@ -9,7 +9,7 @@ import os
 import struct
 import time
 import zlib
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -104,7 +104,8 @@ class Images:
         first = url = _address(self.client.image_address(uri, task_id), task_id)
         with httpx.Client(timeout=READ_TIMEOUT_S, follow_redirects=False) as http:
             for _ in range(MAX_REDIRECTS + 1):
-                with self._answer(http, url, task_id, is_first_host=url.host == first.host) as response:
+                is_first = (url.scheme, url.host, url.port) == (first.scheme, first.host, first.port)
+                with self._answer(http, url, task_id, is_first_host=is_first) as response:
                     if not response.has_redirect_location:
                         return self._read(response, task_id)
                     url = _address(response.headers["location"], task_id, url)
@@ -121,11 +122,11 @@ class Images:
         auth: httpx.Auth | None = self.client.auth if is_own else None
         if not is_own and is_first_host and self.login is not None:
             auth = _LoginOnDemand(*self.login)
-        request = http.build_request("GET", url)
+        requests = [http.build_request("GET", url)]
         if not is_own:
-            request = pinned(request, self.settings.allowed_private_hosts, task_id)
+            requests = pinned(requests[0], self.settings.allowed_private_hosts, task_id)
         try:
-            response = http.send(request, stream=True, auth=auth)
+            response = _send_first(http, requests, auth)
         except httpx.RequestError as err:
             raise self._no_answer(is_own, url, task_id, err) from err
         try:
@@ -182,6 +183,8 @@ class Images:
                     )
                 turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
                 upright = image if turn is None else image.transpose(turn)
+                if upright.mode.startswith("I;16"):  # which Pillow would cut at 255; browsers show the upper byte
+                    upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
                 return np.array(upright.convert("RGB"))
         except BROKEN as err:
             raise BadImage(f"the image of task {task_id} cannot be read ({err}); replace the file") from err
@@ -207,6 +210,15 @@ class _LoginOnDemand(httpx.Auth):
         response = yield request
         if response.status_code == 401:
             yield from self.basic.auth_flow(request)
+
+
+def _send_first(http: httpx.Client, requests: Sequence[httpx.Request], auth: httpx.Auth | None) -> httpx.Response:
+    """The answer to the first of several equal requests whose address takes a connection; its body is not read yet."""
+    *others, last = requests
+    for request in others:
+        with suppress(httpx.ConnectError, httpx.ConnectTimeout):
+            return http.send(request, stream=True, auth=auth)
+    return http.send(last, stream=True, auth=auth)
 
 
 def trim_cache(folder: Path, limit_bytes: float) -> int:

@@ -9,11 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from backend.client import Task
 from backend.errors import BackendError
 from backend.interactive import outline_box, read_context
 from backend.learning import load_engine
 from backend.projects import ProjectFolder
+from backend.round_folder import has_smart_tool
 from backend.rounds import late_score, score_task
 from backend.settings import Settings
 from backend.snapshots import split_of
@@ -56,6 +59,26 @@ class Predictor:
     def version(self, folder: ProjectFolder) -> str:
         """Name of the served version; reads the registry's `current` file and nothing else."""
         return folder.registry.current() or FIRST_VERSION
+
+    def read_ahead(self, folder: ProjectFolder) -> None:
+        """Read the served engine in the background where boxes are drawn, so that no box waits for a new version."""
+        version, served = folder.registry.current(), self._served.get(folder.uid)
+        has_worked = served is not None and served.engine is not None
+        if version is None or (served is not None and has_worked and served.version == version):
+            return
+        if has_worked or has_smart_tool(folder):
+            threading.Thread(target=self._read, args=(folder, version), name=f"read {folder.uid}", daemon=True).start()
+
+    def _read(self, folder: ProjectFolder, version: str) -> None:
+        try:
+            place = open_workplace(self.settings, folder)
+            with self._lock:
+                served = self._load(folder, version)
+                if served.engine is None:
+                    engine = self._engine(place, served)
+                    engine.features(np.zeros((64, 64, 3), np.uint8))  # the first image of all takes longer
+        except (BackendError, ModelError) as err:
+            logger.warning("%s of project %s could not be read ahead: %s", version, folder.uid, err)
 
     def predict(self, folder: ProjectFolder, tasks: Sequence[Task], project: ProjectFacts) -> list[Result]:
         """One result per task, in order; `[]` where there is no version yet or the image cannot be read.

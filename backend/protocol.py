@@ -68,6 +68,7 @@ def webhook(project_id: int) -> tuple[Response, int]:
         return jsonify(status="ignored"), 200
     folder = _folder(project_id)
     redis = current_app.extensions["maskal_redis"]
+    _predictor().read_ahead(folder)
     jobs.note_event(redis, folder.uid)
     job = jobs.hint(redis, folder.uid, is_forced=decision is Decision.TRAIN)
     return jsonify(status="ok", job=job), 201

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
@@ -20,6 +21,7 @@ STATES = ("started", "read", "trained", "evaluated", "ranked", "pushed", "curren
 REFUSED, FAILED = "refused", "failed"
 MAX_ATTEMPTS = 3
 BACK_OFF_S = (30.0, 120.0)
+SMART = re.compile(r"""\bsmart(Only)?\s*=\s*["']true""")
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,13 @@ def all_rounds(folder: ProjectFolder) -> list[Round]:
     """The project's rounds, oldest first."""
     paths = [p for p in folder.rounds.iterdir() if p.name.isdigit()] if folder.rounds.is_dir() else []
     return [Round(p) for p in sorted(paths, key=lambda p: int(p.name)) if (p / "state.json").exists()]
+
+
+def has_smart_tool(folder: ProjectFolder) -> bool:
+    """Whether the labelling config of the newest round has a tool that asks for outlines (`smart="true"`)."""
+    configs = [r.path / "label_config.xml" for r in all_rounds(folder)]
+    newest = next((path for path in reversed(configs) if path.exists()), None)
+    return newest is not None and SMART.search(newest.read_text()) is not None
 
 
 def last_concluded(folder: ProjectFolder) -> Round | None:

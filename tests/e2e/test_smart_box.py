@@ -1,0 +1,100 @@
+"""Smart boxes in the real Label Studio: through its route, and drawn in a browser."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from playwright.sync_api import expect
+
+from backend.annotations import read_outlines
+from backend.labels import parse_label_config
+from backend.round_folder import all_rounds
+from backend.stack import Stack
+from model.geometry import box_of, polygons_to_mask
+from tests.e2e.browser import logged_in
+from tests.e2e.configs import config
+from tests.e2e.test_browser import shown_task
+from tests.e2e.test_shapes import drag, iou, open_stream, to_screen
+from tests.e2e.waiting import wait_for
+
+pytestmark = pytest.mark.e2e
+
+SIZE = (240, 320)
+MARGIN = np.array([-4, -4, 4, 4])
+POLYGONS = config("PolygonLabels shape", "RectangleLabels box smart='true'")
+BRUSH = config("BrushLabels mask", "RectangleLabels box smart='true'")
+
+
+def box_around(mask: np.ndarray, label: str) -> dict:
+    """What Label Studio sends for a box drawn a little around an object."""
+    x0, y0, x1, y1 = box_of(mask) + MARGIN
+    height, width = mask.shape
+    value = {"x": 100 * x0 / width, "y": 100 * y0 / height, "rotation": 0, "rectanglelabels": [label]}
+    value |= {"width": 100 * (x1 - x0) / width, "height": 100 * (y1 - y0) / height}
+    return {"id": "b", "from_name": "box", "to_name": "image", "type": "rectanglelabels", "value": value}
+
+
+@pytest.mark.parametrize(
+    ("xml", "kind"), [(POLYGONS, "polygonlabels"), (BRUSH, "brushlabels")], ids=["polygon", "brush"]
+)
+def test_a_box_becomes_the_outline_of_the_object_in_it(stack: Stack, make_project, xml: str, kind: str) -> None:
+    project, folder, tasks = make_project("smart", 8, 6, label_config=xml, initial_datasize=6)
+    client, labels = stack.client(), parse_label_config(xml)
+    (row,) = client.backends(project.id)
+    task, image = list(tasks.items())[-1]
+
+    def ask(*regions: dict) -> list[dict]:
+        body = {"task": task, "context": {"result": list(regions)}}
+        answer = client.request("POST", f"/api/ml/{row['id']}/interactive-annotating", json=body)
+        return answer["data"]["result"]
+
+    outline = image.truth.outlines[0]
+    truth = polygons_to_mask(outline.parts, SIZE)
+    wait_for(lambda: [r for r in all_rounds(folder) if r.is_concluded], "the first version")
+    regions = ask(box_around(truth, outline.label))
+    assert {region["type"] for region in regions} == {kind}
+    (found,), _ = read_outlines({"id": 1, "result": regions}, labels, SIZE)
+    assert found.label == outline.label
+    assert iou(polygons_to_mask(found.parts, SIZE), truth) > 0.75, "as fine as the fake engine's grid of 64 pixels"
+    assert ask({"id": "k", "type": "keypointlabels", "value": {"x": 1, "y": 1}}) == []
+
+
+def test_before_the_first_version_a_box_gets_no_outline_and_no_error(stack: Stack, make_project) -> None:
+    project, _, tasks = make_project("too early", 2, 0, label_config=POLYGONS)
+    client = stack.client()
+    (row,) = client.backends(project.id)
+    region = box_around(np.ones(SIZE, bool), "tomato")
+    body = {"task": next(iter(tasks)), "context": {"result": [region]}}
+    answer = client.request("POST", f"/api/ml/{row['id']}/interactive-annotating", json=body)
+    assert answer == {"data": {"result": []}}
+
+
+def test_a_box_drawn_in_the_browser_is_replaced_by_the_outline(stack: Stack, make_project, artefacts) -> None:
+    project, folder, tasks = make_project("drawn", 8, 6, label_config=POLYGONS, initial_datasize=6)
+    client, labels = stack.client(), parse_label_config(POLYGONS)
+    wait_for(lambda: [r for r in all_rounds(folder) if r.is_concluded], "the first version")
+    with logged_in(stack) as page:
+        open_stream(page, stack, project.id)
+        page.wait_for_timeout(1500)  # the canvas draws itself without a sign that it is done
+        task = shown_task(page)
+        outline = tasks[task].truth.outlines[0]
+        truth = polygons_to_mask(outline.parts, SIZE)
+        page.get_by_text("Auto-Annotation").click()
+        page.locator(".lsf-tool_smart >> visible=true").last.click()
+        page.keyboard.press("3" if outline.label == "tomato" else "4")
+        x0, y0, x1, y1 = box_of(truth) + MARGIN
+        at = to_screen(page, 0, SIZE)
+        drag(page, at(x0, y0), at(x1, y1))
+        expect(page.get_by_text("1 suggestions")).to_be_visible(timeout=20_000)
+        page.screenshot(path=artefacts / "smart_box.png")
+        page.get_by_text("1 suggestions").locator("xpath=following::button[2]").click()
+        page.wait_for_timeout(500)
+        page.screenshot(path=artefacts / "smart_box_accepted.png")
+        page.get_by_test_id("bottombar-submit-button").click()
+        wait_for(lambda: task in {t.id for t in client.annotated_tasks(project.id)}, "the annotation", 30)
+    (done,) = [t for t in client.annotated_tasks(project.id) if t.id == task]
+    result = done.annotations[0]["result"]
+    assert {region["type"] for region in result} == {"polygonlabels"}, "the box itself is gone"
+    by_hand = [region for region in result if region["origin"] == "manual"]
+    (found,), _ = read_outlines({"id": 1, "result": by_hand}, labels, SIZE)
+    assert iou(polygons_to_mask(found.parts, SIZE), truth) > 0.75
