@@ -78,6 +78,23 @@ class Task:
     annotations: list[dict[str, Any]] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class Backend:
+    """This backend as a project lists it; `is_interactive`: asked for outlines of what smart tools draw."""
+
+    project_id: int
+    url: str
+    user: str
+    password: str = field(repr=False)
+    is_interactive: bool = False
+
+    def fields(self) -> dict[str, Any]:
+        """What the server wants to be told."""
+        auth = {"auth_method": "BASIC_AUTH", "basic_auth_user": self.user, "basic_auth_pass": self.password}
+        facts = {"project": self.project_id, "url": self.url, "title": TITLE, "is_interactive": self.is_interactive}
+        return {**facts, **auth}
+
+
 class TokenAuth(httpx.Auth):
     """Both kinds of keys: legacy tokens as they are, personal access tokens exchanged for short-lived ones."""
 
@@ -307,7 +324,7 @@ class LabelStudio:
     def offer_backend(self, project_id: int, url: str) -> str:
         """What Label Studio says of a backend whose password is wrong: it tries to reach it, and never stores it."""
         try:
-            row = self.add_backend(project_id, url, "maskal-doctor", "wrong on purpose")
+            row = self.add_backend(Backend(project_id, url, "maskal-doctor", "wrong on purpose"))
         except LabelStudioBusy:
             raise
         except LabelStudioError as err:
@@ -327,13 +344,13 @@ class LabelStudio:
         self.delete_webhook(row["id"])
         return "accepted although the action is unknown"
 
-    def add_backend(self, project_id: int, url: str, user: str, password: str) -> dict[str, Any]:
+    def add_backend(self, backend: Backend) -> dict[str, Any]:
         """Add this backend to a project; Label Studio calls it at once."""
-        return dict(self.request("POST", "/api/ml", json=_backend(project_id, url, user, password), retry=False))
+        return dict(self.request("POST", "/api/ml", json=backend.fields(), retry=False))
 
-    def update_backend(self, backend_id: int, project_id: int, url: str, user: str, password: str) -> None:
+    def update_backend(self, backend_id: int, backend: Backend) -> None:
         """Write all of a backend's fields again (the server needs them together)."""
-        self.request("PATCH", f"/api/ml/{backend_id}", json=_backend(project_id, url, user, password))
+        self.request("PATCH", f"/api/ml/{backend_id}", json=backend.fields())
 
     def webhooks(self, project_id: int) -> list[dict[str, Any]]:
         """The webhooks of a project."""
@@ -428,11 +445,6 @@ def _project(row: dict[str, Any]) -> Project:
         options={name: row[name] for name in OPTIONS},
         image_login=(row["task_data_login"], row["task_data_password"] or "") if row["task_data_login"] else None,
     )
-
-
-def _backend(project_id: int, url: str, user: str, password: str) -> dict[str, Any]:
-    auth = {"auth_method": "BASIC_AUTH", "basic_auth_user": user, "basic_auth_pass": password}
-    return {"project": project_id, "url": url, "title": TITLE, "is_interactive": True, **auth}
 
 
 def _query(*filters: dict[str, Any], conjunction: str = "and") -> str:

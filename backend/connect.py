@@ -9,7 +9,7 @@ from pathlib import Path
 from redis.exceptions import RedisError
 
 from backend import jobs, task_queue
-from backend.client import TITLE, LabelStudio, Project
+from backend.client import TITLE, Backend, LabelStudio, Project
 from backend.config import ProjectConfig, read_config
 from backend.credentials import BASIC_USER, SECRET_HEADER, Credentials, load_credentials, store_label_studio
 from backend.errors import BadSetting, LabelStudioError, QueueUnavailable
@@ -57,7 +57,7 @@ def connect(settings: Settings, wanted: Connection) -> Project:
         folder.store_config(config)
     backend_url = wanted.backend_url or settings.backend_url or f"http://{settings.host}:{settings.port}"
     address = f"{backend_url.rstrip('/')}/p/{project.id}"
-    _add_backend(client, project.id, address, credentials)
+    _add_backend(client, Backend(project.id, address, BASIC_USER, credentials.basic_password, labels.has_smart_tool))
     _secure_webhook(client, project.id, f"{address}/webhook", credentials)
     client.update_project(project.id, sampling="Uncertainty sampling", show_collab_predictions=True)
     task_queue.publish(client, folder.registry, client.project(project.id))
@@ -69,16 +69,16 @@ def connect(settings: Settings, wanted: Connection) -> Project:
     return client.project(project.id)
 
 
-def _add_backend(client: LabelStudio, project_id: int, address: str, credentials: Credentials) -> None:
-    password = credentials.basic_password
-    existing = [b for b in client.backends(project_id) if b["title"] == TITLE or b["url"].rstrip("/") == address]
+def _add_backend(client: LabelStudio, backend: Backend) -> None:
+    listed = client.backends(backend.project_id)
+    existing = [row for row in listed if row["title"] == TITLE or row["url"].rstrip("/") == backend.url]
     try:
         if existing:
-            client.update_backend(existing[0]["id"], project_id, address, BASIC_USER, password)
+            client.update_backend(existing[0]["id"], backend)
         else:
-            client.add_backend(project_id, address, BASIC_USER, password)
+            client.add_backend(backend)
     except LabelStudioError as err:
-        raise LabelStudioError(f"Label Studio does not take the backend {address}: {err}; {SWITCHES}") from err
+        raise LabelStudioError(f"Label Studio does not take the backend {backend.url}: {err}; {SWITCHES}") from err
 
 
 def _secure_webhook(client: LabelStudio, project_id: int, address: str, credentials: Credentials) -> None:

@@ -192,6 +192,8 @@ def _backend(case: Case) -> str:
         )
     if row["title"] != TITLE:
         raise Fault(f"the backend's title should be {TITLE!r} and no version, got {row['title']!r}; {case.mend}")
+    if case.labels.has_smart_tool and not row["is_interactive"]:
+        raise Doubt(f"the labelling config has a smart tool, but its boxes are not sent to the backend; {case.mend}")
     return f"connected, says it serves {row['model_version']}"
 
 
@@ -326,7 +328,7 @@ CHECKS: tuple[tuple[str, tuple[str, ...], Callable[[Case], str]], ...] = (
     ("connected", ("project",), _connected),
     ("ML backend", ("connected",), _registered),
     ("backend reachable", ("ML backend",), _reachable),
-    ("backend state", ("backend reachable",), _backend),
+    ("backend state", ("backend reachable", "labelling config"), _backend),
     ("webhook switch", ("ML backend",), _webhook_switch),
     ("webhook", ("ML backend",), _webhook),
     ("redis", (), _redis),

@@ -43,11 +43,13 @@ class LabelConfig:
 
     image_key   key of a task's data that holds the image's address
     controls    preferred first; `predicted_values` maps a model's class name to a label
+    has_smart_tool  whether a tool asks for outlines of what is drawn with it (`smart="true"`)
     """
 
     image_key: str
     controls: tuple[Control, ...]
     predicted_values: dict[str, str]
+    has_smart_tool: bool = False
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -85,7 +87,8 @@ def parse_label_config(xml: str) -> LabelConfig:
             'and toName="image" in the project\'s settings under Labeling Interface'
         )
     image_key = images[0]["value"]
-    thresholds = _score_thresholds(xml)
+    elements = list(ElementTree.fromstring(xml).iter())
+    thresholds = _score_thresholds(elements)
     controls = tuple(
         Control(name, tag["type"], tag["to_name"][0], tuple(tag["labels"]), thresholds.get(name))
         for name, tag in sorted(candidates, key=lambda item: CONTROL_TAGS.index(item[1]["type"]))
@@ -95,13 +98,14 @@ def parse_label_config(xml: str) -> LabelConfig:
         raise BadLabelConfig(
             "the labelling config's controls hold no Label; add at least one in the project's settings"
         )
-    return LabelConfig(image_key, controls, _predicted_values(candidates))
+    has_smart_tool = any("true" in (element.get("smart"), element.get("smartOnly")) for element in elements)
+    return LabelConfig(image_key, controls, _predicted_values(candidates), has_smart_tool)
 
 
-def _score_thresholds(xml: str) -> dict[str, float]:
+def _score_thresholds(elements: Sequence[ElementTree.Element]) -> dict[str, float]:
     """`model_score_threshold` by the control's name, which the SDK's parser leaves out."""
     thresholds = {}
-    for element in ElementTree.fromstring(xml).iter():
+    for element in elements:
         text = element.get("model_score_threshold")
         if text is None:
             continue

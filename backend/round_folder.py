@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
@@ -21,7 +20,6 @@ STATES = ("started", "read", "trained", "evaluated", "ranked", "pushed", "curren
 REFUSED, FAILED = "refused", "failed"
 MAX_ATTEMPTS = 3
 BACK_OFF_S = (30.0, 120.0)
-SMART = re.compile(r"""\bsmart(Only)?\s*=\s*["']true""")
 
 
 @dataclass(frozen=True)
@@ -131,10 +129,9 @@ def all_rounds(folder: ProjectFolder) -> list[Round]:
 
 
 def has_smart_tool(folder: ProjectFolder) -> bool:
-    """Whether the labelling config of the newest round has a tool that asks for outlines (`smart="true"`)."""
-    configs = [r.path / "label_config.xml" for r in all_rounds(folder)]
-    newest = next((path for path in reversed(configs) if path.exists()), None)
-    return newest is not None and SMART.search(newest.read_text()) is not None
+    """Whether the labelling config had a smart tool when the newest round read it."""
+    begun = [r for r in all_rounds(folder) if (r.path / "label_config.xml").exists()]
+    return bool(begun) and begun[-1].labels().has_smart_tool
 
 
 def last_concluded(folder: ProjectFolder) -> Round | None:

@@ -40,8 +40,8 @@ def _outlook(settings: Settings, folder: ProjectFolder, redis: Redis | None) -> 
         need = jobs.need(redis, place, project, in_full=True)
     except BackendError as err:
         return f"not known what the next round needs: {err}"
-    state = "a round is due" if need.is_due else f"{need.missing} annotations missing until the next round"
-    return f"{state} ({need.reason})"
+    state = "is due" if need.is_due else f"needs {need.missing} more annotation{'s' * (need.missing != 1)}"
+    return f"the next round {state} ({need.reason})"
 
 
 def _last_notes(folder: ProjectFolder) -> tuple[str, ...]:

@@ -53,3 +53,8 @@ def test_a_tag_may_set_the_score_that_its_pre_labels_need() -> None:
     for wrong in ("much", "1.5"):
         with pytest.raises(BadLabelConfig, match=f"tag 'shape' must be a number from 0 to 1, got '{wrong}'"):
             parse_label_config(POLYGONS.replace('name="shape"', f'name="shape" model_score_threshold="{wrong}"'))
+
+
+def test_a_smart_tool_is_noticed() -> None:
+    smart = ALL_SHAPES.replace('name="box"', 'name="box" smart="true"')
+    assert parse_label_config(smart).has_smart_tool and not parse_label_config(ALL_SHAPES).has_smart_tool

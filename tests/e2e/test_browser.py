@@ -44,3 +44,31 @@ def test_the_annotator_sees_polygons_and_gets_the_least_certain_task_next(
     submitted = done.annotations[0]["result"]
     assert [region["id"] for region in submitted] == [region["id"] for region in ranking[0].regions]
     assert all(region["origin"] == "prediction" for region in submitted)
+
+
+def test_the_data_manager_shows_the_scores_of_the_served_version(stack: Stack, make_project, artefacts) -> None:
+    project, folder, _ = make_project("data manager", 10, 5, initial_datasize=5, pool_size=50)
+    wait_for(lambda: [r for r in all_rounds(folder) if r.is_concluded], "the first version")
+    shown = ["tasks:id", "tasks:predictions_score", "tasks:predictions_model_versions", "tasks:data.image"]
+    columns = [c["target"] + ":" + c["id"] for c in stack.client().request(
+        "GET", "/api/dm/columns", params={"project": project.id})["columns"]]  # fmt: skip
+    tab = {
+        "project": project.id,
+        "data": {
+            "title": "Least certain first",
+            "type": "list",
+            "hiddenColumns": {"explore": [c for c in columns if c not in shown], "labeling": []},
+            "ordering": ["tasks:predictions_score"],
+        },
+    }
+    made = stack.client().request("POST", "/api/dm/views/", json=tab)
+    ranking = folder.registry.read_ranking("maskal-r1")
+    with logged_in(stack) as page:
+        address = f"{stack.label_studio_url}/projects/{project.id}/data?tab={made['id']}"
+        page.goto(address, wait_until="domcontentloaded")
+        expect(page.get_by_text("maskal-r1").first).to_be_visible(timeout=60_000)
+        page.wait_for_timeout(1000)
+        page.screenshot(path=artefacts / "data_manager.png")
+        text = page.inner_text("body")
+    for row in ranking:
+        assert f"{row.score:.3f}" in text, f"the score of task {row.task}"

@@ -24,6 +24,7 @@ from backend.projects import ProjectFolder
 from backend.round_folder import all_rounds
 from backend.settings import Settings
 from backend.stack import Stack, environment_of, start_web_app
+from tests.e2e.conftest import COLOURS
 from tests.e2e.waiting import wait_for
 
 pytestmark = pytest.mark.e2e
@@ -106,6 +107,12 @@ def remove_backend(stack: Stack, project: Project) -> None:
     stack.client().request("DELETE", f"/api/ml/{row['id']}")
 
 
+def add_a_smart_tool(stack: Stack, project: Project) -> None:
+    labels = "".join(f'<Label value="{label}"/>' for label in COLOURS)
+    tool = f'<RectangleLabels name="smart" toName="image" smart="true">{labels}</RectangleLabels></View>'
+    stack.client().update_project(project.id, label_config=project.label_config.replace("</View>", tool))
+
+
 def lose_a_score(stack: Stack, project: Project) -> None:
     task = stack.client().next_task(project.id)
     (prediction,) = stack.client().predictions(task.id)
@@ -137,6 +144,7 @@ FOLLOWS = {
         (set_webhook(is_active=False), "webhook", "is switched off; run `maskal connect"),
         (set_webhook(headers={SECRET_HEADER: "x"}), "webhook", "carries a wrong X-Maskal-Secret"),
         (remove_backend, "ML backend", "lists no ML backend 'MaskAL'.*; run `maskal connect"),
+        (add_a_smart_tool, "backend state", "has a smart tool, but its boxes are not sent to the backend; run `maskal"),
         (lose_a_score, "scores", "1 of 2 open tasks hold a score of maskal-r1"),
     ],
 )

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import re
 from contextlib import ExitStack
 
 import httpx
 import pytest
 from redis import Redis
 
-from backend import jobs, rounds
+from backend import jobs, rounds, status
 from backend.client import TITLE
 from backend.connect import Connection, connect
 from backend.credentials import BASIC_USER, SECRET_HEADER, load_credentials
@@ -44,6 +45,27 @@ def test_a_submission_leads_to_a_new_version_and_the_queue_follows_it(stack: Sta
     ranking = folder.registry.read_ranking("maskal-r2")
     assert client.next_task(project.id).id == ranking[0].task
     assert client.tasks_with_version(project.id, "maskal-r2") == {row.task for row in ranking}
+
+
+def test_status_tells_versions_ap_and_what_the_next_round_needs(stack: Stack, make_project) -> None:
+    project, folder, tasks = make_project("told", 24, 16, initial_datasize=16, pool_size=3)
+    wait_for(lambda: concluded(folder, 1), "the first version")
+    redis = Redis.from_url(stack.settings.redis_url)
+
+    def told() -> list[str]:
+        lines = list(status.describe(stack.settings, redis))
+        own = next(i for i, line in enumerate(lines) if line.startswith(f"project {project.id} ("))
+        return lines[own : own + 3]
+
+    head, need, version = told()
+    assert head.endswith("serving maskal-r1")
+    assert need == "  the next round needs 3 more annotations (0 of 3 new or changed annotations)"
+    assert re.fullmatch(r"  maskal-r1: (mask AP \d\.\d{3}|no validation images), promoted, first version", version)
+    client, labels = stack.client(), parse_label_config(project.label_config)
+    for _ in range(2):
+        task = client.next_task(project.id).id
+        client.annotate(task, true_regions(tasks[task], labels))
+    assert told()[1] == "  the next round needs 1 more annotation (2 of 3 new or changed annotations)"
 
 
 def test_a_new_task_enters_the_queue_at_its_place(stack: Stack, make_project) -> None:
