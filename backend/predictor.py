@@ -24,6 +24,7 @@ from backend.task_queue import FIRST_VERSION, shown_regions
 from backend.workplace import ProjectFacts, Workplace, open_workplace
 from model.engines.base import Engine
 from model.errors import ModelError
+from model.rankings import RankedTask
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +55,7 @@ class Predictor:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._served: dict[str, _Served] = {}
+        self._looked_at: dict[str, str] = {}
         self._lock = threading.Lock()
 
     def version(self, folder: ProjectFolder) -> str:
@@ -61,12 +63,16 @@ class Predictor:
         return folder.registry.current() or FIRST_VERSION
 
     def read_ahead(self, folder: ProjectFolder) -> None:
-        """Read the served engine in the background where boxes are drawn, so that no box waits for a new version."""
-        version, served = folder.registry.current(), self._served.get(folder.uid)
-        has_worked = served is not None and served.engine is not None
-        if version is None or (served is not None and has_worked and served.version == version):
+        """Read a newly served engine in the background where boxes are drawn, so that no box waits for it.
+
+        Called at each event: looks once at each version.
+        """
+        version = folder.registry.current()
+        if version is None or self._looked_at.get(folder.uid) == version:
             return
-        if has_worked or has_smart_tool(folder):
+        self._looked_at[folder.uid] = version
+        served = self._served.get(folder.uid)
+        if (served is not None and served.engine is not None) or has_smart_tool(folder):
             threading.Thread(target=self._read, args=(folder, version), name=f"read {folder.uid}", daemon=True).start()
 
     def _read(self, folder: ProjectFolder, version: str) -> None:
@@ -89,10 +95,15 @@ class Predictor:
         if version is None:
             return [[] for _ in tasks]
         place = open_workplace(self.settings, folder, project)
-        results = []
+        ranking = {row.task: row for row in folder.registry.read_ranking(version, with_regions=False)}
+        results: list[Result] = []
         for task in tasks:
+            stored = folder.registry.ranked_task(version, task.id) if task.id in ranking else None
+            if stored is not None:
+                results.append(_result(stored.regions, stored.score, version))
+                continue
             with self._lock:  # for each task anew, so that an annotator's box does not wait for a long list
-                results.append(self._answer(place, self._load(folder, version), task))
+                results.append(self._score(place, self._load(folder, version), task, tuple(ranking.values())))
         return results
 
     def assist(self, folder: ProjectFolder, task: Task, project: ProjectFacts, context: Mapping[str, Any]) -> Result:
@@ -142,10 +153,7 @@ class Predictor:
             served.engine = load_engine(place, served.version)
         return served.engine
 
-    def _answer(self, place: Workplace, served: _Served, task: Task) -> Result:
-        stored = place.folder.registry.ranked_task(served.version, task.id)
-        if stored is not None:
-            return {"result": stored.regions, "score": stored.score, "model_version": served.version}
+    def _score(self, place: Workplace, served: _Served, task: Task, ranking: Sequence[RankedTask]) -> Result:
         try:
             scored = score_task(place, self._engine(place, served), served.version, task)
         except (BackendError, ModelError) as err:
@@ -153,8 +161,10 @@ class Predictor:
             return []
         if scored is None:
             return []
-        ranking = place.folder.registry.read_ranking(served.version, with_regions=False)
-        score = late_score(place, scored, ranking)
         split = split_of(task.data, task.id, place.folder.uid)
         regions = shown_regions(scored.regions, split, place.config)
-        return {"result": regions, "score": score, "model_version": served.version}
+        return _result(regions, late_score(place, scored, ranking), served.version)
+
+
+def _result(regions: list[dict[str, Any]], score: float, version: str) -> Result:
+    return {"result": regions, "score": score, "model_version": version}
