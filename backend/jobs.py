@@ -195,7 +195,8 @@ def examine_project(redis: Redis, settings: Settings, folder: ProjectFolder) -> 
     if begun is not None and begun.state.retry_at <= time.time():
         _enqueue(redis, ROUNDS, run_round, folder.uid)
     _look(redis, place, project, has_begun=begun is not None)
-    task_queue.remove_old_predictions(place.client, folder.registry, folder.project_id)
+    if task_queue.remove_old_predictions(place.client, folder.registry, folder.project_id):
+        hint(redis, folder.uid)
 
 
 def find_project(settings: Settings, folder: ProjectFolder) -> Project:

@@ -17,6 +17,7 @@ from sampling.ranking import Candidate, RankingConfig, rank
 logger = logging.getLogger(__name__)
 
 SMALL_VERSION = 500
+LISTED_AT_ONCE = 100
 CLEANING_S = 15.0
 ENOUGH_VALIDATION = 150
 FIRST_VERSION = "maskal-r0"
@@ -71,28 +72,28 @@ def publish(client: LabelStudio, registry: Registry, project: Project) -> None:
 
 def remove_old_predictions(
     client: LabelStudio, registry: Registry, project_id: int, *, budget_s: float = CLEANING_S
-) -> list[str]:
-    """Delete this backend's predictions of all versions but the served one and its parent; returns those worked on.
+) -> bool:
+    """Delete this backend's predictions of all versions but the served one and its parent; whether some are left.
 
     A large version goes one by one for about `budget_s` seconds, the rest at the next call: Label Studio deletes a
     version in one transaction, during which annotators on SQLite could not submit (a minute for 10,000).
     """
     current = registry.current()
     if current is None:
-        return []
+        return False
     keep = {current, registry.get(current).parent}
     counts = {v: n for v, n in client.model_versions(project_id).items() if NAME.fullmatch(v) and v not in keep}
-    old = [version for version in counts if version_number(version) < version_number(current)]
     deadline = time.monotonic() + budget_s
-    for version in old:
+    for version in (v for v in counts if version_number(v) < version_number(current)):
         if counts[version] <= SMALL_VERSION:
             client.delete_version(project_id, version)
             continue
-        for prediction in client.predictions_of(project_id, version, SMALL_VERSION):
-            if time.monotonic() > deadline:
-                return old
-            client.delete_prediction(prediction)
-    return old
+        while found := client.predictions_of(project_id, version, LISTED_AT_ONCE):
+            for prediction in found:
+                if time.monotonic() > deadline:
+                    return True
+                client.delete_prediction(prediction)
+    return False
 
 
 def largest_number(client: LabelStudio, project_id: int) -> int:
