@@ -292,10 +292,16 @@ class LabelStudio:
 
     # predictions and versions
 
-    def import_predictions(self, project_id: int, predictions: Sequence[dict[str, Any]]) -> int:
-        """Insert predictions in one call and return their number; never repeated by itself, as it may have arrived."""
+    def import_predictions(self, project_id: int, predictions: str | Sequence[dict[str, Any]]) -> int:
+        """Insert predictions (a list, or its JSON) in one call and return their number.
+
+        Never repeated by itself, as it may have arrived.
+        """
         path = f"/api/projects/{project_id}/import/predictions"
-        return int(self.request("POST", path, json=list(predictions), retry=False, timeout=300)["created"])
+        body = predictions if isinstance(predictions, str) else json.dumps(list(predictions))
+        headers = {"Content-Type": "application/json"}
+        options: dict[str, Any] = {"content": body, "headers": headers, "timeout": 300}
+        return int(self.request("POST", path, retry=False, **options)["created"])
 
     def predictions(self, task_id: int) -> list[dict[str, Any]]:
         """All predictions of one task."""

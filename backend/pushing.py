@@ -21,6 +21,9 @@ PUSH_ROWS = 20_000
 PUSH_BYTES = 64e6
 """Limits of one call. Each costs the server a count of the whole project, so few large ones are the quickest."""
 
+Body = tuple[int, str]
+"""A task's id, and its prediction as JSON."""
+
 FEW = 50
 LONGEST_CALL_S = 300.0
 POLL_S = 1.0
@@ -56,7 +59,7 @@ class Pusher:
         arrived = self._arrived(rows) if held else set()
         missing = [row for row in rows if row.task not in arrived]
         done = 0
-        for chunk in _chunks(missing):
+        for chunk in _chunks([(row.task, json.dumps(prediction(row, self.version))) for row in missing]):
             self._send(chunk, held + done)
             done += len(chunk)
             on_progress(done / len(missing))
@@ -83,7 +86,7 @@ class Pusher:
         versions = {row.task: {p["model_version"] for p in self.client.predictions(row.task)} for row in rows}
         return {task for task, names in versions.items() if self.version in names}
 
-    def _send(self, chunk: Sequence[RankedTask], held: int) -> None:
+    def _send(self, chunk: Sequence[Body], held: int) -> None:
         write_json(self.journal, asdict(Sent(len(chunk), held, time.time())))
         try:
             self._import(chunk)
@@ -91,16 +94,16 @@ class Pusher:
             raise  # it may still arrive: the journal stays
         except LabelStudioError:
             existing = {task.id for task in self.client.tasks(self.project_id)}
-            present = [row for row in chunk if row.task in existing]
+            present = [body for body in chunk if body[0] in existing]
             if len(present) == len(chunk):
                 self.journal.unlink()
                 raise
             self._import(present)
         self.journal.unlink()
 
-    def _import(self, rows: Sequence[RankedTask]) -> None:
-        if rows:
-            self.client.import_predictions(self.project_id, [prediction(row, self.version) for row in rows])
+    def _import(self, chunk: Sequence[Body]) -> None:
+        if chunk:
+            self.client.import_predictions(self.project_id, f"[{','.join(text for _, text in chunk)}]")
 
 
 def prediction(row: RankedTask, version: str) -> dict[str, Any]:
@@ -108,15 +111,14 @@ def prediction(row: RankedTask, version: str) -> dict[str, Any]:
     return {"task": row.task, "score": row.score, "model_version": version, "result": row.regions}
 
 
-def _chunks(rows: Sequence[RankedTask]) -> Iterator[list[RankedTask]]:
-    chunk: list[RankedTask] = []
+def _chunks(bodies: Sequence[Body]) -> Iterator[list[Body]]:
+    chunk: list[Body] = []
     size = 0
-    for row in rows:
-        length = len(json.dumps(row.regions))
-        if chunk and (len(chunk) == PUSH_ROWS or size + length > PUSH_BYTES):
+    for body in bodies:
+        if chunk and (len(chunk) == PUSH_ROWS or size + len(body[1]) > PUSH_BYTES):
             yield chunk
             chunk, size = [], 0
-        chunk.append(row)
-        size += length
+        chunk.append(body)
+        size += len(body[1])
     if chunk:
         yield chunk

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -40,8 +41,8 @@ class FakeLabelStudio:
     def predictions(self, task: int) -> list[dict[str, Any]]:
         return [{"model_version": VERSION} for held in self.held if held == task]
 
-    def import_predictions(self, project_id: int, predictions: list[dict[str, Any]]) -> int:
-        tasks = [p["task"] for p in predictions]
+    def import_predictions(self, project_id: int, predictions: str) -> int:
+        tasks = [p["task"] for p in json.loads(predictions)]
         how = self.cut_off.pop(0) if self.cut_off else None
         if how == "before":
             raise LabelStudioBusy("no answer")

@@ -65,19 +65,22 @@ def test_every_action_arrives_and_moves_what_a_look_compares(stack: Stack, make_
     ids = list(tasks)
     predicted = [{"task": task, "score": 0.5, "model_version": "somebody", "result": []} for task in ids]
     client.import_predictions(project.id, predicted)
-    silent, unmoved = [], []
+    silent, unmoved, uncounted = [], [], []
     for name, act in ACTIONS.items():
         arrived = jobs.last_event(redis, project.uid)
         before = (client.newest_change(project.id), client.project(project.id).counters)
         act(client, project, ids)
         after = (client.newest_change(project.id), client.project(project.id).counters)
         unmoved += [name] if before == after and not name.startswith("PROJECT") else []
+        if name.startswith("ANNOTATION") and client.count_changed(project.id, before[0]) == 0:
+            uncounted.append(name)
         deadline = time.monotonic() + 3
         while jobs.last_event(redis, project.uid) == arrived and time.monotonic() < deadline:
             time.sleep(0.05)
         silent += [name] if jobs.last_event(redis, project.uid) == arrived else []
     assert silent == [], "no event came"
     assert unmoved == [], "a look would not notice it when the event is lost"
+    assert uncounted == [], "a look would not read the annotations"
 
 
 def annotate(client: LabelStudio, project: Project, tasks: dict[int, DemoImage], names: set[str]) -> None:
