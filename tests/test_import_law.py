@@ -21,7 +21,7 @@ NEVER_IN = {
     "sampling": {"backend", "model", "flask", "rq", "redis", "httpx", "requests", "label_studio_sdk", "click"},
 }
 SAMPLING_NEEDS = {"torch", "numpy", "sampling", *sys.stdlib_module_names}
-HTTP_IN = {"backend/client.py", "backend/hosts.py", "backend/images.py", "backend/stack.py"}
+HTTP_IN = {"backend/calls.py", "backend/client.py", "backend/hosts.py", "backend/images.py", "backend/stack.py"}
 
 
 def imports(path: Path) -> Iterator[tuple[str, ast.stmt]]:
