@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from backend.client import LabelStudio, Project
 from backend.config import ProjectConfig
+from backend.errors import NotFound
 from backend.scoring import Scored
 from model.rankings import RankedTask
 from model.registry import NAME, Registry, version_number
@@ -92,7 +94,8 @@ def remove_old_predictions(
             for prediction in found:
                 if time.monotonic() > deadline:
                     return True
-                client.delete_prediction(prediction)
+                with suppress(NotFound):  # gone together with its task
+                    client.delete_prediction(prediction)
     return False
 
 
