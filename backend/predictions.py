@@ -15,6 +15,9 @@ from model.instances import Instances
 from model.records import Outline, Polygon
 
 TOLERANCE_PX = 1.0
+TOLERANCE_SHARE = 1 / 250
+"""An outline may be off by a pixel, or by this share of the object's longer side: a ninth of a mask head's cell."""
+
 Region = dict[str, Any]
 Values = list[dict[str, Any]]
 
@@ -53,7 +56,8 @@ def mask_to_regions(
         raise BadLabelConfig(
             f"label {label!r} is not one of {', '.join(config.classes)}; add it in the project's settings"
         )
-    values = SHAPES[control.tag](mask, box_xyxy, TOLERANCE_PX)
+    tolerance_px = max(TOLERANCE_PX, TOLERANCE_SHARE * float(np.max(box_xyxy[2:] - box_xyxy[:2])))
+    values = SHAPES[control.tag](mask, box_xyxy, tolerance_px)
     return _tied(region_id, [_region(control, label, value, mask.shape) for value in values])
 
 

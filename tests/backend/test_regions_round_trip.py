@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from backend.annotations import read_outlines
 from backend.labels import parse_label_config
 from backend.predictions import mask_to_regions
+from model.formats import coco
 from model.geometry import box_of, polygons_to_mask
 from tests.backend.configs import ALL_SHAPES
+from tests.shared import shared
 
 CONFIG = parse_label_config(ALL_SHAPES)
 SMALLEST_PX = 20
@@ -75,4 +77,22 @@ def test_polygons_are_light() -> None:
         cv2.fillPoly(mask, [points.round().astype(np.int32)], 1)
         regions = mask_to_regions(mask > 0, box_of(mask > 0), "leaf", CONFIG, "m0")
         counts += [len(region["value"]["points"]) for region in regions]
+    assert np.median(counts) <= 60
+
+
+@pytest.mark.parametrize("name", ["coffee_leaf/annotations.json", "nuclei_dsb2018/annotations.json"])
+def test_real_objects_come_back_from_light_polygons(name: str) -> None:
+    path = shared("data", *name.split("/"))
+    counts, ious = [], []
+    for record in coco.read(path)[:40]:
+        for outline in record.outlines:
+            mask = polygons_to_mask(outline.parts, record.size_hw)
+            box = box_of(mask)
+            if (box[2:] - box[:2]).min() <= SMALLEST_PX:
+                continue
+            regions = mask_to_regions(mask, box, "leaf", CONFIG, "m0")
+            (back,), _ = read_outlines({"id": 1, "result": regions}, CONFIG, record.size_hw)
+            counts += [len(region["value"]["points"]) for region in regions]
+            ious.append(iou(polygons_to_mask(back.parts, record.size_hw), mask))
+    assert len(ious) >= 40 and min(ious) >= 0.95
     assert np.median(counts) <= 60
