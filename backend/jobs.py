@@ -108,7 +108,7 @@ def tick(redis: Redis, settings: Settings) -> None:
         _enqueue(redis, SHORT, tidy, EVERYWHERE)
     due: list[bytes] = redis.zrangebyscore(DIRTY, 0, time.time() - DEBOUNCE_S)  # type: ignore[assignment]
     for uid in (member.decode() for member in due):
-        if _enqueue(redis, SHORT, examine, uid):
+        if _enqueue(redis, SHORT, examine, uid, at_front=True):
             redis.zrem(DIRTY, uid)
 
 
@@ -296,10 +296,10 @@ def report(step: str, share: float) -> None:
         job.save_meta()
 
 
-def _enqueue(redis: Redis, queue: str, function: Callable[[str], None], uid: str) -> bool:
+def _enqueue(redis: Redis, queue: str, function: Callable[[str], None], uid: str, *, at_front: bool = False) -> bool:
     """Enqueue a project's job unless it waits or runs already; True if it was enqueued or waits.
 
-    A job that is marked as started although nobody holds its lock belongs to a killed worker and is replaced.
+    What somebody did goes `at_front` of the regular looks at all projects. A job that is marked as started although nobody holds its lock belongs to a killed worker and is replaced.
     """
     job_id = _job_id(function.__name__, uid)
     lock = f"{LOCKS[function.__name__]}:{uid}"
@@ -314,7 +314,13 @@ def _enqueue(redis: Redis, queue: str, function: Callable[[str], None], uid: str
     if job is not None:
         job.delete()
     Queue(queue, connection=redis).enqueue_call(
-        function, args=(uid,), job_id=job_id, timeout=TIMEOUT_S[queue], result_ttl=3600, failure_ttl=24 * 3600
+        function,
+        args=(uid,),
+        job_id=job_id,
+        timeout=TIMEOUT_S[queue],
+        result_ttl=3600,
+        failure_ttl=24 * 3600,
+        at_front=at_front,
     )
     return True
 

@@ -72,6 +72,14 @@ def test_a_hint_during_a_look_is_kept_for_the_next(redis: Redis, settings: Setti
     assert queued(redis) == ["examine-3-1700000000"] and redis.zscore(jobs.DIRTY, UID) is None
 
 
+def test_what_somebody_did_goes_before_the_regular_looks(redis: Redis, settings: Settings, monkeypatch) -> None:
+    monkeypatch.setattr(jobs, "DEBOUNCE_S", 0)
+    jobs.tick(redis, settings)
+    jobs.hint(redis, "9.1700000009")
+    jobs.tick(redis, settings)
+    assert queued(redis)[:2] == ["examine-9-1700000009", "examine-3-1700000000"]
+
+
 def test_every_project_is_looked_at_once_a_minute_also_after_a_flush(redis: Redis, settings: Settings) -> None:
     connect_folder(settings.data_dir, "4.1700000001")
     jobs.tick(redis, settings)

@@ -57,6 +57,23 @@ def discs(count: int, seed: int = 3) -> DemoData:
     return DemoData("discs", tuple(COLOURS), tuple(images))
 
 
+@pytest.fixture(autouse=True)
+def logs_of_a_failure(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Print what the worker and the backend logged during a test that fails."""
+    if "stack" not in request.fixturenames:
+        yield
+        return
+    folder = request.getfixturevalue("stack").settings.data_dir.parent / "logs"
+    before = {path: path.stat().st_size for path in folder.glob("*.log")}
+    failed = request.session.testsfailed
+    yield
+    if request.session.testsfailed > failed:
+        for name in ("worker.log", "backend.log"):
+            with (folder / name).open("rb") as file:
+                file.seek(before.get(folder / name, 0))
+                print(f"--- {name}", file.read().decode(errors="replace")[-8000:], sep="\n")
+
+
 MadeProject = tuple[Project, ProjectFolder, dict[int, DemoImage]]
 
 

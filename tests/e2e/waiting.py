@@ -9,7 +9,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def wait_for(condition: Callable[[], T | None], what: str, timeout_s: float = 120.0) -> T:
+def wait_for(condition: Callable[[], T | None], what: str, timeout_s: float = 300.0) -> T:
     """The first true value of a condition; AssertionError after the time-out."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
