@@ -299,7 +299,8 @@ def report(step: str, share: float) -> None:
 def _enqueue(redis: Redis, queue: str, function: Callable[[str], None], uid: str, *, at_front: bool = False) -> bool:
     """Enqueue a project's job unless it waits or runs already; True if it was enqueued or waits.
 
-    What somebody did goes `at_front` of the regular looks at all projects. A job that is marked as started although nobody holds its lock belongs to a killed worker and is replaced.
+    What somebody did goes `at_front` of the regular looks at all projects. A job that is marked as started although
+    nobody holds its lock belongs to a killed worker and is replaced.
     """
     job_id = _job_id(function.__name__, uid)
     lock = f"{LOCKS[function.__name__]}:{uid}"
