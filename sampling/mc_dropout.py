@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from sampling.observations import Pass
-from sampling.uncertainty import MODES, image_certainty
+from sampling.uncertainty import MODES, class_counts, image_certainty
 
 
 class DropoutModel(Protocol):
@@ -26,25 +26,29 @@ class DropoutModel(Protocol):
         """The network, in eval mode."""
         ...
 
-    def encode(self, image: np.ndarray) -> Any:
-        """All that dropout does not touch (backbone, proposals, pooled features) of an RGB uint8 (h, w, 3) image."""
+    def encode(self, images: Sequence[np.ndarray], *, exact: bool = False) -> Sequence[Any]:
+        """All that dropout does not touch (backbone, proposals, pooled features) of RGB uint8 (h, w, 3) images."""
         ...
 
-    def decode(self, encoded: Any, passes: int) -> Sequence[Pass]:
-        """So many passes of the heads over an encoded image, in one batch.
-
-        With dropout off, `decode(encoded, 1)` is the ordinary prediction.
-        """
+    def sample(self, encoded: Any, passes: int) -> Sequence[Pass]:
+        """So many passes of the heads over an encoded image, in one batch."""
         ...
 
 
 @dataclass(frozen=True)
 class ScoringConfig:
-    """How an image is scored: number of passes, mask IoU that makes one object of two, mode over the objects."""
+    """How an image is scored.
+
+    passes         number of dropout samples
+    iou_threshold  mask IoU above which two detections are one object
+    mode           mean, min or max over the objects
+    exact          MaskAL to the digit, with its faults, instead of the fast and mended way
+    """
 
     passes: int = 10
     iou_threshold: float = 0.5
     mode: str = "mean"
+    exact: bool = False
 
     def __post_init__(self) -> None:
         if self.passes < 1:
@@ -53,6 +57,18 @@ class ScoringConfig:
             raise ValueError(f"iou_threshold must lie in 0..1, got {self.iou_threshold}")
         if self.mode not in MODES:
             raise ValueError(f"mode must be one of {', '.join(MODES)}, got {self.mode!r}")
+
+
+@dataclass(frozen=True, eq=False)
+class Score:
+    """What the passes tell of an image.
+
+    certainty     0..1, NaN where no pass finds anything
+    class_counts  (c,) objects of each class that a pass finds in the mean
+    """
+
+    certainty: float
+    class_counts: np.ndarray
 
 
 @contextmanager
@@ -88,8 +104,9 @@ def _draw_from(layer: nn.Module, generator: Any) -> None:
     layer.generator = generator
 
 
-def score(model: DropoutModel, encoded: Any, config: ScoringConfig, generator: torch.Generator) -> float:
-    """Certainty of an encoded image, 0..1, NaN where no pass finds anything; repeatable by the generator's state."""
+def score(model: DropoutModel, encoded: Any, config: ScoringConfig, generator: torch.Generator) -> Score:
+    """Score an image that was encoded with the same `exact`; repeatable by the generator's state."""
     with dropout_on(model.network, generator):
-        passes = model.decode(encoded, config.passes)
-    return image_certainty(passes, iou_threshold=config.iou_threshold, mode=config.mode)
+        passes = model.sample(encoded, config.passes)
+    certainty = image_certainty(passes, iou_threshold=config.iou_threshold, mode=config.mode, exact=config.exact)
+    return Score(certainty, class_counts(passes))

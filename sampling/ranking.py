@@ -9,36 +9,56 @@ from typing import Protocol
 
 import numpy as np
 
-from sampling.strategies import STRATEGIES
+from sampling.strategies import BY_CERTAINTY, BY_CHANCE, STRATEGIES, Pool
 
 WITHOUT_DETECTIONS = ("median", "first", "last")
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """An image that could be annotated next; certainty is NaN where nothing was found."""
+    """An image that could be annotated next.
+
+    certainty     0..1, NaN where nothing was found
+    is_held_out   a validation image, whose place must not depend on what the model thinks of it
+    class_counts  objects of each class, as far as the model sees them; as many numbers for every candidate
+    embedding     what the backbone sees in the image; as many numbers for every candidate
+    """
 
     key: int
     certainty: float
     is_held_out: bool = False
+    class_counts: tuple[float, ...] = ()
+    embedding: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
 class Place:
-    """A candidate's place in the queue (0 first) and its score: 0..1, never falling along the queue."""
+    """A candidate's place in the queue (0 first) and its score: 0..1, never falling along the queue.
+
+    is_control: it was put there at random, whatever the strategy.
+    """
 
     key: int
     certainty: float | None
     place: int
     score: float
+    is_control: bool = False
 
 
 @dataclass(frozen=True)
 class RankingConfig:
-    """A strategy's name, and where images without detections go: "median", "first" or "last"."""
+    """How a queue is made.
+
+    strategy            a name of STRATEGIES
+    without_detections  where images without detections go: "median", "first" or "last"
+    random_share        share of the queue that is chosen at random, as a control group
+    batch               images that are annotated until the next round
+    """
 
     strategy: str = "uncertainty"
     without_detections: str = "median"
+    random_share: float = 0.0
+    batch: int = 20
 
     def __post_init__(self) -> None:
         if self.strategy not in STRATEGIES:
@@ -47,6 +67,10 @@ class RankingConfig:
             raise ValueError(
                 f"without_detections must be one of {', '.join(WITHOUT_DETECTIONS)}, got {self.without_detections!r}"
             )
+        if not 0 <= self.random_share <= 1:
+            raise ValueError(f"random_share must lie in 0..1, got {self.random_share}")
+        if self.batch < 1:
+            raise ValueError(f"batch must be at least 1, got {self.batch}")
 
 
 Slot = tuple[Candidate, float | None]
@@ -61,51 +85,95 @@ class Scored(Protocol):
         """0..1, lowest first."""
         ...
 
+    @property
+    def certainty(self) -> float | None:
+        """0..1, None where nothing was found."""
+        ...
+
 
 def rank(
-    candidates: Sequence[Candidate], config: RankingConfig, seed: int, *, hold_out_last: bool = False
+    candidates: Sequence[Candidate],
+    config: RankingConfig,
+    seed: int,
+    *,
+    round_number: int = 1,
+    hold_out_last: bool = False,
 ) -> tuple[Place, ...]:
     """The queue, first to be served first; does not depend on the order of the candidates.
 
-    Held-out candidates (validation images) come in random order, mixed in evenly at their share, each
-    scored between its neighbours; with `hold_out_last` they all come at the end.
+    Held-out candidates (validation images) and the control group come in random order, mixed in evenly at their
+    share, each scored between its neighbours; with `hold_out_last` the held-out ones all come at the end.
+    `round_number` counts from 1, for strategies that change from round to round.
     """
     repeated = sorted(key for key, times in Counter(c.key for c in candidates).items() if times > 1)
     if repeated:
         raise ValueError(f"every candidate needs its own key, got {len(repeated)} more than once: {repeated[:5]}")
     rng = np.random.default_rng(seed)
     ordered = sorted(candidates, key=lambda c: c.key)
-    chosen = [c for c in ordered if not c.is_held_out]
-    held_out = [c for c in ordered if c.is_held_out]
-    scores = _scores(np.array([c.certainty for c in chosen]), config, rng)
+    held_out = _shuffled([c for c in ordered if c.is_held_out], rng)
+    others = [c for c in ordered if not c.is_held_out]
+    drawn = set(rng.permutation(len(others))[: int(config.random_share * len(others) + 0.5)].tolist())
+    control = _shuffled([c for i, c in enumerate(others) if i in drawn], rng)
+    chosen = [c for i, c in enumerate(others) if i not in drawn]
+    scores = _scores(_pool(chosen, config, round_number), config, rng)
     order = np.lexsort((rng.permutation(len(chosen)), scores))
-    queue = [(chosen[i], float(scores[i])) for i in order]
-    shuffled = [held_out[i] for i in rng.permutation(len(held_out))]
-    placed = [*queue, *((c, None) for c in shuffled)] if hold_out_last else _mix(queue, shuffled)
+    queue: list[Slot] = _mix([(chosen[i], float(scores[i])) for i in order], control)
+    placed = [*queue, *((c, None) for c in held_out)] if hold_out_last else _mix(queue, held_out)
+    is_control = {c.key for c in control}
     return tuple(
-        Place(c.key, None if np.isnan(c.certainty) else c.certainty, place, score)
+        Place(c.key, None if np.isnan(c.certainty) else c.certainty, place, score, c.key in is_control)
         for place, (c, score) in enumerate(_fill(placed))
     )
 
 
 def score_for(certainty: float, queue: Sequence[Scored], config: RankingConfig) -> float:
-    """Score of an image that enters a ranked queue later; NaN certainty, or a random strategy, goes to its middle."""
-    scores = STRATEGIES[config.strategy](np.array([certainty]), np.random.default_rng(0))
-    if config.strategy == "random" or np.isnan(scores[0]):
-        return float(np.median([place.score for place in queue])) if queue else 0.5
-    return float(np.clip(scores[0], 0, 1))
+    """Score of an image that enters a ranked queue later.
+
+    Without a detection it goes where the setting says. Where the score is the certainty, that; where chance decides,
+    the middle; else the share of the queue that is less certain.
+    """
+    middle = _middle([place.score for place in queue])
+    if config.strategy in BY_CHANCE:
+        return middle
+    if np.isnan(certainty):
+        return {"median": middle, "first": 0.0, "last": 1.0}[config.without_detections]
+    if config.strategy in BY_CERTAINTY:
+        pool = Pool(np.array([certainty]), np.zeros((1, 0)), np.zeros((1, 0)))
+        return float(np.clip(STRATEGIES[config.strategy](pool, np.random.default_rng(0))[0], 0, 1))
+    known = np.array([place.certainty for place in queue if place.certainty is not None])
+    return float((known < certainty).mean()) if len(known) else middle
 
 
-def _scores(certainties: np.ndarray, config: RankingConfig, rng: np.random.Generator) -> np.ndarray:
+def _middle(scores: Sequence[float]) -> float:
+    return float(np.median(scores)) if scores else 0.5
+
+
+def _shuffled(candidates: Sequence[Candidate], rng: np.random.Generator) -> list[Candidate]:
+    return [candidates[i] for i in rng.permutation(len(candidates))]
+
+
+def _pool(candidates: Sequence[Candidate], config: RankingConfig, round_number: int) -> Pool:
+    def table(rows: Sequence[tuple[float, ...]]) -> np.ndarray:
+        return np.array(rows, np.float32).reshape(len(rows), -1 if rows else 0)
+
+    return Pool(
+        certainties=np.array([c.certainty for c in candidates], float),
+        class_counts=table([c.class_counts for c in candidates]),
+        embeddings=table([c.embedding for c in candidates]),
+        batch=config.batch,
+        round_number=round_number,
+    )
+
+
+def _scores(pool: Pool, config: RankingConfig, rng: np.random.Generator) -> np.ndarray:
     """Finite scores (n,) in 0..1; images without detections at their configured place."""
-    scores = np.clip(STRATEGIES[config.strategy](certainties, rng), 0, 1)
+    scores = np.clip(STRATEGIES[config.strategy](pool, rng), 0, 1)
     found = scores[~np.isnan(scores)]
-    middle = float(np.median(found)) if len(found) else 0.5
-    place = {"median": middle, "first": 0.0, "last": 1.0}[config.without_detections]
+    place = {"median": _middle(found.tolist()), "first": 0.0, "last": 1.0}[config.without_detections]
     return np.where(np.isnan(scores), place, scores)
 
 
-def _mix(queue: list[tuple[Candidate, float]], extra: list[Candidate]) -> list[Slot]:
+def _mix(queue: list[Slot], extra: list[Candidate]) -> list[Slot]:
     """Insert the extra candidates evenly, without a score yet."""
     total = len(queue) + len(extra)
     at = {int((i + 0.5) * total / len(extra)): c for i, c in enumerate(extra)}

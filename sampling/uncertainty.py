@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sampling.observations import CroppedMask, Observation, Pass, crop, crop_masks, group_crops, intersection
+from sampling.observations import GROUPING, CroppedMask, Observation, Pass, crop_masks, intersection
 
 SUPPORT = np.float32(0.25)
 """Share of an observation's masks that must hold a pixel for it to belong to their mean mask."""
@@ -114,22 +114,34 @@ def occurrence(seen: int, passes: int) -> float:
 
 def observation_certainty(observation: Observation, passes: Sequence[Pass]) -> ObservationCertainty:
     """The four factors of one observation of these passes."""
-    return _certainty(observation, passes, [crop(passes[t].masks[i]) for t, i in observation.members])
+    crops = crop_masks(passes)
+    return _certainty(observation, passes, [crops[t][i] for t, i in observation.members])
 
 
-def image_certainty(passes: Sequence[Pass], *, iou_threshold: float = 0.5, mode: str = "mean") -> float:
-    """Certainty of an image over its observations, 0..1, by mode "mean", "min" or "max".
+def image_certainty(
+    passes: Sequence[Pass], *, iou_threshold: float = 0.5, mode: str = "mean", exact: bool = True
+) -> float:
+    """Certainty of an image over its observations, 0..1, by mode "mean", "min" or "max"; NaN without any detection.
 
-    NaN without any detection, and NaN in every mode if one observation's masks are all empty. That is the
-    published behaviour and a known fault of it: such images can then never be chosen. A caller may mend it by
-    placing them otherwise, as `ranking` does.
+    With `exact` all is as published, with its two faults: which detections are one object depends on the
+    order of the passes, and the value is NaN in every mode if one observation's masks are all empty, so that
+    such an image can never be chosen. Otherwise groups are formed by score, and an observation without a
+    single mask pixel has the certainty 0.
     """
     if mode not in MODES:
         raise ValueError(f"mode must be one of {', '.join(MODES)}, got {mode!r}")
     crops = crop_masks(passes)
-    observations = group_crops(crops, iou_threshold)
-    values = [_certainty(o, passes, [crops[t][i] for t, i in o.members]).certainty for o in observations]
-    return float(MODES[mode](np.array(values, np.float32))) if values else float("nan")
+    observations = GROUPING[exact](passes, crops, iou_threshold)
+    found = [_certainty(o, passes, [crops[t][i] for t, i in o.members]).certainty for o in observations]
+    values = np.array(found, np.float32)
+    if not exact:
+        values = np.nan_to_num(values, nan=0.0)
+    return float(MODES[mode](values)) if len(values) else float("nan")
+
+
+def class_counts(passes: Sequence[Pass]) -> np.ndarray:
+    """Objects of each class that a pass finds in the mean, (c,) float32; each detection counts by its probabilities."""
+    return np.asarray(sum(found.softmaxes.sum(0) for found in passes) / len(passes), np.float32)
 
 
 def _certainty(observation: Observation, passes: Sequence[Pass], masks: Sequence[CroppedMask]) -> ObservationCertainty:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from torch import nn
 
 from sampling.mc_dropout import ScoringConfig, dropout_on, score
+from sampling.uncertainty import class_counts
 from tests.sampling.passes import FakePass, fake_pass, rectangle
 
 IMAGE = np.full((10, 10, 3), 128, np.uint8)
@@ -37,12 +39,12 @@ class FakeModel:
         self.network = nn.Sequential(nn.BatchNorm1d(32), SeededDropout(0.5), head).eval()
         self.images_encoded = 0
 
-    def encode(self, image: np.ndarray) -> Any:
-        self.images_encoded += 1
-        return torch.linspace(0, 2, 32)[None] * float(image.mean() / 255)
+    def encode(self, images: Sequence[np.ndarray], *, exact: bool = False) -> list[Any]:
+        self.images_encoded += len(images)
+        return [torch.linspace(0, 2, 32)[None] * float(image.mean() / 255) for image in images]
 
     @torch.no_grad()
-    def decode(self, encoded: Any, passes: int) -> list[FakePass]:
+    def sample(self, encoded: Any, passes: int) -> list[FakePass]:
         softmaxes = self.network(encoded.expand(passes, -1)).softmax(1)
         return [fake_pass(rectangle(2, 6, 2, 6), softmax=tuple(row)) for row in softmaxes.tolist()]
 
@@ -50,20 +52,21 @@ class FakeModel:
 class BlindModel(FakeModel):
     """Never finds anything."""
 
-    def decode(self, encoded: Any, passes: int) -> list[FakePass]:
+    def sample(self, encoded: Any, passes: int) -> list[FakePass]:
         return [fake_pass()] * passes
 
 
 class ScriptedModel(FakeModel):
     """Finds a large square and a tall object in the first pass, the tall one shorter in the second, then nothing."""
 
-    def decode(self, encoded: Any, passes: int) -> list[FakePass]:
+    def sample(self, encoded: Any, passes: int) -> list[FakePass]:
         square, tall, shorter = rectangle(0, 5, 5, 10), rectangle(0, 10, 0, 1), rectangle(0, 6, 0, 1)
         return [fake_pass(square, tall), fake_pass(shorter), *[fake_pass()] * (passes - 2)]
 
 
 def score_with_seed(model: FakeModel, seed: int) -> float:
-    return score(model, model.encode(IMAGE), ScoringConfig(), torch.Generator().manual_seed(seed))
+    [encoded] = model.encode([IMAGE])
+    return score(model, encoded, ScoringConfig(), torch.Generator().manual_seed(seed)).certainty
 
 
 def test_the_same_seed_gives_the_same_value() -> None:
@@ -99,7 +102,7 @@ def test_an_image_without_detections_is_nan() -> None:
     ],
 )
 def test_passes_threshold_and_mode_reach_the_value(config: ScoringConfig, value: float) -> None:
-    assert score(ScriptedModel(), None, config, torch.Generator()) == pytest.approx(value)
+    assert score(ScriptedModel(), None, config, torch.Generator()).certainty == pytest.approx(value)
 
 
 def test_an_encoded_image_is_not_encoded_again() -> None:
@@ -121,9 +124,10 @@ def test_dropout_is_on_inside_and_off_again_afterwards() -> None:
 
 def test_the_ordinary_prediction_does_not_change_by_scoring() -> None:
     model = FakeModel()
-    before = model.decode(model.encode(IMAGE), 1)[0].softmaxes
+    [encoded] = model.encode([IMAGE])
+    before = model.sample(encoded, 1)[0].softmaxes
     score_with_seed(model, 3)
-    assert np.array_equal(model.decode(model.encode(IMAGE), 1)[0].softmaxes, before)
+    assert np.array_equal(model.sample(encoded, 1)[0].softmaxes, before)
 
 
 def test_everything_is_restored_after_an_error() -> None:
@@ -173,3 +177,19 @@ def test_a_network_without_dropout_is_refused() -> None:
 def test_a_bad_setting_is_refused_at_birth(setting: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ScoringConfig(**setting)
+
+
+def test_class_counts_are_the_mean_over_the_passes() -> None:
+    seen = [fake_pass(rectangle(0, 5, 0, 5), rectangle(6, 9, 6, 9), softmax=(0.5, 0.25)), fake_pass()]
+    assert class_counts(seen) == pytest.approx([0.5, 0.25])
+    assert list(class_counts([fake_pass()])) == [0, 0]
+
+
+def test_exact_keeps_the_published_fault_and_the_default_mends_it() -> None:
+    class HalfEmpty(FakeModel):
+        def sample(self, encoded: Any, passes: int) -> list[FakePass]:
+            return [fake_pass(rectangle(2, 6, 2, 6), rectangle(0, 0, 0, 0))] * passes
+
+    values = {e: score(HalfEmpty(), None, ScoringConfig(exact=e), torch.Generator()).certainty for e in (True, False)}
+    assert math.isnan(values[True])
+    assert values[False] == pytest.approx(0.5), "one object is certain, the other has no pixel"

@@ -106,3 +106,64 @@ def test_masks_share_pixels_only_where_both_have_some() -> None:
     assert intersection(crop(ring), crop(rectangle(2, 3, 2, 3))) == 0
     assert intersection(crop(ring), crop(rectangle(4, 9, 3, 9))) == 2
     assert intersection(crop(ring), crop(rectangle(5, 9, 5, 9))) == 0
+
+
+def by_score(passes: Sequence[Pass], iou_threshold: float = 0.5) -> list[list[tuple[int, int]]]:
+    return [list(observation.members) for observation in group(passes, iou_threshold, exact=False)]
+
+
+def drifting(*scores: float) -> list[FakePass]:
+    """The same object a column further right in each pass, found with these scores."""
+    return [fake_pass(rectangle(0, 1, t, t + 6), softmax=(s, 1 - s)) for t, s in enumerate(scores)]
+
+
+def test_by_score_the_best_detection_of_an_object_gathers_the_others() -> None:
+    assert by_score(drifting(0.6, 0.9, 0.7)) == [[(0, 0), (1, 0), (2, 0)]]
+    assert by_score(drifting(0.9, 0.7, 0.6)) == [[(0, 0), (1, 0)], [(2, 0)]]
+
+
+def test_by_score_the_order_of_the_passes_does_not_matter() -> None:
+    passes = drifting(0.6, 0.9, 0.7)
+    turned = passes[::-1]
+    assert {len(o) for o in by_score(turned)} == {len(o) for o in by_score(passes)} == {3}
+    assert [len(o) for o in members(turned)] == [2, 1], "the published grouping depends on it"
+
+
+def test_by_score_a_detection_joins_what_it_overlaps_most() -> None:
+    early, late = rectangle(0, 6, 0, 1), rectangle(0, 10, 0, 1)
+    passes = [fake_pass(early, late, softmax=(0.9, 0.1)), fake_pass(rectangle(0, 9, 0, 1), softmax=(0.8, 0.2))]
+    assert sorted(by_score(passes, 0.6)) == [[(0, 0)], [(0, 1), (1, 0)]]
+    assert members(passes, 0.6) == [[(0, 0), (1, 0)], [(0, 1)]], "the published grouping takes the first"
+
+
+def test_by_score_empty_masks_are_one_observation() -> None:
+    assert sorted(by_score([fake_pass(EMPTY, rectangle(0, 4, 0, 4)), fake_pass(EMPTY)])) == [[(0, 0), (1, 0)], [(0, 1)]]
+
+
+masks = arrays(bool, (4, 4))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.lists(masks, max_size=3), min_size=1, max_size=4), st.randoms())
+def test_by_score_every_detection_is_in_one_observation_whatever_the_order(found, random) -> None:
+    scores = iter(np.linspace(0.99, 0.51, 12))
+    passes = [
+        FakePass(
+            boxes_xyxy=np.zeros((len(row), 4), np.float32),
+            softmaxes=np.array([[next(scores)] for _ in row], np.float32).reshape(-1, 1),
+            masks=np.array(row, bool).reshape(-1, 4, 4),
+        )
+        for row in found
+    ]
+    every = [(t, i) for t, p in enumerate(passes) for i in range(len(p.masks))]
+    assert sorted(m for o in by_score(passes) for m in o) == every
+    order = random.sample(range(len(passes)), len(passes))
+    turned = [[(order[t], i) for t, i in o] for o in by_score([passes[t] for t in order])]
+    assert sorted(sorted(o) for o in turned) == sorted(by_score(passes))
+
+
+def test_a_mask_may_lie_anywhere_on_the_grid() -> None:
+    whole = rectangle(2, 6, 3, 8)
+    cut = crop(whole[1:7, 2:9], (1, 2))
+    assert (cut.window, cut.area) == (crop(whole).window, crop(whole).area)
+    assert intersection(cut, crop(whole)) == whole.sum()

@@ -159,8 +159,12 @@ def test_repeated_keys_are_refused() -> None:
 
 
 def test_bad_settings_are_refused_at_birth() -> None:
-    with pytest.raises(ValueError, match="strategy must be one of uncertainty, certainty, random, got 'best'"):
+    with pytest.raises(ValueError, match=r"strategy must be one of uncertainty, .*, stratified, got 'best'"):
         RankingConfig(strategy="best")
+    with pytest.raises(ValueError, match=r"random_share must lie in 0..1, got 1.2"):
+        RankingConfig(random_share=1.2)
+    with pytest.raises(ValueError, match="batch must be at least 1, got 0"):
+        RankingConfig(batch=0)
     with pytest.raises(ValueError, match="without_detections must be one of median, first, last, got 'middle'"):
         RankingConfig(without_detections="middle")
 
@@ -178,3 +182,30 @@ def test_a_late_image_without_detections_goes_to_the_middle(strategy: str) -> No
     queue = rank(candidates(0.2, 0.5, 0.6), config, 0)
     assert score_for(NAN, queue, config) == queue[1].score
     assert score_for(NAN, (), config) == 0.5
+
+
+@pytest.mark.parametrize(("setting", "score"), [("first", 0.0), ("last", 1.0)])
+def test_a_late_image_without_detections_follows_the_setting(setting: str, score: float) -> None:
+    assert score_for(NAN, rank(candidates(0.2, 0.5), DEFAULT, 0), RankingConfig(without_detections=setting)) == score
+
+
+def test_a_late_image_goes_behind_the_less_certain_ones_where_the_score_is_a_place() -> None:
+    config = RankingConfig("class_aware")
+    queue = rank([Candidate(i, c, False, (1.0,)) for i, c in enumerate((0.1, 0.3, 0.5, 0.9))], config, 0)
+    assert score_for(0.6, queue, config) == 0.75
+
+
+def test_a_share_of_the_queue_is_drawn_at_random_and_mixed_in_evenly() -> None:
+    queue = rank(candidates(*np.linspace(0, 1, 100)), RankingConfig(random_share=0.2), 3)
+    control = [place for place in queue if place.is_control]
+    assert len(control) == 20
+    for start in range(0, 100, 5):
+        assert sum(place.is_control for place in queue[start : start + 5]) == 1
+    certainties = [place.certainty for place in control]
+    assert certainties != sorted(certainties), "their certainty does not place them"
+    assert [p.certainty for p in queue if not p.is_control] == sorted(p.certainty for p in queue if not p.is_control)
+    assert scores(queue) == sorted(scores(queue))
+
+
+def test_a_queue_without_a_control_group_says_so() -> None:
+    assert not any(place.is_control for place in rank(candidates(0.1, 0.2), DEFAULT, 0))

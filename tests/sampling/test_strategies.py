@@ -3,51 +3,125 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sampling.strategies import STRATEGIES
+from sampling.strategies import BY_CERTAINTY, BY_CHANCE, STRATEGIES, Pool, farthest_first
 
-CERTAINTIES = np.array([0.9, 0.1, np.nan, 0.5])
-NOTHING_FOUND = np.isnan(CERTAINTIES)
+NAN = np.nan
+COUNTS = np.array([[1, 0.1], [0, 2], [0, 0], [0.4, 0.6]], np.float32)
+EMBEDDINGS = np.array([[0, 0], [1, 0], [5, 5], [0, 1]], np.float32)
+POOL = Pool(np.array([0.9, 0.1, NAN, 0.5]), COUNTS, EMBEDDINGS, batch=2)
+NOTHING_FOUND = np.isnan(POOL.certainties)
 
 
 def rng(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
+def pool_of(certainties: list[float], counts: list[list[float]] | None = None, **more: object) -> Pool:
+    rows = np.array(counts, np.float32) if counts else np.zeros((len(certainties), 0))
+    return Pool(np.array(certainties), rows, np.zeros((len(certainties), 0)), **more)  # type: ignore[arg-type]
+
+
+def order(name: str, pool: Pool, seed: int = 0) -> list[int]:
+    return [int(i) for i in np.argsort(STRATEGIES[name](pool, rng(seed)), kind="stable")]
+
+
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_scores_are_one_number_in_0_to_1_for_each_image(name: str) -> None:
-    before = CERTAINTIES.copy()
-    scores = STRATEGIES[name](CERTAINTIES, rng())
-    assert scores.shape == CERTAINTIES.shape
+    before = POOL.certainties.copy()
+    scores = STRATEGIES[name](POOL, rng())
+    assert scores.shape == (4,)
     assert np.isfinite(scores[~NOTHING_FOUND]).all()
     assert ((scores >= 0) & (scores <= 1) | np.isnan(scores)).all()
-    assert np.array_equal(STRATEGIES[name](CERTAINTIES, rng()), scores, equal_nan=True), "same seed, same order"
-    assert np.array_equal(CERTAINTIES, before, equal_nan=True), "the input stays as it was"
-    assert not np.shares_memory(scores, CERTAINTIES)
+    assert len(set(scores[~NOTHING_FOUND])) == 3, "no two share a place"
+    assert np.array_equal(STRATEGIES[name](POOL, rng()), scores, equal_nan=True), "same seed, same order"
+    assert np.array_equal(POOL.certainties, before, equal_nan=True), "the input stays as it was"
+    assert not np.shares_memory(scores, POOL.certainties)
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_no_image_has_no_score(name: str) -> None:
-    assert STRATEGIES[name](np.array([], float), rng()).shape == (0,)
+    assert STRATEGIES[name](pool_of([]), rng()).shape == (0,)
 
 
-@pytest.mark.parametrize("name", ["uncertainty", "certainty"])
-def test_nothing_found_stays_nan_where_certainty_decides(name: str) -> None:
-    assert np.array_equal(np.isnan(STRATEGIES[name](CERTAINTIES, rng())), NOTHING_FOUND)
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_nothing_known_but_the_certainty_is_enough(name: str) -> None:
+    assert np.isfinite(STRATEGIES[name](pool_of([0.2, 0.7]), rng())).all()
+
+
+@pytest.mark.parametrize("name", sorted(set(STRATEGIES) - set(BY_CHANCE)))
+def test_nothing_found_stays_nan_unless_chance_decides(name: str) -> None:
+    assert np.array_equal(np.isnan(STRATEGIES[name](POOL, rng())), NOTHING_FOUND)
+    assert np.isnan(STRATEGIES[name](pool_of([NAN, NAN]), rng())).all()
+
+
+@pytest.mark.parametrize("name", sorted(set(STRATEGIES) - set(BY_CERTAINTY)))
+def test_equal_images_are_not_served_in_the_order_given(name: str) -> None:
+    equal = Pool(np.full(50, 0.5), np.ones((50, 2), np.float32), np.zeros((50, 2)))
+    assert order(name, equal, 1) != order(name, equal, 2)
 
 
 def test_uncertainty_serves_the_least_certain_first() -> None:
-    assert list(STRATEGIES["uncertainty"](np.array([0.9, 0.1, 0.5]), rng())) == [0.9, 0.1, 0.5]
+    assert list(STRATEGIES["uncertainty"](pool_of([0.9, 0.1, 0.5]), rng())) == [0.9, 0.1, 0.5]
 
 
 def test_certainty_serves_the_most_certain_first() -> None:
-    assert STRATEGIES["certainty"](np.array([0.9, 0.1, 0.5]), rng()) == pytest.approx([0.1, 0.9, 0.5])
+    assert STRATEGIES["certainty"](pool_of([0.9, 0.1, 0.5]), rng()) == pytest.approx([0.1, 0.9, 0.5])
 
 
 def test_random_ranks_every_image_once_whatever_was_found() -> None:
-    scores = STRATEGIES["random"](CERTAINTIES, rng())
-    assert sorted(scores) == [0, 0.25, 0.5, 0.75]
+    assert sorted(STRATEGIES["random"](POOL, rng())) == [0, 0.25, 0.5, 0.75]
 
 
-def test_random_follows_the_seed() -> None:
-    certainties = np.zeros(50)
-    assert list(STRATEGIES["random"](certainties, rng(1))) != list(STRATEGIES["random"](certainties, rng(2)))
+def test_random_foreground_puts_images_without_any_object_last() -> None:
+    pool = pool_of([NAN, 0.3, NAN, 0.9, 0.1, NAN])
+    assert set(order("random_foreground", pool)[:3]) == {1, 3, 4}
+    assert len({tuple(order("random_foreground", pool, seed)) for seed in range(20)}) > 6
+
+
+def test_class_aware_gives_the_rare_class_its_share() -> None:
+    """Ten uncertain images of the common class and two rather certain ones of the rare one."""
+    pool = pool_of([*np.linspace(0.1, 0.3, 10), 0.6, 0.7], [[1.0, 0.0]] * 10 + [[0.0, 1.0]] * 2)
+    assert order("uncertainty", pool)[:10] == list(range(10))
+    assert set(order("class_aware", pool)[:4]) == {0, 1, 10, 11}
+    assert order("class_aware", pool)[4:] == list(range(2, 10))
+
+
+def test_class_aware_serves_the_less_certain_image_of_a_class_first() -> None:
+    assert order("class_aware", pool_of([0.8, 0.2, 0.5], [[1.0], [1.0], [1.0]])) == [1, 2, 0]
+
+
+def test_diverse_does_not_serve_two_of_a_kind_in_one_batch() -> None:
+    """The three least certain images look the same; a fourth, a bit more certain, looks different."""
+    looks = np.array([[0, 0], [0, 0.01], [0.01, 0], [9, 9], [4, 4], [4, 4]], np.float32)
+    pool = Pool(np.array([0.1, 0.11, 0.12, 0.2, 0.8, 0.9]), np.ones((6, 1)), looks, batch=2)
+    assert order("diverse", pool)[:2] == [0, 3]
+
+
+def test_diverse_serves_only_from_the_shortlist_of_the_least_certain() -> None:
+    looks = np.arange(20, dtype=np.float32)[:, None]
+    pool = Pool(np.linspace(0.01, 0.99, 20), np.ones((20, 1)), looks, batch=2)
+    assert set(order("diverse", pool)[:2]) <= set(range(6))
+
+
+def test_farthest_first_goes_to_the_corners() -> None:
+    points = np.array([[0, 0], [1, 1], [10, 0], [0, 9], [5, 5]], np.float32)
+    assert farthest_first(points, 3) == [0, 2, 3]
+    assert sorted(farthest_first(points, 9)) == [0, 1, 2, 3, 4]
+
+
+def test_stratified_is_noisy_at_first_and_strict_later() -> None:
+    certainties = list(np.linspace(0.1, 0.9, 40))
+    early, late = (pool_of(certainties, [[1.0]] * 40, round_number=number) for number in (1, 9))
+
+    def disorder(pool: Pool) -> float:
+        places = [np.abs(np.array(order("stratified", pool, seed)) - np.arange(40)).mean() for seed in range(20)]
+        return float(np.mean(places))
+
+    assert disorder(early) > 8
+    assert disorder(late) < 1
+
+
+def test_stratified_gives_classes_two_thirds_and_uncertainty_one() -> None:
+    """Late, so that there is next to no noise: the rare class is certain, and still gets every third place."""
+    pool = pool_of([*np.linspace(0.1, 0.3, 12), *[0.8] * 6], [[1.0, 0.0]] * 12 + [[0.0, 1.0]] * 6, round_number=20)
+    assert [sum(i >= 12 for i in order("stratified", pool)[s : s + 3]) for s in (0, 3, 6, 9)] == [1, 1, 1, 1]

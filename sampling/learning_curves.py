@@ -1,0 +1,77 @@
+"""What learning curves say: at which cost a strategy reaches what random choice reaches in the end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+DRAWS = 1000
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One run: costs (images, objects or seconds, rising) and the values reached with them."""
+
+    costs: tuple[float, ...]
+    values: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not self.costs or len(self.costs) != len(self.values):
+            raise ValueError(f"a curve needs as many costs as values, got {len(self.costs)} and {len(self.values)}")
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which share of random's final cost a strategy needs, over several seeds.
+
+    mean and its 95 % interval low..high (bootstrap over the seeds); runs that never get there count as `never`;
+    reached is how many do, per_seed None where one does not.
+    """
+
+    mean: float
+    low: float
+    high: float
+    reached: int
+    per_seed: tuple[float | None, ...]
+
+
+def cost_to_reach(curve: Curve, value: float) -> float | None:
+    """Cost at which the best value so far first reaches `value`, linear between the steps; None if it never does."""
+    best = np.maximum.accumulate(curve.values)
+    reached = np.flatnonzero(best >= value)
+    if not len(reached):
+        return None
+    index = int(reached[0])
+    if index == 0:
+        return float(curve.costs[0])
+    share = (value - best[index - 1]) / (best[index] - best[index - 1])
+    return float(curve.costs[index - 1] + share * (curve.costs[index] - curve.costs[index - 1]))
+
+
+def share_of_random(curves: Mapping[int, Curve], random: Mapping[int, Curve]) -> Share:
+    """The share for the curves of one strategy, by seed; random's are those of the same seeds.
+
+    The value to reach is random's final one, the mean over all seeds, so that one lucky last step decides nothing.
+    Random's own share is found in the same way, and is what chance makes of a noisy curve: compare with it. A run
+    that never gets there counts as 1, or as its own final cost where that is larger.
+    """
+    seeds = sorted(curves.keys() & random.keys())
+    if not seeds:
+        raise ValueError("a share needs a curve of random for at least one of the same seeds")
+    target = float(np.mean([random[seed].values[-1] for seed in seeds]))
+    found, counted = [], []
+    for seed in seeds:
+        cost, final = cost_to_reach(curves[seed], target), random[seed].costs[-1]
+        found.append(None if cost is None else cost / final)
+        counted.append(max(1.0, curves[seed].costs[-1] / final) if cost is None else cost / final)
+    low, high = interval(counted)
+    return Share(float(np.mean(counted)), low, high, sum(f is not None for f in found), tuple(found))
+
+
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """95 % interval of the mean of values (n,) by bootstrap, always the same for the same values."""
+    given = np.asarray(values, float)
+    drawn = np.random.default_rng(0).choice(given, (DRAWS, len(given))).mean(1)
+    return float(np.quantile(drawn, 0.025)), float(np.quantile(drawn, 0.975))

@@ -1,0 +1,83 @@
+"""Active learning played on images whose annotations are all known already."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from sampling.ranking import Candidate, RankingConfig, rank
+
+
+class Learner(Protocol):
+    """Something that learns from annotated images and says what it thinks of the others."""
+
+    def learn(self, images: Sequence[int], loop: int) -> float:
+        """Learn from these images; returns how well the test images are then done, 0..1.
+
+        `loop` is 0 for the initial images and counts the choices made since then.
+        """
+        ...
+
+    def candidates(self, images: Sequence[int]) -> Iterable[Candidate]:
+        """The other images as the learner sees them after its last lesson."""
+        ...
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One run: from which images to which others.
+
+    images   every image that may be learned from, by its key
+    initial  those that are annotated at the beginning
+    loops    how often `ranking.batch` more are chosen
+    """
+
+    images: tuple[int, ...]
+    initial: tuple[int, ...]
+    loops: int
+    ranking: RankingConfig
+    seed: int
+
+    def __post_init__(self) -> None:
+        unknown = set(self.initial) - set(self.images)
+        if not self.initial or unknown:
+            raise ValueError(f"initial images must be some of the images, got {len(unknown)} others")
+        needed = len(self.initial) + self.loops * self.ranking.batch
+        if self.loops < 0 or needed > len(self.images):
+            raise ValueError(f"{self.loops} loops need {needed} images, there are {len(self.images)}")
+
+
+@dataclass(frozen=True)
+class Step:
+    """What was learned from after so many loops, in the order chosen, and how well the test images were done then."""
+
+    loop: int
+    images: tuple[int, ...]
+    value: float
+
+
+def simulate(learner: Learner, plan: Plan, done: Sequence[Step] = ()) -> Iterator[Step]:
+    """Play a plan and yield each step as soon as it is done; goes on after the steps `done`, if there are any.
+
+    The learner has to be as it was after the last of them.
+    """
+    if not done:
+        yield (first := Step(0, plan.initial, learner.learn(plan.initial, 0)))
+        done = [first]
+    last = done[-1]
+    for loop in range(last.loop + 1, plan.loops + 1):
+        chosen = _choose(learner, plan, last.images, loop)
+        images = (*last.images, *chosen)
+        last = Step(loop, images, learner.learn(images, loop))
+        yield last
+
+
+def _choose(learner: Learner, plan: Plan, annotated: Collection[int], loop: int) -> tuple[int, ...]:
+    known = set(annotated)
+    candidates = list(learner.candidates([image for image in plan.images if image not in known]))
+    seed = int(np.random.SeedSequence([plan.seed, loop]).generate_state(1)[0])
+    queue = rank(candidates, plan.ranking, seed, round_number=loop)
+    return tuple(place.key for place in queue[: plan.ranking.batch])

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import pytest
+
+from sampling.learning_curves import Curve, cost_to_reach, interval, share_of_random
+
+RANDOM = Curve((10, 20, 30, 40), (0.1, 0.2, 0.3, 0.4))
+
+
+def test_a_cost_between_two_steps_is_found_on_the_line() -> None:
+    assert cost_to_reach(RANDOM, 0.25) == pytest.approx(25)
+    assert cost_to_reach(RANDOM, 0.4) == 40
+    assert cost_to_reach(RANDOM, 0.05) == 10
+
+
+def test_what_is_never_reached_has_no_cost() -> None:
+    assert cost_to_reach(RANDOM, 0.41) is None
+
+
+def test_the_best_so_far_counts() -> None:
+    assert cost_to_reach(Curve((10, 20, 30), (0.1, 0.4, 0.2)), 0.35) == pytest.approx(10 + 10 * 0.25 / 0.3)
+
+
+def test_twice_as_fast_is_half_the_share() -> None:
+    fast = Curve((10, 20, 30, 40), (0.2, 0.4, 0.5, 0.6))
+    found = share_of_random({1: fast, 2: fast}, {1: RANDOM, 2: RANDOM})
+    assert (found.mean, found.low, found.high, found.reached) == (0.5, 0.5, 0.5, 2)
+
+
+def test_random_needs_all_of_its_own_where_its_curve_rises_evenly() -> None:
+    assert share_of_random({1: RANDOM}, {1: RANDOM}).mean == 1
+
+
+def test_the_value_to_reach_is_the_mean_over_the_seeds() -> None:
+    """One seed's random ends at 0.4, the other's at 0.2: both have to reach 0.3."""
+    low = Curve((10, 20, 30, 40), (0.05, 0.1, 0.15, 0.2))
+    found = share_of_random({1: RANDOM, 2: RANDOM}, {1: RANDOM, 2: low})
+    assert found.per_seed == pytest.approx((0.75, 0.75))
+
+
+def test_a_run_that_never_gets_there_counts_as_all_and_is_told() -> None:
+    slow = Curve((10, 20, 30, 40), (0.1, 0.15, 0.2, 0.25))
+    fast = Curve((10, 20), (0.1, 0.4))
+    found = share_of_random({1: slow, 2: fast}, {1: RANDOM, 2: RANDOM})
+    assert found.per_seed == (None, 0.5)
+    assert (found.mean, found.reached) == (0.75, 1)
+    assert 0.5 <= found.low <= found.mean <= found.high <= 1
+
+
+def test_a_run_that_spends_more_and_still_fails_counts_with_what_it_spent() -> None:
+    costly = Curve((10, 80), (0.1, 0.2))
+    assert share_of_random({1: costly}, {1: RANDOM}).mean == 2
+
+
+def test_curves_of_other_seeds_are_not_compared() -> None:
+    with pytest.raises(ValueError, match="at least one of the same seeds"):
+        share_of_random({1: RANDOM}, {2: RANDOM})
+
+
+def test_an_interval_holds_the_mean_and_repeats_itself() -> None:
+    low, high = interval([0.1, 0.2, 0.6])
+    assert 0.1 <= low < 0.3 < high <= 0.6
+    assert interval([0.1, 0.2, 0.6]) == (low, high)
+
+
+def test_a_curve_needs_a_cost_for_each_value() -> None:
+    with pytest.raises(ValueError, match="as many costs as values, got 1 and 2"):
+        Curve((1.0,), (0.1, 0.2))
