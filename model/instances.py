@@ -15,7 +15,7 @@ class Instances:
     scores       (n,) float32, probability of the object's label, 0..1
     labels       (n,) int64, 0..C-1 into the engine's class names; background is not a label
     softmaxes    (n, C) float32, all foreground probabilities, background cut off, not renormalised
-    masks        (n, h, w) bool on the grid `size_hw` (the original image's size unless a smaller one was asked for)
+    masks        (n, h, w) bool, the original image's size
     """
 
     boxes_xyxy: np.ndarray
@@ -40,8 +40,13 @@ class Instances:
 
     @property
     def size_hw(self) -> tuple[int, int]:
-        """Height and width of the masks' grid."""
+        """Height and width of the image."""
         return self.masks.shape[1], self.masks.shape[2]
+
+    @property
+    def corners_yx(self) -> np.ndarray:
+        """(n, 2) int, where in the image each mask's top left pixel lies: at its corner, the masks being whole."""
+        return np.zeros((len(self), 2), int)
 
     @classmethod
     def none(cls, size_hw: tuple[int, int], num_classes: int) -> Instances:
@@ -53,3 +58,22 @@ class Instances:
             softmaxes=np.zeros((0, num_classes), np.float32),
             masks=np.zeros((0, *size_hw), bool),
         )
+
+
+@dataclass(frozen=True, eq=False)
+class CoarseInstances:
+    """Detected objects of one image for comparing them among each other: masks on a grid that is as fine as needed.
+
+    boxes_xyxy, scores and softmaxes as in `Instances`
+    masks        n arrays (h, w) bool, each cut to its object's box
+    corners_yx   (n, 2) int, where on the grid each mask's top left cell lies
+    """
+
+    boxes_xyxy: np.ndarray
+    scores: np.ndarray
+    softmaxes: np.ndarray
+    masks: tuple[np.ndarray, ...]
+    corners_yx: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.scores)

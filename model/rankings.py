@@ -7,7 +7,7 @@ import logging
 import math
 import os
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ class RankedTask:
     place       0 is annotated first
     score       what Label Studio's queue sorts by, lowest first; finite
     split       train, val or test
+    is_control  chosen at random, whatever the strategy
     regions     the pre-label as Label Studio's regions (JSON)
     """
 
@@ -33,6 +34,7 @@ class RankedTask:
     place: int
     score: float
     split: str
+    is_control: bool = field(default=False, kw_only=True)
     regions: list[dict[str, Any]]
 
     def __post_init__(self) -> None:

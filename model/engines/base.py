@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from model.instances import Instances
+from model.instances import CoarseInstances, Instances
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,9 @@ class Target:
 class Engine(Protocol):
     """A trainable instance segmentation network with MaskAL's dropout positions.
 
-    `encode` holds all that dropout does not touch and runs once per image; `decode` runs the heads for
-    any number of passes in one batch. With dropout off, `decode(encoded, 1)` is the ordinary prediction.
+    `encode` holds all that dropout does not touch and runs once per image, many images at once; `decode` makes the
+    ordinary prediction of it and `sample` any number of dropout passes in one batch. An exact encoding is computed in
+    full precision and sampled from as published; another one as fast as the ranking allows.
     """
 
     name: str
@@ -67,17 +68,23 @@ class Engine(Protocol):
         """Shortest and longest side, in pixels, to which training images are scaled."""
         ...
 
-    def encode(self, image: np.ndarray) -> Any:
-        """Features of one RGB uint8 (h, w, 3) image, for `decode`."""
+    def encode(self, images: Sequence[np.ndarray], *, exact: bool = False) -> Sequence[Any]:
+        """What `decode` and `sample` need of RGB uint8 (h, w, 3) images; splits a batch for which memory lacks."""
         ...
 
-    def decode(
-        self, encoded: Any, passes: int, *, confidence_threshold: float | None = None, any_class: bool = False
-    ) -> Sequence[Instances]:
-        """The instances of each pass, (passes,); boxes and masks in the original image's pixels.
+    def decode(self, encoded: Any, *, confidence_threshold: float | None = None, any_class: bool = False) -> Instances:
+        """The ordinary prediction: instances with boxes and masks in the original image's pixels.
 
         With `any_class` the threshold is for an object of whatever class, else for one class alone.
         """
+        ...
+
+    def sample(self, encoded: Any, passes: int) -> Sequence[Instances] | Sequence[CoarseInstances]:
+        """The instances of so many passes, with dropout where it is on; coarse masks unless the encoding is exact."""
+        ...
+
+    def embedding(self, encoded: Any) -> np.ndarray:
+        """What the image looks like as a whole, (d,) float32 of length 1: similar images have similar ones."""
         ...
 
     def predict(self, image: np.ndarray, *, confidence_threshold: float | None = None) -> Instances:

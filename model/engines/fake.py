@@ -62,28 +62,38 @@ class FakeEngine:
         """Shortest and longest side of training images in pixels."""
         return GRID, GRID
 
-    def encode(self, image: np.ndarray) -> Encoded:
+    def encode(self, images: Sequence[np.ndarray], *, exact: bool = False) -> list[Encoded]:
+        """The images on the small grid."""
+        return [self.features(image) for image in images]
+
+    @torch.no_grad()
+    def decode(
+        self, encoded: Encoded, *, confidence_threshold: float | None = None, any_class: bool = False
+    ) -> Instances:
+        """The ordinary prediction: connected pixels that are near a class's colour."""
+        threshold = self.config.confidence_threshold if confidence_threshold is None else confidence_threshold
+        return self._find(encoded, self.network(1)[0], 0.0 if any_class else threshold)
+
+    @torch.no_grad()
+    def sample(self, encoded: Encoded, passes: int) -> tuple[Instances, ...]:
+        """The instances of each pass."""
+        return tuple(self._find(encoded, colours, self.config.confidence_threshold) for colours in self.network(passes))
+
+    def predict(self, image: np.ndarray, *, confidence_threshold: float | None = None) -> Instances:
+        """The ordinary prediction."""
+        return self.decode(self.features(image), confidence_threshold=confidence_threshold)
+
+    def embedding(self, encoded: Encoded) -> np.ndarray:
+        """The mean colour."""
+        colour = encoded.small.mean((0, 1))
+        return np.asarray((colour / colour.norm().clamp(min=1e-12)).numpy(), np.float32)
+
+    def features(self, image: np.ndarray) -> Encoded:
         """The image on the small grid."""
         scale = GRID / max(image.shape[:2])
         size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
         small = cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype(np.float32) / 255
         return Encoded(torch.from_numpy(small), image.shape[:2])
-
-    @torch.no_grad()
-    def decode(
-        self, encoded: Encoded, passes: int, *, confidence_threshold: float | None = None, any_class: bool = False
-    ) -> tuple[Instances, ...]:
-        """The instances of each pass: connected pixels that are near a class's colour."""
-        threshold = self.config.confidence_threshold if confidence_threshold is None else confidence_threshold
-        return tuple(self._find(encoded, colours, 0.0 if any_class else threshold) for colours in self.network(passes))
-
-    def predict(self, image: np.ndarray, *, confidence_threshold: float | None = None) -> Instances:
-        """The ordinary prediction."""
-        return self.decode(self.encode(image), 1, confidence_threshold=confidence_threshold)[0]
-
-    def features(self, image: np.ndarray) -> Encoded:
-        """The same as for `decode`."""
-        return self.encode(image)
 
     @torch.no_grad()
     def segment(self, features: Encoded, box_xyxy: np.ndarray, label: int | None) -> np.ndarray:

@@ -27,3 +27,48 @@ def paste_masks(probabilities: torch.Tensor, boxes_xyxy: torch.Tensor, size_hw: 
         pasted = grid_sample(probability[None, None], grid[None], align_corners=False)[0, 0]
         mask[top:bottom, left:right] = (pasted >= 0.5).numpy()
     return masks
+
+
+FINEST = 28
+"""Cells along a side of the mask head's output."""
+
+COARSEST = 192
+"""Cells along an image's longest side that a grid always has."""
+
+
+def paste_coarse(
+    probabilities: torch.Tensor, boxes_xyxy: torch.Tensor, size_hw: tuple[int, int]
+) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
+    """`paste_masks` on a grid that is only as fine as the mask head's own, each mask cut to its box.
+
+    Boxes (n, 4) in the image's pixels; masks (h, w) bool and their corners (n, 2), row and column on the grid. The
+    typical object has as many cells as the mask head gives it; no cell is smaller than a pixel.
+    """
+    boxes = boxes_xyxy.float().cpu().numpy()
+    scale = _cells_per_pixel(boxes, size_hw)
+    grid_hw = np.maximum(np.round(np.array(size_hw) * scale), 1)
+    values = probabilities.float().cpu().numpy()
+    masks, corners = [], np.zeros((len(boxes), 2), int)
+    for index, (x0, y0, x1, y1) in enumerate((boxes * scale).tolist()):
+        top, rows = _weights(y0, y1, grid_hw[0], values.shape[1])
+        left, columns = _weights(x0, x1, grid_hw[1], values.shape[2])
+        masks.append(rows @ values[index] @ columns.T >= 0.5)  # (h, m) @ (m, m) @ (m, w) -> (h, w)
+        corners[index] = top, left
+    return tuple(masks), corners
+
+
+def _cells_per_pixel(boxes_xyxy: np.ndarray, size_hw: tuple[int, int]) -> float:
+    coarsest = COARSEST / max(size_hw)
+    if not len(boxes_xyxy):
+        return min(1.0, coarsest)
+    sides = np.sqrt(np.maximum(np.prod(boxes_xyxy[:, 2:] - boxes_xyxy[:, :2], axis=1), 1))
+    return min(1.0, max(coarsest, FINEST / float(np.median(sides))))
+
+
+def _weights(start: float, end: float, cells: float, values: int) -> tuple[int, np.ndarray]:
+    """First cell that an interval covers, and for each covered cell the weights (h, values) that interpolate there."""
+    first, last = max(int(np.floor(start)), 0), min(int(np.ceil(end)), int(cells))
+    if end <= start or last <= first:
+        return first, np.zeros((0, values), np.float32)
+    positions = (np.arange(first, last) + 0.5 - start) / (end - start) * values - 0.5
+    return first, np.maximum(0, 1 - np.abs(positions[:, None] - np.arange(values))).astype(np.float32)

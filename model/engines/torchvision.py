@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,17 +14,24 @@ from torchvision.models.detection import MaskRCNN_ResNet50_FPN_Weights
 from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import clip_boxes_to_image
 
+from model.dataset import scaled_size
 from model.engines.base import EngineConfig, Target
+from model.engines.batching import in_halves
+from model.engines.first_look import FirstLook, Worth, worth_sampling
+from model.engines.mask_samples import mask_probabilities, read_boxes
 from model.engines.networks import NORM_IS_FROZEN, build_network, find_network, train_mode
-from model.engines.pasting import paste_masks
+from model.engines.pasting import paste_coarse, paste_masks
 from model.engines.selection import Selection, select
 from model.errors import BadCheckpoint, BadEngine
-from model.instances import Instances
+from model.instances import CoarseInstances, Instances
 
 logger = logging.getLogger(__name__)
 
-ROWS_PER_BATCH = 4096
-"""Box-head rows computed at once: the passes of one image are cut into batches of about this many rows."""
+ROWS_PER_BATCH = {"cpu": 768, "cuda": 8192}
+"""Box-head rows computed at once; what is larger than some 30 MB costs a CPU more to allocate than to compute."""
+
+MIN_OBJECTNESS = 0.01
+"""What the proposal network thinks less of is left out where it need not be exact: mostly half of the proposals."""
 
 CLASS_ROWS = {
     "roi_heads.box_predictor.cls_score": 1,
@@ -38,14 +46,18 @@ class Encoded:
     """All of an image that dropout does not touch.
 
     features    FPN level name -> (1, c, h, w)
-    proposals   (n, 4) boxes in the resized image's pixels
-    pooled      (n, c, 7, 7) box features
+    proposals   (n, 4) boxes in the resized image's pixels: all, or those worth sampling
+    pooled      (n, c, 7, 7) their box features
+    first_look  what the box head says of all proposals, None in an exact encoding
+    worth       which of them are worth sampling, and the objects that these show; None in an exact encoding
     resized_hw, original_hw   sizes of the network's input (without padding) and of the image
     """
 
     features: dict[str, torch.Tensor]
     proposals: torch.Tensor
     pooled: torch.Tensor
+    first_look: FirstLook | None
+    worth: Worth | None
     resized_hw: tuple[int, int]
     original_hw: tuple[int, int]
 
@@ -71,6 +83,7 @@ class TorchvisionEngine:
         self.config = config
         self.network = build_network(config.network, len(self.classes), config.dropout_probability).eval()
         self.network.backbone.to(memory_format=torch.channels_last)
+        self.network.rpn.head.register_forward_hook(_in_float32)
 
     @property
     def training_size_hw(self) -> tuple[int, int]:
@@ -85,48 +98,131 @@ class TorchvisionEngine:
         return device
 
     @torch.no_grad()
-    def encode(self, image: np.ndarray) -> Encoded:
-        """Backbone, proposals and pooled box features of one RGB uint8 (h, w, 3) image."""
-        images = self._resized(image)
-        features = self.network.backbone(images.tensors)
-        proposals = self.network.rpn(images, features)[0][0]
-        pooled = self.network.roi_heads.box_roi_pool(features, [proposals], images.image_sizes)
-        return Encoded(features, proposals, pooled, tuple(images.image_sizes[0]), image.shape[:2])
+    def encode(self, images: Sequence[np.ndarray], *, exact: bool = False) -> list[Encoded]:
+        """Backbone, proposals and pooled box features of RGB uint8 (h, w, 3) images.
 
-    def _resized(self, image: np.ndarray) -> ImageList:
-        """The network's input for one RGB uint8 (h, w, 3) image: scaled, normalised and padded."""
+        Images that become equally large are computed together. Unless `exact`, in bfloat16 where the hardware has
+        it, and with a first look that leaves out the proposals which cannot matter to a pass.
+        """
         self.network.eval()
-        tensor = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).to(self.device).float() / 255
-        images: ImageList = self.network.transform([tensor])[0]
-        images.tensors = images.tensors.contiguous(memory_format=torch.channels_last)
-        return images
+        encoded: dict[int, Encoded] = {}
+        for indices in _equally_large([self._padded_hw(image.shape[:2]) for image in images]):
+            together = in_halves(lambda some: self._encode([images[i] for i in some], exact), indices)
+            encoded |= dict(zip(indices, together, strict=True))
+        return [encoded[i] for i in range(len(images))]
+
+    def _encode(self, images: Sequence[np.ndarray], exact: bool) -> list[Encoded]:
+        resized = self._resized(images)
+        self.network.rpn.score_thresh = 0.0 if exact else MIN_OBJECTNESS
+        with self._precision(exact):
+            levels = self.network.backbone(resized.tensors)
+            proposals = self.network.rpn(resized, levels)[0]
+        self.network.rpn.score_thresh = 0.0  # as it is in training
+        levels = {name: level.float().contiguous() for name, level in levels.items()}
+        pooled = self.network.roi_heads.box_roi_pool(levels, proposals, resized.image_sizes)
+        parts = zip(images, resized.image_sizes, proposals, pooled.split([len(p) for p in proposals]), strict=True)
+        encoded = [
+            Encoded({k: v[i : i + 1] for k, v in levels.items()}, boxes, rows, None, None, tuple(size), image.shape[:2])
+            for i, (image, size, boxes, rows) in enumerate(parts)
+        ]
+        return encoded if exact else [self._looked_at(e) for e in encoded]
+
+    def _looked_at(self, encoded: Encoded) -> Encoded:
+        """The same image with a first look, and no more proposals than are worth sampling."""
+        with self._precision(exact=False):
+            probabilities, boxes = self._box_head(encoded, 1)
+        look = FirstLook(probabilities[0], boxes[0])
+        worth = worth_sampling(look)
+        proposals, pooled = encoded.proposals[worth.rows], encoded.pooled[worth.rows]
+        return replace(encoded, proposals=proposals, pooled=pooled, first_look=look, worth=worth)
+
+    def _precision(self, exact: bool) -> torch.autocast:
+        """bfloat16 where the hardware computes with it, unless it has to be exact."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=not exact and has_bfloat16(self.device))
+
+    def _resized(self, images: Sequence[np.ndarray]) -> ImageList:
+        """The network's input for RGB uint8 (h, w, 3) images: scaled, normalised and padded."""
+        self.network.eval()
+        tensors = [
+            torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).to(self.device).float() / 255
+            for image in images
+        ]
+        resized: ImageList = self.network.transform(tensors)[0]
+        resized.tensors = resized.tensors.contiguous(memory_format=torch.channels_last)
+        return resized
+
+    def _padded_hw(self, size_hw: tuple[int, int]) -> tuple[int, int]:
+        """About the size of the network's input for an image of that size."""
+        height, width = scaled_size(size_hw, *self.training_size_hw)
+        step = self.network.transform.size_divisible
+        return math.ceil(height / step) * step, math.ceil(width / step) * step
 
     @torch.no_grad()
     def decode(
-        self, encoded: Encoded, passes: int, *, confidence_threshold: float | None = None, any_class: bool = False
-    ) -> tuple[Instances, ...]:
+        self, encoded: Encoded, *, confidence_threshold: float | None = None, any_class: bool = False
+    ) -> Instances:
+        """The ordinary prediction, from the first look where there is one; dropout has to be off."""
+        threshold = self.config.confidence_threshold if confidence_threshold is None else confidence_threshold
+        look = encoded.first_look
+        if look is None:
+            probabilities, boxes = self._box_head(encoded, 1)
+            look = FirstLook(probabilities[0], boxes[0])
+        selection = self._select(look.probabilities, look.boxes, threshold, any_class)
+        weights = look.probabilities[selection.proposals]
+        with self._precision(exact=encoded.first_look is None):
+            masks = self._mask_head(encoded, selection.boxes_xyxy, selection.labels, weights if any_class else None)
+        return self._instances(encoded, selection, weights, masks)
+
+    @torch.no_grad()
+    def sample(self, encoded: Encoded, passes: int) -> tuple[Instances, ...] | tuple[CoarseInstances, ...]:
         """The instances of each pass; the heads run once over the rows of all passes.
 
-        Every row draws its own dropout, so this is the same distribution as one run per pass.
+        Every row draws its own dropout, so this is the same distribution as one run per pass. An exact encoding
+        gives whole masks, another one masks on a coarse grid.
         """
-        threshold = self.config.confidence_threshold if confidence_threshold is None else confidence_threshold
-        probabilities, boxes = self._box_head(encoded, passes)
-        selections = [self._select(p, b, threshold, any_class) for p, b in zip(probabilities, boxes, strict=True)]
-        masks = self._mask_head(encoded, selections, probabilities if any_class else None)
-        results = []
-        for selection, probability, mask in zip(selections, probabilities, masks, strict=True):
-            results.append(self._instances(encoded, selection, probability, mask))
-        return tuple(results)
+        with self._precision(exact=encoded.worth is None):
+            probabilities, boxes = self._box_head(encoded, passes)
+            threshold = self.config.confidence_threshold
+            found = [self._select(p, b, threshold, False) for p, b in zip(probabilities, boxes, strict=True)]
+            every = _together(found)
+            masks = self._sampled_masks(encoded, every)
+        softmaxes = [p[s.proposals] for p, s in zip(probabilities, found, strict=True)]
+        if encoded.worth is None:
+            parts = zip(found, softmaxes, masks.split([len(s.labels) for s in found]), strict=True)
+            return tuple(self._instances(encoded, *part) for part in parts)
+        original = self._in_original_pixels(encoded, every.boxes_xyxy)
+        return _coarse(found, softmaxes, masks, original, encoded.original_hw)
+
+    def _sampled_masks(self, encoded: Encoded, every: Selection) -> torch.Tensor:
+        """Mask probabilities (n, m, m) of the detections of all passes."""
+        if encoded.worth is None:
+            return self._mask_head(encoded, every.boxes_xyxy, every.labels, None)
+        heads, shown = self.network.roi_heads, encoded.worth.belongs_to[every.proposals]
+        needed, belongs_to = shown.unique(return_inverse=True)
+        objects = encoded.worth.objects[needed]
+        trunk = heads.mask_head(heads.mask_roi_pool(encoded.features, [objects], [encoded.resized_hw]))
+        features = read_boxes(trunk, objects, belongs_to, every.boxes_xyxy)
+        return mask_probabilities(heads.mask_predictor, features, every.labels)
 
     def predict(self, image: np.ndarray, *, confidence_threshold: float | None = None) -> Instances:
-        """The ordinary prediction for one RGB uint8 (h, w, 3) image."""
-        return self.decode(self.encode(image), 1, confidence_threshold=confidence_threshold)[0]
+        """The ordinary prediction for one RGB uint8 (h, w, 3) image, in full precision."""
+        [encoded] = self.encode([image], exact=True)
+        return self.decode(encoded, confidence_threshold=confidence_threshold)
+
+    def embedding(self, encoded: Encoded) -> np.ndarray:
+        """What the backbone sees in the image as a whole, (2 * c,) float32 of length 1.
+
+        Mean and spread of the coarsest level before the last, which still tells objects from the ground.
+        """
+        level = encoded.features["3"][0]  # (c, h, w)
+        vector = torch.cat([level.mean((1, 2)), level.std((1, 2))])
+        return np.asarray((vector / vector.norm().clamp(min=1e-12)).cpu().numpy(), np.float32)
 
     @torch.no_grad()
     def features(self, image: np.ndarray) -> Features:
         """The backbone's features alone, in bfloat16 where the hardware computes with it."""
-        images = self._resized(image)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=has_bfloat16(self.device)):
+        images = self._resized([image])
+        with self._precision(exact=False):
             levels = self.network.backbone(images.tensors)
         return Features(levels, tuple(images.image_sizes[0]), image.shape[:2])
 
@@ -153,14 +249,13 @@ class TorchvisionEngine:
     def _box_head(self, encoded: Encoded, passes: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Foreground probabilities (t, n, c) and boxes (t, n, c, 4) in the resized image's pixels."""
         heads, n, c = self.network.roi_heads, len(encoded.proposals), len(self.classes)
-        at_once = max(1, ROWS_PER_BATCH // max(n, 1))
+        at_once = max(1, ROWS_PER_BATCH.get(self.device.type, ROWS_PER_BATCH["cpu"]) // max(n, 1))
         probabilities, boxes = [], []
         for start in range(0, passes, at_once):
             t = min(at_once, passes - start)
-            hidden = heads.box_head(encoded.pooled.repeat(t, 1, 1, 1))
-            logits, deltas = heads.box_predictor(hidden)
-            decoded = heads.box_coder.decode(deltas, [encoded.proposals.repeat(t, 1)])  # (t * n, 1 + c, 4)
-            probabilities.append(softmax(logits, -1)[:, 1:].reshape(t, n, c))
+            logits, deltas = heads.box_predictor(heads.box_head(encoded.pooled.repeat(t, 1, 1, 1)))
+            decoded = heads.box_coder.decode(deltas.float(), [encoded.proposals.repeat(t, 1)])  # (t * n, 1 + c, 4)
+            probabilities.append(softmax(logits.float(), -1)[:, 1:].reshape(t, n, c))
             boxes.append(clip_boxes_to_image(decoded, encoded.resized_hw)[:, 1:].reshape(t, n, c, 4))
         return torch.cat(probabilities), torch.cat(boxes)
 
@@ -175,39 +270,33 @@ class TorchvisionEngine:
         )
 
     def _mask_head(
-        self, encoded: Encoded, selections: Sequence[Selection], weights: torch.Tensor | None
-    ) -> tuple[torch.Tensor, ...]:
-        """Mask probabilities (n, m, m) of each pass's own detections, all passes in one batch.
-
-        Those of the detection's label, or with weights (t, proposals, c) the mean over the classes.
-        """
+        self, encoded: Encoded, boxes: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Mask probabilities (n, m, m) in boxes (n, 4): those of labels (n,), or with weights (n, c) of all classes."""
         heads = self.network.roi_heads
-        boxes = torch.cat([s.boxes_xyxy for s in selections])
-        labels = torch.cat([s.labels for s in selections])
         pooled = heads.mask_roi_pool(encoded.features, [boxes], [encoded.resized_hw])
-        logits = heads.mask_predictor(heads.mask_head(pooled))
+        logits = heads.mask_predictor(heads.mask_head(pooled)).float()
         if weights is None:
             rows = torch.arange(len(labels), device=labels.device)
-            masks = logits[rows, labels + 1].sigmoid()  # background is channel 0
-        else:
-            shares = torch.cat([w[s.proposals] for w, s in zip(weights, selections, strict=True)])  # (n, c)
-            shares = shares / shares.sum(1, keepdim=True)
-            masks = torch.einsum("nc,nchw->nhw", shares, logits[:, 1:].sigmoid())
-        return torch.split(masks, [len(s.labels) for s in selections])
+            return logits[rows, labels + 1].sigmoid()  # background is channel 0
+        shares = weights / weights.sum(1, keepdim=True)
+        return torch.einsum("nc,nchw->nhw", shares, logits[:, 1:].sigmoid())
 
     @staticmethod
-    def _instances(
-        encoded: Encoded, selection: Selection, probabilities: torch.Tensor, masks: torch.Tensor
-    ) -> Instances:
+    def _in_original_pixels(encoded: Encoded, boxes: torch.Tensor) -> torch.Tensor:
         (h, w), (resized_h, resized_w) = encoded.original_hw, encoded.resized_hw
-        scale = selection.boxes_xyxy.new_tensor([w / resized_w, h / resized_h] * 2)
-        boxes = clip_boxes_to_image(selection.boxes_xyxy * scale, (h, w))
+        return clip_boxes_to_image(boxes * boxes.new_tensor([w / resized_w, h / resized_h] * 2), (h, w))
+
+    def _instances(
+        self, encoded: Encoded, selection: Selection, softmaxes: torch.Tensor, masks: torch.Tensor
+    ) -> Instances:
+        boxes = self._in_original_pixels(encoded, selection.boxes_xyxy)
         return Instances(
             boxes_xyxy=boxes.float().cpu().numpy(),
             scores=selection.scores.float().cpu().numpy(),
             labels=selection.labels.cpu().numpy(),
-            softmaxes=probabilities[selection.proposals].float().cpu().numpy(),
-            masks=paste_masks(masks, boxes, (h, w)),
+            softmaxes=softmaxes.float().cpu().numpy(),
+            masks=paste_masks(masks, boxes, encoded.original_hw),
         )
 
     def losses(self, images: Sequence[torch.Tensor], targets: Sequence[Target]) -> dict[str, torch.Tensor]:
@@ -218,7 +307,7 @@ class TorchvisionEngine:
             {"boxes": t.boxes_xyxy.to(device), "labels": t.labels.to(device) + 1, "masks": t.masks.to(device)}
             for t in targets
         ]
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+        with self._precision(exact=False):
             losses: dict[str, torch.Tensor] = self.network([image.to(device) for image in images], dicts)
         return losses
 
@@ -293,6 +382,49 @@ class TorchvisionEngine:
 def has_bfloat16(device: torch.device) -> bool:
     """Whether a device computes with bfloat16 itself; where it is emulated it is slower than float32."""
     return torch.cuda.is_bf16_supported() if device.type == "cuda" else torch.cpu._is_avx512_bf16_supported()
+
+
+def _in_float32(head: torch.nn.Module, given: object, result: tuple[list[torch.Tensor], list[torch.Tensor]]) -> object:
+    """The RPN head's output in float32: box corners in bfloat16 would be off by some pixels."""
+    scores, deltas = result
+    return [s.float() for s in scores], [d.float() for d in deltas]
+
+
+def _equally_large(sizes_hw: Sequence[tuple[int, int]]) -> list[list[int]]:
+    """Indices by size, in the order in which the sizes first appear."""
+    groups: dict[tuple[int, int], list[int]] = {}
+    for index, size_hw in enumerate(sizes_hw):
+        groups.setdefault(size_hw, []).append(index)
+    return list(groups.values())
+
+
+def _together(found: Sequence[Selection]) -> Selection:
+    """The detections of several passes as one."""
+    columns = ("proposals", "labels", "boxes_xyxy", "scores")
+    return Selection(*(torch.cat([getattr(selection, name) for selection in found]) for name in columns))
+
+
+def _coarse(
+    found: Sequence[Selection],
+    softmaxes: Sequence[torch.Tensor],
+    masks: torch.Tensor,
+    boxes: torch.Tensor,
+    size_hw: tuple[int, int],
+) -> tuple[CoarseInstances, ...]:
+    """Passes with masks on one coarse grid; masks (n, m, m) and boxes (n, 4) are those of all passes together."""
+    pasted, corners = paste_coarse(masks, boxes, size_hw)
+    ends = np.cumsum([len(s.labels) for s in found])
+    all_boxes = boxes.cpu().numpy()
+    return tuple(
+        CoarseInstances(
+            boxes_xyxy=all_boxes[start:end],
+            scores=selection.scores.cpu().numpy(),
+            softmaxes=softmax_rows.cpu().numpy(),
+            masks=pasted[start:end],
+            corners_yx=corners[start:end],
+        )
+        for start, end, selection, softmax_rows in zip([0, *ends[:-1]], ends, found, softmaxes, strict=True)
+    )
 
 
 def _for_eps(tensors: Mapping[str, torch.Tensor], eps: float) -> dict[str, torch.Tensor]:

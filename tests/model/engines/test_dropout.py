@@ -14,6 +14,7 @@ from model.engines.dropout import (
     DropoutMaskPredictor,
     DropoutPredictor,
     DropoutTwoMLPHead,
+    random_integers,
 )
 
 Build = Callable[[float], nn.Module]
@@ -53,13 +54,30 @@ def outputs(found: torch.Tensor | tuple[torch.Tensor, ...]) -> tuple[torch.Tenso
     return found if isinstance(found, tuple) else (found,)
 
 
+@pytest.mark.parametrize("p", [0.25, 0.3, 0.999])
 @pytest.mark.parametrize("generator", [None, seeded(1)], ids=["global", "own"])
-def test_elements_are_dropped_or_scaled_so_that_the_mean_stays(generator: torch.Generator | None) -> None:
+def test_elements_are_dropped_or_scaled_so_that_the_mean_stays(generator: torch.Generator | None, p: float) -> None:
     torch.manual_seed(0)
-    dropped = drawing(0.25, generator)(torch.full((400, 500), 3.0))
-    assert sorted(dropped.unique().tolist()) == pytest.approx([0, 4])
-    assert (dropped == 0).float().mean() == pytest.approx(0.25, abs=0.01)
-    assert dropped.mean() == pytest.approx(3, abs=0.03)
+    dropped = drawing(p, generator)(torch.full((1000, 1001), 3.0))
+    assert sorted(dropped.unique().tolist()) == pytest.approx([0, 3 / (1 - p)], rel=1e-2)
+    assert (dropped == 0).float().mean() == pytest.approx(p, abs=0.003)
+    assert dropped.mean() == pytest.approx(3, rel=0.1 if p > 0.9 else 0.005)
+
+
+def test_it_keeps_the_type_of_its_input() -> None:
+    assert drawing(0.25, seeded(1))(torch.ones(9, dtype=torch.bfloat16)).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("kind", [torch.int8, torch.int16])
+def test_random_integers_are_equally_likely_down_to_the_last_bit(kind: torch.dtype) -> None:
+    drawn = random_integers(1_000_001, kind, seeded(3)).long()
+    info = torch.iinfo(kind)
+    assert len(drawn) == 1_000_001 and drawn.min() == info.min and drawn.max() == info.max
+    for bit in range(info.bits):
+        assert ((drawn >> bit) & 1).float().mean() == pytest.approx(0.5, abs=0.003)
+    for place in range(64 // info.bits):
+        step = drawn[place :: 64 // info.bits]
+        assert (step < 0).float().mean() == pytest.approx(0.5, abs=0.01), "no place in a word is special"
 
 
 @pytest.mark.parametrize("generator", [None, seeded(1)], ids=["global", "own"])

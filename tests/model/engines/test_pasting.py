@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch.nn.functional import grid_sample
 
-from model.engines.pasting import paste_masks
+from model.engines.pasting import paste_coarse, paste_masks
+from sampling.observations import crop, intersection
 
 FULL = torch.ones((28, 28))
 SIZE_HW = (20, 30)
@@ -113,3 +114,45 @@ def test_half_precision_is_taken_too() -> None:
 
 def test_no_detection_has_no_mask() -> None:
     assert paste_masks(torch.zeros((0, 28, 28)), torch.zeros((0, 4)), SIZE_HW).shape == (0, *SIZE_HW)
+
+
+def coarse(
+    probabilities: torch.Tensor, boxes: list[tuple[float, ...]], size_hw: tuple[int, int]
+) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
+    return paste_coarse(probabilities, torch.tensor(boxes).reshape(-1, 4), size_hw)
+
+
+def test_small_objects_are_pasted_as_finely_as_the_image_is() -> None:
+    """A grid that is as fine as the pixels gives what `paste_masks` gives."""
+    torch.manual_seed(0)
+    probabilities = torch.nn.functional.interpolate(torch.rand(3, 1, 5, 5), 28, mode="bilinear")[:, 0]
+    boxes = [(4.3, 2.2, 17.8, 15.5), (-3.0, 8.0, 9.0, 25.0), (20.5, 1.0, 33.0, 12.4)]
+    whole = paste_masks(probabilities, torch.tensor(boxes), (30, 40))
+    for expected, mask, (y, x) in zip(whole, *coarse(probabilities, boxes, (30, 40)), strict=True):
+        placed = np.zeros((30, 40), bool)
+        placed[y : y + mask.shape[0], x : x + mask.shape[1]] = mask
+        assert np.array_equal(placed, expected)
+
+
+def test_a_large_object_has_no_more_cells_than_the_mask_head_gives_it() -> None:
+    [mask], _ = coarse(FULL[None], [(100.0, 100.0, 1940.0, 1940.0)], (2000, 2000))
+    assert mask[1:-1, 1:-1].sum() > 0.95 * mask.size and max(mask.shape) <= 192, "the coarsest grid of all"
+    [mask], [corner] = coarse(FULL[None], [(1000.0, 500.0, 1100.0, 600.0)], (2000, 2000))
+    assert mask.shape == (28, 28) and corner.tolist() == [140, 280]
+
+
+def test_a_coarse_mask_of_nothing_is_empty() -> None:
+    masks, corners = coarse(torch.zeros((0, 28, 28)), [], (50, 50))
+    assert masks == () and corners.shape == (0, 2)
+    [mask], _ = coarse(FULL[None], [(9.0, 9.0, 9.0, 12.0)], (50, 50))
+    assert mask.size == 0
+
+
+def test_coarse_masks_overlap_as_whole_ones_do() -> None:
+    boxes = [(100.0, 100.0, 500.0, 400.0), (200.0, 150.0, 600.0, 450.0)]
+    whole = paste_masks(FULL.expand(2, -1, -1), torch.tensor(boxes), (700, 900))
+    masks, corners = coarse(FULL.expand(2, -1, -1), boxes, (700, 900))
+    a, b = (crop(mask, tuple(corner)) for mask, corner in zip(masks, corners.tolist(), strict=True))
+    shared = intersection(a, b)
+    true_iou = (whole[0] & whole[1]).sum() / (whole[0] | whole[1]).sum()
+    assert shared / (a.area + b.area - shared) == pytest.approx(true_iou, abs=0.02)
