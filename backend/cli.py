@@ -26,6 +26,8 @@ ACTIONS = {
     "open_redis": ("backend.jobs", "open_redis"),
     "status": ("backend.status", "describe"),
     "examine": ("backend.doctor", "examine"),
+    "simulate": ("backend.simulation", "run"),
+    "simulation_options": ("backend.simulation", "SimulationOptions"),
     "demo": ("backend.demo", "demo"),
     "demo_options": ("backend.demo", "DemoOptions"),
 }
@@ -122,6 +124,41 @@ def doctor(project_id: int, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
     sys.exit(1 if any(finding.state == "failed" for finding in findings) else 0)
+
+
+@main.command()
+@click.option(
+    "--images", type=click.Path(exists=True, file_okay=False, path_type=Path), required=True, help="Folder of images."
+)
+@click.option(
+    "--annotations",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    required=True,
+    help="Their COCO annotations, all of them.",
+)
+@click.option(
+    "--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Results; goes on if begun there."
+)
+@click.option(
+    "--strategies",
+    default="random,random_foreground,uncertainty,class_aware,diverse,stratified",
+    show_default=True,
+    help="Comma-separated; random is what the others are compared with.",
+)
+@click.option("--seeds", type=click.IntRange(min=1), default=3, show_default=True, help="Repetitions of everything.")
+@click.option("--initial", type=click.IntRange(min=1), help="Images to begin with  [default: initial_datasize]")
+@click.option("--pool-size", type=click.IntRange(min=1), help="Images chosen in each loop  [default: pool_size]")
+@click.option("--loops", type=click.IntRange(min=1), default=6, show_default=True, help="How often images are chosen.")
+@click.option("--test-share", type=click.FloatRange(0.01, 0.9), default=0.3, show_default=True)
+@click.option("--limit", type=click.IntRange(min=4), help="Use at most so many images.")
+@click.option("--config", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Project settings (YAML).")
+@click.option("--device", help="cpu, cuda or cuda:1  [default: a GPU if there is one]")
+def simulate(strategies: str, **options: Any) -> None:
+    """Compare strategies on images whose annotations are all known."""
+    names = tuple(name.strip() for name in strategies.split(",") if name.strip())
+    summary = _action("simulate")(_action("simulation_options")(strategies=names, **options))
+    click.echo(summary.read_text())
+    click.echo(f"Curves: {summary.with_name('curves.png')}")
 
 
 @main.command()

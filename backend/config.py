@@ -14,6 +14,7 @@ from model.engines.base import EngineConfig
 from model.schedule import iterations
 from model.training import TrainingConfig
 from sampling.mc_dropout import ScoringConfig
+from sampling.ranking import RankingConfig
 
 Share = Field(ge=0, le=1)
 
@@ -34,7 +35,12 @@ class ProjectConfig(BaseModel):
     dropout_probability: float = Field(default=0.25, ge=0, lt=1)
     mcd_iterations: int = Field(default=10, ge=1)
     iou_thres: float = Field(default=0.5, ge=0, le=1)
-    strategy: Literal["uncertainty", "certainty", "random"] = "uncertainty"
+    scoring: Literal["fast", "exact"] = "fast"
+    strategy: Literal[
+        "uncertainty", "certainty", "random", "random_foreground", "class_aware", "diverse", "stratified"
+    ] = "uncertainty"
+    without_detections: Literal["median", "first", "last"] | None = None
+    random_share: float = Field(default=0.0, ge=0, le=1)
     mode: Literal["mean", "min", "max"] = "mean"
     initial_datasize: int = Field(default=30, ge=1)
     pool_size: int = Field(default=20, ge=1)
@@ -60,7 +66,17 @@ class ProjectConfig(BaseModel):
 
     def scoring_config(self) -> ScoringConfig:
         """The scoring's part."""
-        return ScoringConfig(passes=self.mcd_iterations, iou_threshold=self.iou_thres, mode=self.mode)
+        exact = self.scoring == "exact"
+        return ScoringConfig(passes=self.mcd_iterations, iou_threshold=self.iou_thres, mode=self.mode, exact=exact)
+
+    def ranking_config(self) -> RankingConfig:
+        """The queue's part; in exact mode images without detections are served last, as they are never in MaskAL."""
+        return RankingConfig(
+            strategy=self.strategy,
+            without_detections=self.without_detections or ("last" if self.scoring == "exact" else "median"),
+            random_share=self.random_share,
+            batch=self.pool_size,
+        )
 
     def training_config(self, network: str, images: int, *, warm: bool, seed: int) -> TrainingConfig:
         """A fully resolved training run on so many images; `warm`: from a version of this project."""

@@ -17,7 +17,8 @@ from backend.interactive import outline_box, read_context
 from backend.learning import load_engine
 from backend.projects import ProjectFolder
 from backend.round_folder import has_smart_tool
-from backend.rounds import late_score, score_task
+from backend.rounds import late_score
+from backend.scoring import score_tasks
 from backend.settings import Settings
 from backend.snapshots import split_of
 from backend.task_queue import FIRST_VERSION, shown_regions
@@ -155,7 +156,7 @@ class Predictor:
 
     def _score(self, place: Workplace, served: _Served, task: Task, ranking: Sequence[RankedTask]) -> Result:
         try:
-            scored = score_task(place, self._engine(place, served), served.version, task)
+            [(_, scored)] = score_tasks(place, self._engine(place, served), served.version, [task])
         except (BackendError, ModelError) as err:
             logger.error("task %d gets no prediction: %s", task.id, err)
             return []

@@ -16,13 +16,13 @@ from backend.client import Task
 from backend.errors import BadImage
 from backend.learning import evaluate_round, load_engine, train_round
 from backend.round_folder import REFUSED, STATES, AnnotatedImage, Round
-from backend.scoring import Scored, score_image, task_seed
+from backend.scoring import Scored, score_tasks
 from backend.snapshots import Snapshot, split_of, take_snapshot, write_snapshot
 from backend.unreadable import Unreadable
 from backend.workplace import Workplace
 from model.engines.base import Engine
 from model.rankings import RankedTask
-from sampling.ranking import RankingConfig, score_for
+from sampling.ranking import score_for
 
 logger = logging.getLogger(__name__)
 
@@ -78,39 +78,26 @@ def _rows_for(
     registry = place.folder.registry
     ranking = registry.read_ranking(version, with_regions=False)
     known = {row.task for row in ranking}
-    engine = None
-    rows: list[tuple[RankedTask, bool]] = []
-    for index, task in enumerate(tasks):
-        if time.monotonic() > deadline:
-            return rows, index
-        stored = registry.ranked_task(version, task.id) if task.id in known else None
-        if stored is not None:
-            rows.append((stored, False))
-            continue
-        engine = engine or load_engine(place, version)
-        scored = score_task(place, engine, version, task)
+    stored = {task.id: registry.ranked_task(version, task.id) for task in tasks if task.id in known}
+    rows = [(row, False) for row in stored.values() if row is not None]
+    missing = [task for task in tasks if stored.get(task.id) is None]
+    if not missing:
+        return rows, len(tasks)
+    looked_at = len(tasks) - len(missing)
+    for task, scored in score_tasks(place, load_engine(place, version), version, missing):
+        looked_at += 1
         if scored is not None:
             rows.append((_late_row(place, task, scored, ranking), True))
-        report("score new tasks", (index + 1) / len(tasks))
-    return rows, len(tasks)
-
-
-def score_task(place: Workplace, engine: Engine, version: str, task: Task) -> Scored | None:
-    """Score one task with a version's engine; None if its image cannot be read, which is noted for `maskal status`."""
-    unreadable = Unreadable(place.folder.path)
-    try:
-        image = place.images.load(task.data.get(place.labels.image_key), task.id)
-    except BadImage as err:
-        unreadable.note(task.id, err)
-        return None
-    unreadable.clear(task.id)
-    return score_image(engine, image, place.labels, place.config.scoring_config(), task_seed(version, task.id))
+        report("score new tasks", looked_at / len(tasks))
+        if time.monotonic() > deadline:
+            break
+    return rows, looked_at
 
 
 def late_score(place: Workplace, scored: Scored, ranking: Sequence[RankedTask]) -> float:
     """Queue score of a task that was not there when its version ranked the others."""
     certainty = float("nan") if scored.certainty is None else scored.certainty
-    return score_for(certainty, ranking, RankingConfig(strategy=place.config.strategy))
+    return score_for(certainty, ranking, place.config.ranking_config())
 
 
 def _late_row(place: Workplace, task: Task, scored: Scored, ranking: Sequence[RankedTask]) -> RankedTask:
@@ -185,7 +172,7 @@ def _rank(place: Workplace, current: Round, report: Report) -> str | None:
         scored,
         {t.id: split_of(t.data, t.id, place.folder.uid) for t in tasks},
         place.config,
-        seed=current.state.number,
+        number=current.state.number,
         annotated_validation=snapshot.count("val"),
     )
     place.folder.registry.write_ranking(current.version, rows)
@@ -198,14 +185,14 @@ def _score_all(
     """Scores of the tasks, each kept on disk as soon as it is known; unreadable images are noted and left out."""
     path = current.path / "scores.jsonl"
     done = _stored_scores(path)
+    missing = [task for task in tasks if task.id not in done]
     with path.open("a") as file:
-        for index, task in enumerate(tasks, start=1):
-            scored = done.get(task.id) or score_task(place, engine, current.version, task)
-            if scored is not None and task.id not in done:
+        for index, (task, scored) in enumerate(score_tasks(place, engine, current.version, missing), start=1):
+            if scored is not None:
                 done[task.id] = scored
                 file.write(json.dumps({"task": task.id, **asdict(scored)}) + "\n")
                 file.flush()
-            report("rank", index / len(tasks))
+            report("rank", (len(tasks) - len(missing) + index) / len(tasks))
     return {task.id: done[task.id] for task in tasks if task.id in done}
 
 
@@ -214,8 +201,8 @@ def _stored_scores(path: Path) -> dict[int, Scored]:
     for line in path.read_text().splitlines() if path.exists() else []:
         try:
             row: dict[str, Any] = json.loads(line)
-            scores[int(row["task"])] = Scored(row["certainty"], row["regions"])
-        except (ValueError, KeyError):
+            scores[int(row.pop("task"))] = Scored(**row)
+        except (ValueError, KeyError, TypeError):
             logger.warning("a torn line in %s is left out; its task is scored again", path.name)
     return scores
 

@@ -1,16 +1,22 @@
-"""One image scored by an engine: its certainty by MC dropout, and its pre-label."""
+"""Images scored by an engine: their certainty by MC dropout, their pre-labels, and what strategies know of them."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 
+from backend.client import Task
+from backend.errors import BadImage
 from backend.labels import LabelConfig
 from backend.predictions import instances_to_regions
+from backend.unreadable import Unreadable
+from backend.workplace import Workplace
 from model.engines.base import Engine
 from model.geometry import without_specks
 from model.instances import Instances
@@ -20,27 +26,87 @@ MASK_GRID = 28
 """Cells along a side of the mask head's output, which spans an object's box."""
 
 
+IMAGES_AT_ONCE = {"cpu": 2, "cuda": 8}
+"""Images that are computed together; a batch for which memory lacks splits itself."""
+
+LOADERS = 4
+"""Threads that fetch and decode the next images meanwhile."""
+
+
 @dataclass(frozen=True)
 class Scored:
-    """certainty 0..1, None where nothing was found in any pass; regions as Label Studio's."""
+    """What a version makes of an image.
+
+    certainty     0..1, None where nothing was found in any pass
+    regions       the pre-label, as Label Studio's
+    class_counts  objects of each of the engine's classes that a pass finds in the mean
+    embedding     what the image looks like as a whole
+    """
 
     certainty: float | None
     regions: list[dict[str, Any]]
+    class_counts: tuple[float, ...] = ()
+    embedding: tuple[float, ...] = ()
 
 
-def score_image(engine: Engine, image: np.ndarray, labels: LabelConfig, config: ScoringConfig, seed: int) -> Scored:
-    """Backbone and proposals once, then the ordinary prediction for the regions and the passes for the certainty.
+def score_tasks(
+    place: Workplace, engine: Engine, version: str, tasks: Sequence[Task]
+) -> Iterator[tuple[Task, Scored | None]]:
+    """Score tasks one batch after the other, the next images being loaded meanwhile.
 
-    An object that is surely there is outlined even if its class is in doubt: with its likeliest label.
+    None stands for a task whose image cannot be read, which is noted for `maskal status`.
     """
-    encoded = engine.encode(image)
+    unreadable = Unreadable(place.folder.path)
+    at_once = IMAGES_AT_ONCE["cuda" if _device(engine).type == "cuda" else "cpu"]
+    config = place.config.scoring_config()
+    with ThreadPoolExecutor(LOADERS, "load") as loaders:
+        batches = [tasks[start : start + at_once] for start in range(0, len(tasks), at_once)]
+        coming = [_load(place, loaders, batch) for batch in batches[:1]]
+        for index, batch in enumerate(batches):
+            coming += [_load(place, loaders, following) for following in batches[index + 1 : index + 2]]
+            images: dict[int, np.ndarray] = {}
+            for task, future in zip(batch, coming.pop(0), strict=True):
+                try:
+                    images[task.id] = future.result()
+                    unreadable.clear(task.id)
+                except BadImage as err:
+                    unreadable.note(task.id, err)
+            seeds = [task_seed(version, task) for task in images]
+            scored = score_images(engine, list(images.values()), place.labels, config, seeds)
+            found = dict(zip(images, scored, strict=True))
+            yield from ((task, found.get(task.id)) for task in batch)
+
+
+def _load(place: Workplace, loaders: ThreadPoolExecutor, tasks: Sequence[Task]) -> list[Future[np.ndarray]]:
+    return [loaders.submit(place.images.load, task.data.get(place.labels.image_key), task.id) for task in tasks]
+
+
+def score_images(
+    engine: Engine, images: Sequence[np.ndarray], labels: LabelConfig, config: ScoringConfig, seeds: Sequence[int]
+) -> list[Scored]:
+    """Backbone and proposals once, then the ordinary prediction for the regions and the passes for the certainty."""
+    encoded = engine.encode(images, exact=config.exact)
+    return [_score_encoded(engine, e, labels, config, seed) for e, seed in zip(encoded, seeds, strict=True)]
+
+
+def _score_encoded(engine: Engine, encoded: Any, labels: LabelConfig, config: ScoringConfig, seed: int) -> Scored:
+    """One image; an object that is surely there is outlined even if its class is in doubt, with its likeliest label."""
     usual = engine.config.confidence_threshold
     lowest = min(usual if c.score_threshold is None else c.score_threshold for c in labels.controls)
-    instances = _smoothed(engine.decode(encoded, 1, confidence_threshold=lowest, any_class=True)[0])
-    generator = torch.Generator(next(engine.network.parameters()).device).manual_seed(seed)
-    certainty = score(engine, encoded, config, generator)
-    regions = instances_to_regions(instances, engine.classes, labels, score_threshold=usual)
-    return Scored(None if np.isnan(certainty) else certainty, regions)
+    instances = _smoothed(engine.decode(encoded, confidence_threshold=lowest, any_class=True))
+    generator = torch.Generator(_device(engine)).manual_seed(seed)
+    found = score(engine, encoded, config, generator)
+    return Scored(
+        None if np.isnan(found.certainty) else found.certainty,
+        instances_to_regions(instances, engine.classes, labels, score_threshold=usual),
+        tuple(found.class_counts.round(4).tolist()),
+        tuple(engine.embedding(encoded).round(4).tolist()),
+    )
+
+
+def _device(engine: Engine) -> torch.device:
+    device: torch.device = next(engine.network.parameters()).device
+    return device
 
 
 def _smoothed(instances: Instances) -> Instances:

@@ -14,7 +14,7 @@ from backend.errors import NotFound
 from backend.scoring import Scored
 from model.rankings import RankedTask
 from model.registry import NAME, Registry, version_number
-from sampling.ranking import Candidate, RankingConfig, rank
+from sampling.ranking import Candidate, rank
 
 logger = logging.getLogger(__name__)
 
@@ -30,16 +30,25 @@ def order_tasks(
     splits: Mapping[int, str],
     config: ProjectConfig,
     *,
-    seed: int,
+    number: int,
     annotated_validation: int,
 ) -> tuple[RankedTask, ...]:
-    """The queue of the open tasks, first to be served first; validation tasks at their share, then last once enough."""
+    """The queue of the open tasks, first to be served first; validation tasks at their share, then last once enough.
+
+    `number` is that of the round, which makes the order repeatable.
+    """
     candidates = [
-        Candidate(task, float("nan") if s.certainty is None else s.certainty, is_held_out=splits[task] != "train")
+        Candidate(
+            key=task,
+            certainty=float("nan") if s.certainty is None else s.certainty,
+            is_held_out=splits[task] != "train",
+            class_counts=s.class_counts,
+            embedding=s.embedding,
+        )
         for task, s in scored.items()
     ]
     last = annotated_validation >= ENOUGH_VALIDATION
-    places = rank(candidates, RankingConfig(strategy=config.strategy), seed, hold_out_last=last)
+    places = rank(candidates, config.ranking_config(), number, round_number=number, hold_out_last=last)
     return tuple(
         RankedTask(
             task=p.key,
@@ -47,6 +56,7 @@ def order_tasks(
             place=p.place,
             score=p.score,
             split=splits[p.key],
+            is_control=p.is_control,
             regions=shown_regions(scored[p.key].regions, splits[p.key], config),
         )
         for p in places

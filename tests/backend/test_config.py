@@ -39,7 +39,7 @@ def test_unset_values_follow_network_and_device() -> None:
         ({"pool_sise": 5}, "unknown setting 'pool_sise'; known are .*pool_size"),
         ({"pool_size": "many"}, r"pool_size: Input should be a valid integer.*got 'many'"),
         ({"pool_size": 0}, "pool_size: .*greater than or equal to 1, got 0"),
-        ({"strategy": "best"}, "strategy: .*'uncertainty', 'certainty' or 'random', got 'best'"),
+        ({"strategy": "best"}, "strategy: .*'uncertainty', 'certainty', .* or 'stratified', got 'best'"),
         ([1, 2], "should hold `name: value` lines, got a list"),
     ],
 )

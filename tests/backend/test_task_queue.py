@@ -86,10 +86,10 @@ def test_the_queue_is_ascending_and_held_out_tasks_may_go_without_pre_labels() -
     scored[9] = Scored(None, [])
     splits = {task: "val" if task in (4, 8) else "train" for task in scored}
     config = ProjectConfig(holdout_prelabels=False)
-    queue = task_queue.order_tasks(scored, splits, config, seed=1, annotated_validation=0)
+    queue = task_queue.order_tasks(scored, splits, config, number=1, annotated_validation=0)
     scores = [row.score for row in queue]
     assert scores == sorted(scores) and [row.place for row in queue] == list(range(9))
     assert queue[0].task == 1 and next(row for row in queue if row.task == 9).certainty is None
     assert {row.task for row in queue if not row.regions} == {4, 8, 9}
-    late = task_queue.order_tasks(scored, splits, config, seed=1, annotated_validation=150)
+    late = task_queue.order_tasks(scored, splits, config, number=1, annotated_validation=150)
     assert {row.task for row in late[-2:]} == {4, 8}
