@@ -34,7 +34,7 @@ from backend.labels import parse_label_config
 from backend.processes import Processes
 from backend.projects import connect_folder
 from backend.pushing import Pusher, prediction
-from backend.scoring import score_image
+from backend.scoring import score_images
 from backend.settings import read_settings
 from backend.stack import Stack, start_stack
 from model.engines.base import EngineConfig
@@ -105,7 +105,8 @@ def scored_rows(ids: list[int]) -> list[RankedTask]:
     engine.load_tensors({"colours": colours}, engine.classes)
     data, config = discs(IMAGES), ProjectConfig()
     labels = parse_label_config(data.label_config)
-    found = [score_image(engine, decode(i.content), labels, config.scoring_config(), seed=1) for i in data.images]
+    images = [decode(i.content) for i in data.images]
+    found = score_images(engine, images, labels, config.scoring_config(), seeds=[1] * len(images))
     scored = {task: found[index % IMAGES] for index, task in enumerate(ids)}
     splits = dict.fromkeys(ids, "train")
     return list(task_queue.order_tasks(scored, splits, config, seed=1, annotated_validation=0))

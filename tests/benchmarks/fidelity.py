@@ -1,0 +1,110 @@
+"""Does fast scoring rank images as exact scoring does, and how much does chance move a score?
+
+    python -m tests.benchmarks.fidelity --images photos/ --annotations annotations.json --json fidelity.json
+
+Trains the small network on half of the images (or takes --weights), then scores others both ways with many passes, and
+the same ones repeatedly with 5, 10, 20 and 50.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from model.engines.base import Engine, EngineConfig
+from model.engines.loader import build_engine, load_pretrained
+from model.files import write_json
+from model.formats import coco
+from model.training import TrainingConfig, train
+from sampling.mc_dropout import ScoringConfig, score
+from tests.benchmarks.scoring import spearman
+
+PASSES = 50
+REPEATS = 8
+SPREAD_AT = (5, 10, 20, 50)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=Path, required=True)
+    parser.add_argument("--annotations", type=Path, required=True)
+    parser.add_argument("--network", default="nano")
+    parser.add_argument("--weights", type=Path, help="a .safetensors file of this network and these classes")
+    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--count", type=int, default=60, help="images to score")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    records = coco.read(options.annotations)
+    order = np.random.default_rng(0).permutation(len(records))
+    learned, others = order[: len(order) // 2], order[len(order) // 2 :][: options.count]
+    classes = coco.class_names(options.annotations)
+    engine = build_engine("torchvision", classes, EngineConfig(network=options.network))
+
+    def load(name: str) -> np.ndarray:
+        return cv2.cvtColor(cv2.imread(str(options.images / name)), cv2.COLOR_BGR2RGB)
+
+    if options.weights is not None:
+        load_pretrained(engine, str(options.weights), classes)
+    else:
+        config = TrainingConfig(iterations=options.steps, learning_rate=5e-4, batch_size=4, warmup_iterations=50)
+        train(engine, [records[i] for i in learned], load, config)
+    report = measure(engine, [load(records[i].image) for i in others])
+    print(json.dumps(report, indent=2))
+    if options.json is not None:
+        write_json(options.json, report)
+
+
+def measure(engine: Engine, images: list[np.ndarray]) -> dict[str, object]:
+    """Rank correlations, overlap of the first places, and the spread of a score."""
+    scores = {
+        "exact": [certainty(engine, image, PASSES, seed, exact=True) for seed, image in enumerate(images)],
+        "exact_again": [certainty(engine, image, PASSES, 1000 + seed, exact=True) for seed, image in enumerate(images)],
+        "fast": [certainty(engine, image, PASSES, seed, exact=False) for seed, image in enumerate(images)],
+    }
+    table = np.array(list(scores.values()))
+    found = ~np.isnan(table).any(0)
+    exact, again, fast = table[:, found]
+    spread = {passes: spread_at(engine, images[: len(images) // 3], passes) for passes in SPREAD_AT}
+    return {
+        "images": len(images),
+        "with_detections": int(found.sum()),
+        "nan": {name: int(np.isnan(values).sum()) for name, values in scores.items()},
+        "passes": PASSES,
+        "spearman": round(spearman(exact, fast), 4),
+        "spearman_of_exact_with_itself": round(spearman(exact, again), 4),
+        "overlap_of_first": {k: overlap(exact, fast, k) for k in (5, 10, 20) if k < found.sum()},
+        "overlap_of_exact_with_itself": {k: overlap(exact, again, k) for k in (5, 10, 20) if k < found.sum()},
+        "mean_certainty": {"exact": round(float(exact.mean()), 4), "fast": round(float(fast.mean()), 4)},
+        "spread": spread,
+    }
+
+
+def certainty(engine: Engine, image: np.ndarray, passes: int, seed: int, *, exact: bool) -> float:
+    config = ScoringConfig(passes, exact=exact)
+    [encoded] = engine.encode([image], exact=exact)
+    return score(engine, encoded, config, torch.Generator().manual_seed(seed)).certainty
+
+
+def spread_at(engine: Engine, images: list[np.ndarray], passes: int) -> float:
+    """Median over the images of the standard deviation of repeated scores."""
+    deviations = []
+    for image in images:
+        [encoded] = engine.encode([image])
+        config = ScoringConfig(passes)
+        values = [score(engine, encoded, config, torch.Generator().manual_seed(s)).certainty for s in range(REPEATS)]
+        deviations.append(np.std(values, ddof=1))
+    return round(float(np.nanmedian(deviations)), 4)
+
+
+def overlap(a: np.ndarray, b: np.ndarray, k: int) -> float:
+    """Share of the k lowest that both lists have in common."""
+    return round(len(set(a.argsort()[:k]) & set(b.argsort()[:k])) / k, 3)
+
+
+if __name__ == "__main__":
+    main()

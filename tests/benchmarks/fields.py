@@ -1,0 +1,68 @@
+"""Generated fields of many broccoli heads, and a ResNet-50 that finds them: what the scoring benchmark runs on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from backend.broccoli import LABELS, generate
+from model import checkpoints
+from model.engines.base import EngineConfig
+from model.engines.torchvision import TorchvisionEngine
+from model.geometry import mask_to_polygons
+from model.records import Outline, Record
+from model.training import TrainingConfig, train
+
+WEIGHTS = Path(__file__).parents[1] / "artefacts" / "fields_resnet50.safetensors"
+"""Kept from one run to the next; not part of the repository."""
+
+TRAINED_AT = 256
+STEPS = 260
+
+
+def fields(count: int, seed: int, size: int, tiles: int) -> Iterator[tuple[np.ndarray, tuple[Outline, ...]]]:
+    """So many square images of `tiles` x `tiles` fields with one to four heads each, and their outlines."""
+    side = size // tiles
+    made = generate(count * tiles * tiles, seed, (side, side))
+    for _ in range(count):
+        image, outlines = np.zeros((side * tiles, side * tiles, 3), np.uint8), []
+        for tile in range(tiles * tiles):
+            field = next(made)
+            y, x = tile // tiles * side, tile % tiles * side
+            image[y : y + side, x : x + side] = field.image
+            for label, mask in zip(field.labels, field.masks, strict=True):
+                whole = np.zeros(image.shape[:2], bool)
+                whole[y : y + side, x : x + side] = mask
+                outlines.append(Outline(label, mask_to_polygons(whole)))
+        yield image, tuple(outlines)
+
+
+def trained_resnet50(device: str) -> TorchvisionEngine:
+    """A ResNet-50 FPN that finds the heads; trained in some minutes the first time."""
+    engine = TorchvisionEngine(LABELS, EngineConfig(network="maskrcnn_resnet50_fpn"))
+    if WEIGHTS.exists():
+        engine.load_tensors(checkpoints.load(WEIGHTS)[0], LABELS)
+        return engine.to(device)
+    resize_to(engine, TRAINED_AT)
+    engine.network.rpn.fg_bg_sampler.batch_size_per_image = 128
+    engine.network.roi_heads.fg_bg_sampler.batch_size_per_image = 64
+    images, records = {}, []
+    for tiles in (1, 2):
+        for image, outlines in fields(40, tiles, TRAINED_AT, tiles):
+            name = f"{tiles}/{len(images)}"
+            images[name] = image
+            records.append(Record(name, image.shape[:2], outlines))
+    torch.manual_seed(0)
+    config = TrainingConfig(iterations=STEPS, learning_rate=4e-4, batch_size=4, warmup_iterations=30)
+    train(engine.to(device), records, images.__getitem__, config, lambda p: p.step % 20 or print(p, flush=True))
+    WEIGHTS.parent.mkdir(exist_ok=True)
+    checkpoints.save(WEIGHTS, engine.to("cpu").tensors(), {})
+    return engine.to(device)
+
+
+def resize_to(engine: TorchvisionEngine, shortest: int) -> None:
+    """Let a network scale its images to this shortest side, and to 5/3 of it at most."""
+    engine.network.transform.min_size, engine.network.transform.max_size = (shortest,), shortest * 5 // 3

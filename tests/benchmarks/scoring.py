@@ -1,0 +1,128 @@
+"""What scoring an image costs, side by side in one run: an ordinary prediction, MaskAL's loop read plainly, and ours.
+
+    python -m tests.benchmarks.scoring --size 800 --original 2400 --json scoring.json
+
+ResNet-50 FPN, T = 10 passes. The first run trains a network on generated fields for some minutes, so that there are
+objects to find. Every image is measured three ways in turn; the figures are medians over the images.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from model.engines.torchvision import TorchvisionEngine, has_bfloat16
+from model.files import write_json
+from sampling.mc_dropout import ScoringConfig, score
+from tests.benchmarks.fields import fields, resize_to, trained_resnet50
+from tests.benchmarks.maskal import score_plainly
+
+TILES = 2
+"""2 x 2 fields with one to four heads each: about as many objects as MaskAL's photos show."""
+PASSES = 10
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--size", type=int, choices=(320, 800), default=800, help="shortest side of the network's input"
+    )
+    parser.add_argument("--original", type=int, help="side of the square images in pixels  [default: --size]")
+    parser.add_argument("--images", type=int, default=9)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    engine = trained_resnet50(options.device)
+    resize_to(engine, options.size)
+    made = fields(options.images, 99, options.original or options.size, TILES)
+    report = measure(engine, [image for image, _ in made])
+    print(json.dumps(report, indent=2))
+    if options.json is not None:
+        write_json(options.json, report)
+
+
+def measure(engine: TorchvisionEngine, images: list[np.ndarray]) -> dict[str, object]:
+    """Seconds per image of each way, and whether ours ranks the images as the reference does."""
+    ways: dict[str, Callable[[np.ndarray, int], object]] = {
+        "prediction": lambda image, seed: predict(engine, image),
+        "prediction_float32": lambda image, seed: engine.predict(image),
+        "reference": lambda image, seed: score_plainly(engine, image, PASSES, seed),
+        "ours": lambda image, seed: score_fast(engine, image, seed),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    values: dict[str, list[float]] = {name: [] for name in ways}
+    objects = []
+    for name in ways:
+        if name != "reference":
+            ways[name](images[0], 0)  # the first call of all takes longer
+    for seed, image in enumerate(images):
+        for name, way in ways.items():
+            started = now(engine)
+            result = way(image, seed)
+            seconds[name].append(now(engine) - started)
+            if isinstance(result, float):
+                values[name].append(result)
+        objects.append(len(engine.predict(image)))
+    median = {name: statistics.median(taken) for name, taken in seconds.items()}
+    both = np.array([values["reference"], values["ours"]])
+    return {
+        "seconds": {name: round(value, 4) for name, value in median.items()},
+        "speedup": round(median["reference"] / median["ours"], 2),
+        "extra_over_prediction": round(median["ours"] / median["prediction"] - 1, 3),
+        "extra_over_prediction_float32": round(median["ours"] / median["prediction_float32"] - 1, 3),
+        "images_per_second": round(1 / median["ours"], 2),
+        "spearman": round(spearman(*both[:, ~np.isnan(both).any(0)]), 3),
+        "mean_certainty": {name: round(float(np.nanmean(values[name])), 3) for name in ("reference", "ours")},
+        "objects": statistics.median(objects),
+        "passes": PASSES,
+        "images": len(images),
+        "original": images[0].shape[0],
+        "size": engine.training_size_hw[0],
+        "bfloat16": has_bfloat16(engine.device),
+        "device": device_name(engine),
+    }
+
+
+def predict(engine: TorchvisionEngine, image: np.ndarray) -> None:
+    """One ordinary prediction, as fast as ours."""
+    [encoded] = engine.encode([image])
+    engine.decode(encoded)
+
+
+def score_fast(engine: TorchvisionEngine, image: np.ndarray, seed: int) -> float:
+    [encoded] = engine.encode([image])
+    return score(engine, encoded, ScoringConfig(PASSES), seeded(engine, seed)).certainty
+
+
+def seeded(engine: TorchvisionEngine, seed: int) -> torch.Generator:
+    return torch.Generator(engine.device).manual_seed(seed)
+
+
+def now(engine: TorchvisionEngine) -> float:
+    if engine.device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def spearman(a: np.ndarray, b: np.ndarray) -> float:
+    """Rank correlation of two lists without ties."""
+    return float(np.corrcoef(a.argsort().argsort(), b.argsort().argsort())[0, 1])
+
+
+def device_name(engine: TorchvisionEngine) -> str:
+    if engine.device.type == "cuda":
+        return torch.cuda.get_device_name(engine.device)
+    return f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
+
+
+if __name__ == "__main__":
+    main()
