@@ -8,10 +8,11 @@ both. Training and `sampling.mc_dropout` turn the layers on; in ordinary predict
 from __future__ import annotations
 
 from collections import OrderedDict
+from itertools import dropwhile, takewhile
 
 import torch
 from torch import nn
-from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead, FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.mask_rcnn import MaskRCNNPredictor
 
 
@@ -49,21 +50,44 @@ class DropoutTwoMLPHead(TwoMLPHead):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(n, c, 7, 7) -> (n, representation_size)."""
-        x = self.drop6(x.flatten(start_dim=1))
-        x = self.drop7(torch.relu(self.fc6(x)))
+        return self.tail(self.stem(x))
+
+    def stem(self, x: torch.Tensor) -> torch.Tensor:
+        """What comes before the first dropout: (n, c, 7, 7) -> (n, c * 7 * 7)."""
+        return x.flatten(start_dim=1)
+
+    def tail(self, rows: torch.Tensor) -> torch.Tensor:
+        """What comes from there on: (..., c * 7 * 7) -> (..., representation_size)."""
+        x = self.drop7(torch.relu(self.fc6(self.drop6(rows))))
         return torch.relu(self.fc7(x))
 
 
-class DropoutFlatten(nn.Flatten):
-    """Flatten > drop, in place of the flatten inside torchvision's convolutional box head."""
+class DropoutConvHead(nn.Sequential):
+    """Convolutions > flatten > drop > fc > relu, in place of torchvision's convolutional box head."""
 
-    def __init__(self, p: float) -> None:
-        super().__init__()
-        self.drop = Dropout(p)
+    def __init__(self, head: FastRCNNConvFCHead, p: float) -> None:
+        layers = OrderedDict[str, nn.Module]()
+        for name, layer in head.named_children():
+            layers[name] = layer
+            if isinstance(layer, nn.Flatten):
+                layers["drop"] = Dropout(p)
+        super().__init__(layers)
 
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """(n, c, h, w) -> (n, c * h * w)."""
-        return self.drop(super().forward(input))
+    def stem(self, x: torch.Tensor) -> torch.Tensor:
+        """What comes before the first dropout: (n, c, h, w) -> (n, d)."""
+        for layer in takewhile(_is_not_dropout, self):
+            x = layer(x)
+        return x
+
+    def tail(self, rows: torch.Tensor) -> torch.Tensor:
+        """What comes from there on: (..., d) -> (..., representation_size)."""
+        for layer in dropwhile(_is_not_dropout, self):
+            rows = layer(rows)
+        return rows
+
+
+def _is_not_dropout(layer: nn.Module) -> bool:
+    return not isinstance(layer, nn.Dropout)
 
 
 class DropoutPredictor(FastRCNNPredictor):

@@ -20,7 +20,7 @@ from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 
-from model.engines.dropout import DropoutFlatten, DropoutMaskPredictor, DropoutPredictor, DropoutTwoMLPHead
+from model.engines.dropout import DropoutConvHead, DropoutMaskPredictor, DropoutPredictor, DropoutTwoMLPHead
 from model.errors import BadEngine
 
 NORM_IS_FROZEN = "norm_is_frozen"
@@ -111,9 +111,7 @@ def add_dropout(network: MaskRCNN, num_classes: int, p: float) -> None:
         fc6 = heads.box_head.fc6
         heads.box_head = DropoutTwoMLPHead(fc6.in_features, fc6.out_features, p)
     else:
-        for name, layer in heads.box_head.named_children():
-            if isinstance(layer, nn.Flatten):
-                setattr(heads.box_head, name, DropoutFlatten(p))
+        heads.box_head = DropoutConvHead(heads.box_head, p)
     heads.box_predictor = DropoutPredictor(heads.box_predictor.cls_score.in_features, num_classes + 1, p)
     deconv = heads.mask_predictor.conv5_mask
     heads.mask_predictor = DropoutMaskPredictor(deconv.in_channels, deconv.out_channels, num_classes + 1, p)

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from torch.nn.functional import softmax
-from torchvision.models.detection import MaskRCNN_ResNet50_FPN_Weights
 from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import clip_boxes_to_image
 
@@ -19,10 +18,11 @@ from model.engines.base import EngineConfig, Target
 from model.engines.batching import in_halves
 from model.engines.first_look import FirstLook, Worth, worth_sampling
 from model.engines.mask_samples import mask_probabilities, read_boxes
-from model.engines.networks import NORM_IS_FROZEN, build_network, find_network, train_mode
+from model.engines.networks import build_network, find_network, train_mode
 from model.engines.pasting import paste_coarse, paste_masks
 from model.engines.selection import Selection, select
-from model.errors import BadCheckpoint, BadEngine
+from model.engines.weights import coco_weights, fitted
+from model.errors import BadEngine
 from model.instances import CoarseInstances, Instances
 
 logger = logging.getLogger(__name__)
@@ -33,13 +33,6 @@ ROWS_PER_BATCH = {"cpu": 768, "cuda": 8192}
 MIN_OBJECTNESS = 0.01
 """What the proposal network thinks less of is left out where it need not be exact: mostly half of the proposals."""
 
-CLASS_ROWS = {
-    "roi_heads.box_predictor.cls_score": 1,
-    "roi_heads.box_predictor.bbox_pred": 4,
-    "roi_heads.mask_predictor.mask_fcn_logits": 1,
-}
-"""Layers with outputs per class, and how many rows a class has there (background is class 0)."""
-
 
 @dataclass(frozen=True, eq=False)
 class Encoded:
@@ -47,7 +40,7 @@ class Encoded:
 
     features    FPN level name -> (1, c, h, w)
     proposals   (n, 4) boxes in the resized image's pixels: all, or those worth sampling
-    pooled      (n, c, 7, 7) their box features
+    rows        (n, d) their box features, as the first dropout layer sees them
     first_look  what the box head says of all proposals, None in an exact encoding
     worth       which of them are worth sampling, and the objects that these show; None in an exact encoding
     resized_hw, original_hw   sizes of the network's input (without padding) and of the image
@@ -55,7 +48,7 @@ class Encoded:
 
     features: dict[str, torch.Tensor]
     proposals: torch.Tensor
-    pooled: torch.Tensor
+    rows: torch.Tensor
     first_look: FirstLook | None
     worth: Worth | None
     resized_hw: tuple[int, int]
@@ -119,11 +112,15 @@ class TorchvisionEngine:
             proposals = self.network.rpn(resized, levels)[0]
         self.network.rpn.score_thresh = 0.0  # as it is in training
         levels = {name: level.float().contiguous() for name, level in levels.items()}
-        pooled = self.network.roi_heads.box_roi_pool(levels, proposals, resized.image_sizes)
-        parts = zip(images, resized.image_sizes, proposals, pooled.split([len(p) for p in proposals]), strict=True)
+        heads = self.network.roi_heads
+        with self._precision(exact):
+            rows = heads.box_head.stem(heads.box_roi_pool(levels, proposals, resized.image_sizes))
+        if not exact and has_bfloat16(self.device):
+            rows = rows.bfloat16()
+        parts = zip(images, resized.image_sizes, proposals, rows.split([len(p) for p in proposals]), strict=True)
         encoded = [
-            Encoded({k: v[i : i + 1] for k, v in levels.items()}, boxes, rows, None, None, tuple(size), image.shape[:2])
-            for i, (image, size, boxes, rows) in enumerate(parts)
+            Encoded({k: v[i : i + 1] for k, v in levels.items()}, boxes, own, None, None, tuple(size), image.shape[:2])
+            for i, (image, size, boxes, own) in enumerate(parts)
         ]
         return encoded if exact else [self._looked_at(e) for e in encoded]
 
@@ -133,8 +130,8 @@ class TorchvisionEngine:
             probabilities, boxes = self._box_head(encoded, 1)
         look = FirstLook(probabilities[0], boxes[0])
         worth = worth_sampling(look)
-        proposals, pooled = encoded.proposals[worth.rows], encoded.pooled[worth.rows]
-        return replace(encoded, proposals=proposals, pooled=pooled, first_look=look, worth=worth)
+        proposals, rows = encoded.proposals[worth.rows], encoded.rows[worth.rows]
+        return replace(encoded, proposals=proposals, rows=rows, first_look=look, worth=worth)
 
     def _precision(self, exact: bool) -> torch.autocast:
         """bfloat16 where the hardware computes with it, unless it has to be exact."""
@@ -200,7 +197,8 @@ class TorchvisionEngine:
         heads, shown = self.network.roi_heads, encoded.worth.belongs_to[every.proposals]
         needed, belongs_to = shown.unique(return_inverse=True)
         objects = encoded.worth.objects[needed]
-        trunk = heads.mask_head(heads.mask_roi_pool(encoded.features, [objects], [encoded.resized_hw]))
+        pooled = heads.mask_roi_pool(encoded.features, [objects], [encoded.resized_hw])
+        trunk = heads.mask_head(pooled.contiguous(memory_format=torch.channels_last))
         features = read_boxes(trunk, objects, belongs_to, every.boxes_xyxy)
         return mask_probabilities(heads.mask_predictor, features, every.labels)
 
@@ -253,10 +251,10 @@ class TorchvisionEngine:
         probabilities, boxes = [], []
         for start in range(0, passes, at_once):
             t = min(at_once, passes - start)
-            logits, deltas = heads.box_predictor(heads.box_head(encoded.pooled.repeat(t, 1, 1, 1)))
-            decoded = heads.box_coder.decode(deltas.float(), [encoded.proposals.repeat(t, 1)])  # (t * n, 1 + c, 4)
-            probabilities.append(softmax(logits.float(), -1)[:, 1:].reshape(t, n, c))
-            boxes.append(clip_boxes_to_image(decoded, encoded.resized_hw)[:, 1:].reshape(t, n, c, 4))
+            logits, deltas = heads.box_predictor(heads.box_head.tail(encoded.rows.expand(t, -1, -1)))
+            decoded = heads.box_coder.decode(deltas.float().flatten(0, 1), [encoded.proposals.repeat(t, 1)])
+            probabilities.append(softmax(logits.float(), -1)[..., 1:])
+            boxes.append(clip_boxes_to_image(decoded.view(t, n, 1 + c, 4), encoded.resized_hw)[:, :, 1:])
         return torch.cat(probabilities), torch.cat(boxes)
 
     def _select(self, probabilities: torch.Tensor, boxes: torch.Tensor, threshold: float, any_class: bool) -> Selection:
@@ -322,33 +320,7 @@ class TorchvisionEngine:
         this network.
         """
         own = self.network.state_dict()
-        optional = {name: value for name, value in own.items() if name.endswith("num_batches_tracked")}
-        tensors = {**optional, NORM_IS_FROZEN: torch.tensor(True), **tensors}
-        missing = sorted(own.keys() - tensors.keys())
-        if missing:
-            raise BadCheckpoint(
-                f"weights do not fit network {self.config.network!r}: {len(missing)} tensors are missing, the "
-                f"first is {missing[0]!r}; choose the network that the file was trained with"
-            )
-        merged = {name: self._merge(name, own[name], tensors[name], tuple(classes)) for name in own}
-        self.network.load_state_dict(merged)
-
-    def _merge(self, name: str, own: torch.Tensor, other: torch.Tensor, classes: tuple[str, ...]) -> torch.Tensor:
-        rows = CLASS_ROWS.get(name.rpartition(".")[0])
-        if rows is not None and classes != self.classes and other.shape[1:] == own.shape[1:]:
-            merged = own.clone()
-            merged[:rows] = other[:rows]
-            for new, label in enumerate(self.classes, start=1):
-                if label in classes:
-                    old = classes.index(label) + 1
-                    merged[new * rows : (new + 1) * rows] = other[old * rows : (old + 1) * rows]
-            return merged
-        if other.shape != own.shape:
-            raise BadCheckpoint(
-                f"weights do not fit network {self.config.network!r}: {name} should have shape "
-                f"{tuple(own.shape)}, got {tuple(other.shape)}; choose the network that the file was trained with"
-            )
-        return other
+        self.network.load_state_dict(fitted(own, self.classes, tensors, tuple(classes), self.config.network))
 
     @property
     def has_coco_weights(self) -> bool:
@@ -357,21 +329,7 @@ class TorchvisionEngine:
 
     def load_coco(self) -> None:
         """Start from torchvision's COCO weights, through torchvision's own (cached) download."""
-        weights = find_network(self.config.network).coco_weights
-        if weights is None:
-            raise BadEngine(
-                f"there are no COCO weights for network {self.config.network!r}; set pretrained_weights: none"
-            )
-        try:
-            tensors = weights.get_state_dict(progress=False, check_hash=True)
-        except OSError as err:
-            raise BadCheckpoint(
-                f"the COCO weights of {self.config.network} could not be downloaded ({err}); allow the network, "
-                f"or fetch {weights.url} elsewhere and set pretrained_weights to the file's path"
-            ) from err
-        if weights is MaskRCNN_ResNet50_FPN_Weights.COCO_V1:
-            tensors = _for_eps(tensors, 1e-5)
-        self.load_tensors(tensors, weights.meta["categories"][1:])
+        self.load_tensors(*coco_weights(self.config.network))
 
     def to(self, device: str) -> TorchvisionEngine:
         """Move the network to a device and return the engine."""
@@ -425,10 +383,3 @@ def _coarse(
         )
         for start, end, selection, softmax_rows in zip([0, *ends[:-1]], ends, found, softmaxes, strict=True)
     )
-
-
-def _for_eps(tensors: Mapping[str, torch.Tensor], eps: float) -> dict[str, torch.Tensor]:
-    """Batch norm statistics that were made for an epsilon of 0, as torchvision's oldest weights were, for `eps`."""
-    return {
-        name: (value - eps).clamp(min=0) if name.endswith("running_var") else value for name, value in tensors.items()
-    }

@@ -5,27 +5,32 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import nn
-from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead, FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.mask_rcnn import MaskRCNNPredictor
 
 from model.engines.dropout import (
     Dropout,
-    DropoutFlatten,
+    DropoutConvHead,
     DropoutMaskPredictor,
     DropoutPredictor,
     DropoutTwoMLPHead,
     random_integers,
 )
 
+
+def conv_head() -> FastRCNNConvFCHead:
+    return FastRCNNConvFCHead((4, 7, 7), [4, 4], [16], norm_layer=nn.BatchNorm2d)
+
+
 Build = Callable[[float], nn.Module]
 PAIRS: list[tuple[Build, Callable[[], nn.Module], tuple[int, ...]]] = [
     (lambda p: DropoutTwoMLPHead(4 * 7 * 7, 16, p), lambda: TwoMLPHead(4 * 7 * 7, 16), (5, 4, 7, 7)),
     (lambda p: DropoutPredictor(16, 3, p), lambda: FastRCNNPredictor(16, 3), (5, 16)),
     (lambda p: DropoutMaskPredictor(8, 6, 3, p), lambda: MaskRCNNPredictor(8, 6, 3), (5, 8, 14, 14)),
-    (lambda p: DropoutFlatten(p), lambda: nn.Flatten(), (5, 4, 7, 7)),
+    (lambda p: DropoutConvHead(conv_head(), p), lambda: conv_head(), (5, 4, 7, 7)),
 ]
 pairs = pytest.mark.parametrize(
-    ("build", "build_stock", "shape"), PAIRS, ids=["box_head", "predictor", "mask", "flatten"]
+    ("build", "build_stock", "shape"), PAIRS, ids=["box_head", "predictor", "mask", "convolutional_box_head"]
 )
 
 
@@ -138,7 +143,7 @@ def test_without_dropping_the_output_is_that_of_torchvision(
     build: Build, build_stock: Callable[[], nn.Module], shape: tuple[int, ...], p: float, training: bool
 ) -> None:
     torch.manual_seed(0)
-    ours, stock = build(p).train(training), build_stock()
+    ours, stock = build(p).train(training), build_stock().train(training)
     ours.load_state_dict(stock.state_dict())
     x = torch.randn(shape)
     for got, wanted in zip(outputs(ours(x)), outputs(stock(x)), strict=True):
@@ -200,8 +205,27 @@ def test_the_mask_predictor_drops_before_the_deconvolution_and_before_the_logits
     assert names == ["drop5", "conv5_mask", "relu", "drop_logits", "mask_fcn_logits"]
 
 
-def test_flattened_features_are_what_is_dropped() -> None:
-    flatten = DropoutFlatten(0.25)
-    flatten.drop = Scale(2)
+def test_the_convolutional_box_head_drops_what_goes_into_the_linear_layer() -> None:
+    stock = conv_head().eval()
+    head = DropoutConvHead(stock, 0.25).eval()
+    head.drop = Scale(2)
     x = torch.randn((5, 4, 7, 7))
-    assert torch.equal(flatten(x), 2 * x.flatten(1))
+    flat = stock[2](stock[1](stock[0](x)))
+    assert torch.equal(head(x), stock[4](stock[3](2 * flat)))
+
+
+@pytest.mark.parametrize(
+    "build", [lambda: DropoutTwoMLPHead(4 * 7 * 7, 16, 0.25), lambda: DropoutConvHead(conv_head(), 0.25)]
+)
+def test_the_stem_of_a_box_head_is_all_that_dropout_does_not_touch(build: Callable[[], nn.Module]) -> None:
+    """So it runs once for all passes, which its tail may compute together: (t, n, d)."""
+    head, x = build().eval(), torch.randn((5, 4, 7, 7))
+    rows = head.stem(x)
+    assert torch.allclose(head.tail(rows.expand(3, -1, -1)), head(x).expand(3, -1, -1), atol=1e-5)
+    head.train()
+    for layer in head.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.eval()
+    assert torch.equal(head.stem(x), rows), "no dropout in it"
+    first, second = head.tail(rows.expand(2, -1, -1))
+    assert not torch.equal(first, second), "every pass draws its own"

@@ -23,7 +23,7 @@ REST = [
 DROPOUTS = {
     "nano": BOX_HEAD + REST,
     "maskrcnn_resnet50_fpn": BOX_HEAD + REST,
-    "maskrcnn_resnet50_fpn_v2": ["box_head.4.drop", *REST],  # four convolutions, then one fully connected layer
+    "maskrcnn_resnet50_fpn_v2": ["box_head.drop", *REST],  # four convolutions, then one fully connected layer
 }
 
 
