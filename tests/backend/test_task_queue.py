@@ -9,6 +9,7 @@ from backend import task_queue
 from backend.client import Project
 from backend.config import ProjectConfig
 from backend.scoring import Scored
+from model.rankings import RankedTask
 from model.registry import Registry, VersionFields
 
 REGION = {"id": "m0"}
@@ -93,3 +94,26 @@ def test_the_queue_is_ascending_and_held_out_tasks_may_go_without_pre_labels() -
     assert {row.task for row in queue if not row.regions} == {4, 8, 9}
     late = task_queue.order_tasks(scored, splits, config, number=1, annotated_validation=150)
     assert {row.task for row in late[-2:]} == {4, 8}
+
+
+def test_the_settings_decide_on_the_control_group_and_on_what_has_no_detections() -> None:
+    scored = {task: Scored(task / 20, []) for task in range(1, 19)} | {19: Scored(None, []), 20: Scored(None, [])}
+    splits = dict.fromkeys(scored, "train")
+
+    def queue(**settings: object) -> tuple[RankedTask, ...]:
+        config = ProjectConfig.model_validate(settings)
+        return task_queue.order_tasks(scored, splits, config, number=2, annotated_validation=0)
+
+    places = {name: [row.task for row in queue(without_detections=name)] for name in ("median", "first", "last")}
+    assert set(places["first"][:2]) == set(places["last"][-2:]) == {19, 20}
+    assert not {19, 20} & {*places["median"][:5], *places["median"][-5:]}
+    assert set([row.task for row in queue(scoring="exact")][-2:]) == {19, 20}, "where MaskAL never chooses them"
+    control = [row.is_control for row in queue(random_share=0.25)]
+    assert sum(control) == 5 and any(control[:10]) and any(control[10:]), "a declared share, mixed in evenly"
+
+
+def test_rare_classes_get_their_turn_from_the_counts_of_the_scores() -> None:
+    scored = {task: Scored(task / 20, [], (1.0, 0.0)) for task in range(1, 19)} | {19: Scored(0.95, [], (0.0, 1.0))}
+    config = ProjectConfig(strategy="class_aware")
+    queue = task_queue.order_tasks(scored, dict.fromkeys(scored, "train"), config, number=1, annotated_validation=0)
+    assert 19 in [row.task for row in queue[:2]]
