@@ -35,7 +35,7 @@ class FakePhotos:
         self.loaded.append(task_id)
         if task_id in self.broken:
             raise BadImage(f"task {task_id}: {value} is broken")
-        photo = np.full((60, 80, 3), 255, np.uint8)
+        photo = np.full((60, 80, 3), 128, np.uint8)
         cv2.circle(photo, (40, 30), 8 + task_id, LEAF, -1)
         return photo
 
