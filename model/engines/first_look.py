@@ -16,6 +16,11 @@ SAME_OBJECT = 0.5
 MOST_PER_OBJECT = 4
 MOST = 300
 
+FEW = 100
+"""So many proposals, as small networks make, cost next to nothing: only those without any foreground are left out."""
+
+MIN_FOREGROUND_OF_FEW = 0.02
+
 
 @dataclass(frozen=True, eq=False)
 class FirstLook:
@@ -44,15 +49,22 @@ class Worth:
 
 
 def worth_sampling(look: FirstLook) -> Worth:
-    """Those with some foreground, of each object the best few."""
+    """Those with some foreground, of each object the best few; of few proposals nearly all.
+
+    What is found in one pass of fifty lowers a certainty too, so every proposal that is left out costs agreement
+    with the exact scores.
+    """
     foreground = look.probabilities.sum(1)
-    rows = torch.nonzero(foreground > MIN_FOREGROUND)[:, 0]
+    are_few = len(foreground) <= FEW
+    rows = torch.nonzero(foreground > (MIN_FOREGROUND_OF_FEW if are_few else MIN_FOREGROUND))[:, 0]
     rows = rows[foreground[rows].argsort(descending=True, stable=True)]
     boxes = look.boxes[rows, look.probabilities[rows].argmax(1)]
     objects = boxes[nms(boxes, foreground[rows], SAME_OBJECT)]
     if not len(objects):
         return Worth(rows, objects, rows)
     belongs_to = box_iou(boxes, objects).argmax(1)  # (m, k) -> (m,)
+    if are_few:
+        return Worth(rows, objects, belongs_to)
     better_ones = (belongs_to[:, None] == belongs_to[None]).tril(-1).sum(1)
     kept = torch.nonzero(better_ones < MOST_PER_OBJECT)[:MOST, 0]
     return Worth(rows[kept], objects, belongs_to[kept])

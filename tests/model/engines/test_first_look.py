@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from model.engines.first_look import MOST, MOST_PER_OBJECT, FirstLook, worth_sampling
+from model.engines.first_look import FEW, MOST, MOST_PER_OBJECT, FirstLook, worth_sampling
 
 
 def look(*proposals: tuple[float, float, tuple[float, float, float, float]]) -> FirstLook:
@@ -14,8 +14,12 @@ def look(*proposals: tuple[float, float, tuple[float, float, float, float]]) -> 
 LEFT, RIGHT = (0.0, 0.0, 10.0, 10.0), (50.0, 0.0, 60.0, 10.0)
 
 
+BACKGROUND = [(0.0, 0.0, RIGHT)] * FEW
+"""So many proposals more that one has to choose."""
+
+
 def test_background_is_not_worth_sampling() -> None:
-    worth = worth_sampling(look((0.9, 0.0, LEFT), (0.01, 0.02, RIGHT)))
+    worth = worth_sampling(look((0.9, 0.0, LEFT), (0.03, 0.02, RIGHT), *BACKGROUND))
     assert worth.rows.tolist() == [0]
 
 
@@ -32,8 +36,15 @@ def test_the_best_come_first_and_know_their_object() -> None:
 
 def test_of_one_object_only_the_best_few_are_kept() -> None:
     crowd = [(0.9 - 0.01 * i, 0.0, LEFT) for i in range(20)]
-    worth = worth_sampling(look(*crowd, (0.3, 0.0, RIGHT)))
+    worth = worth_sampling(look(*crowd, (0.3, 0.0, RIGHT), *BACKGROUND))
     assert worth.rows.tolist() == [*range(MOST_PER_OBJECT), 20]
+
+
+def test_of_few_proposals_all_with_any_foreground_are_kept() -> None:
+    crowd = [(0.9 - 0.01 * i, 0.0, LEFT) for i in range(20)]
+    worth = worth_sampling(look(*crowd, (0.03, 0.0, RIGHT), (0.01, 0.0, RIGHT)))
+    assert worth.rows.tolist() == list(range(21))
+    assert worth.belongs_to.tolist() == [0] * 20 + [1]
 
 
 def test_there_are_never_more_than_a_limit() -> None:
