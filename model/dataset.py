@@ -26,6 +26,12 @@ def scaled_size(size_hw: tuple[int, int], shortest: int, longest: int) -> tuple[
     return max(1, round(size_hw[0] * scale)), max(1, round(size_hw[1] * scale))
 
 
+def scaled_image(image: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
+    """A uint8 (h, w, 3) image at another size, the same way for training and prediction; free of aliasing."""
+    shrinks = size_hw[0] < image.shape[0]
+    return cv2.resize(image, size_hw[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+
+
 def augmentation() -> v2.Transform:
     """Mirroring along both axes and mild changes of light and colour."""
     return v2.Compose(
@@ -83,7 +89,6 @@ class RecordDataset(Dataset[Sample]):
     def _scale(self, record: Record) -> _Scaled:
         image = self.load_image(record.image)
         height, width = scaled_size(record.size_hw, self.shortest, self.longest)
-        small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
         factor = np.array([width / record.size_hw[1], height / record.size_hw[0]])
         masks, labels = [], []
         for outline in record.outlines:
@@ -93,7 +98,7 @@ class RecordDataset(Dataset[Sample]):
                 masks.append(mask.astype(np.uint8))
                 labels.append(self._label(outline.label, record))
         stacked = np.stack(masks) if masks else np.zeros((0, height, width), np.uint8)
-        return _Scaled(small, stacked, np.array(labels, np.int64))
+        return _Scaled(scaled_image(image, (height, width)), stacked, np.array(labels, np.int64))
 
     def _label(self, name: str, record: Record) -> int:
         if name not in self.labels:

@@ -13,7 +13,7 @@ from torch.nn.functional import softmax
 from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import clip_boxes_to_image
 
-from model.dataset import scaled_size
+from model.dataset import scaled_image, scaled_size
 from model.engines.base import EngineConfig, Target
 from model.engines.batching import in_halves
 from model.engines.first_look import FirstLook, Worth, worth_sampling
@@ -139,14 +139,13 @@ class TorchvisionEngine:
 
     def _resized(self, images: Sequence[np.ndarray]) -> ImageList:
         """The network's input for RGB uint8 (h, w, 3) images: scaled, normalised and padded."""
-        self.network.eval()
-        tensors = [
-            torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).to(self.device).float() / 255
-            for image in images
-        ]
-        resized: ImageList = self.network.transform(tensors)[0]
-        resized.tensors = resized.tensors.contiguous(memory_format=torch.channels_last)
-        return resized
+        transform, inputs = self.network.transform, []
+        for image in images:
+            scaled = scaled_image(image, scaled_size(image.shape[:2], *self.training_size_hw))
+            pixels = torch.from_numpy(scaled).to(self.device).permute(2, 0, 1)
+            inputs.append(transform.normalize(pixels.float() / 255))
+        batch = transform.batch_images(inputs, transform.size_divisible)
+        return ImageList(batch.contiguous(memory_format=torch.channels_last), [i.shape[-2:] for i in inputs])
 
     def _padded_hw(self, size_hw: tuple[int, int]) -> tuple[int, int]:
         """About the size of the network's input for an image of that size."""

@@ -1,4 +1,7 @@
-"""MaskAL's scoring loop read plainly (MASKAL's published method, section by section): slow, for comparison only."""
+"""MaskAL's scoring loop read plainly (MASKAL's published method, section by section): slow, for comparison only.
+
+As the original it works on whole masks at the original image's resolution, with torch's own operations.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,8 @@ from torch import nn
 from model.engines.torchvision import TorchvisionEngine
 from sampling.uncertainty import ObservationCertainty, box_certainty, occurrence, semantic_certainty
 
-Detection = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""Box (4,), softmax (c,), mask (h, w) at full resolution."""
+Detection = tuple[np.ndarray, np.ndarray, torch.Tensor]
+"""Box (4,), softmax (c,), mask (h, w) bool at full resolution."""
 
 
 def score_plainly(
@@ -26,25 +29,26 @@ def score_plainly(
     for layer in layers:
         layer.eval()
     groups: list[list[Detection]] = []
-    for detection in (d for one in found for d in zip(one.boxes_xyxy, one.softmaxes, one.masks, strict=True)):
-        for group in groups:
-            if _iou(group[0][2], detection[2]) > iou_threshold:
-                group.append(detection)
-                break
-        else:
-            groups.append([detection])
+    for one in found:
+        for detection in zip(one.boxes_xyxy, one.softmaxes, torch.from_numpy(one.masks), strict=True):
+            for group in groups:
+                if _iou(group[0][2], detection[2]) > iou_threshold:
+                    group.append(detection)
+                    break
+            else:
+                groups.append([detection])
     values = [_certainty(group, passes) for group in groups]
     return float(np.mean(values)) if values else float("nan")
 
 
-def _iou(a: np.ndarray, b: np.ndarray) -> float:
-    union = np.logical_or(a, b).sum()
-    return float(np.logical_and(a, b).sum() / union) if union else float("inf")
+def _iou(a: torch.Tensor, b: torch.Tensor) -> float:
+    union = torch.logical_or(a, b).sum()
+    return float(torch.logical_and(a, b).sum() / union) if union else float("inf")
 
 
 def _certainty(group: list[Detection], passes: int) -> float:
-    masks = np.stack([mask for _, _, mask in group])
-    support = masks.mean(0) >= 0.25
+    masks = [mask for _, _, mask in group]
+    support = torch.stack([mask.float() for mask in masks]).mean(0) >= 0.25
     ious = [_iou(support, mask) for mask in masks if (support | mask).any()]
     factors = ObservationCertainty(
         semantic=semantic_certainty(np.stack([softmax for _, softmax, _ in group])),

@@ -5,7 +5,9 @@ import pytest
 import torch
 from torchvision.transforms import v2
 
-from model.dataset import RecordDataset, augmentation, boxes_of, collate, scaled_size
+from model.dataset import RecordDataset, augmentation, boxes_of, collate, scaled_image, scaled_size
+from model.engines.base import EngineConfig
+from model.engines.torchvision import TorchvisionEngine
 from model.records import Outline, Polygon, Record
 
 CLASSES = ("apple", "pear")
@@ -54,6 +56,30 @@ def test_images_are_scaled_to_the_shortest_side_within_the_longest(
     size_hw: tuple[int, int], shortest: int, longest: int, scaled: tuple[int, int]
 ) -> None:
     assert scaled_size(size_hw, shortest, longest) == scaled
+
+
+def test_fine_stripes_become_grey_where_an_image_shrinks() -> None:
+    stripes = np.zeros((64, 96, 3), np.uint8)
+    stripes[:, ::2] = 254
+    assert np.array_equal(scaled_image(stripes, (16, 24)), np.full((16, 24, 3), 127))
+
+
+def test_an_image_that_grows_is_interpolated() -> None:
+    edge = np.zeros((2, 2, 3), np.uint8)
+    edge[:, 1] = 100
+    assert scaled_image(edge, (4, 4))[0, :, 0].tolist() == [0, 25, 75, 100]
+
+
+@pytest.mark.parametrize("size_hw", [(300, 450), (60, 90), (192, 256), (100, 1000)])
+def test_a_prediction_sees_an_image_as_training_does(size_hw: tuple[int, int]) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (*size_hw, 3), np.uint8)
+    engine = TorchvisionEngine(CLASSES, EngineConfig("nano"))
+    [(sample, _)] = RecordDataset([record(size_hw=size_hw)], CLASSES, lambda name: image, engine.training_size_hw)
+    seen: list[torch.Tensor] = []
+    engine.network.backbone.register_forward_pre_hook(lambda backbone, inputs: seen.append(inputs[0]))
+    engine.features(image)
+    engine.network.backbone(engine.network.transform([sample])[0].tensors)
+    assert torch.allclose(*seen, atol=1e-5)
 
 
 def test_a_sample_is_the_image_and_its_objects() -> None:

@@ -91,11 +91,12 @@ def test_passes_differ_with_dropout_and_agree_without(engine: Engine, exact: boo
     with dropout_on(engine.network, torch.Generator().manual_seed(1)):
         passes = engine.sample(encoded, 6)
     again = engine.sample(encoded, 3)[0]
+    rounding = 1e-5 if exact else 0.01
     assert len(passes) == 6
     for other in without[1:]:
-        assert other.scores == pytest.approx(without[0].scores, abs=1e-5)
+        assert other.scores == pytest.approx(without[0].scores, abs=rounding)
     assert len({tuple(np.round(p.scores, 6)) for p in passes}) > 1
-    assert again.scores == pytest.approx(without[0].scores, abs=1e-5), "dropout must be off again"
+    assert again.scores == pytest.approx(without[0].scores, abs=rounding), "dropout must be off again"
 
 
 def test_an_exact_pass_without_dropout_is_the_ordinary_prediction(engine: Engine) -> None:
