@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -9,6 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from sampling.ranking import Candidate, RankingConfig, rank
+from sampling.strategies import WITHOUT_A_LOOK
 
 
 class Learner(Protocol):
@@ -77,7 +79,9 @@ def simulate(learner: Learner, plan: Plan, done: Sequence[Step] = ()) -> Iterato
 
 def _choose(learner: Learner, plan: Plan, annotated: Collection[int], loop: int) -> tuple[int, ...]:
     known = set(annotated)
-    candidates = list(learner.candidates([image for image in plan.images if image not in known]))
+    others = [image for image in plan.images if image not in known]
+    looks = plan.ranking.strategy not in WITHOUT_A_LOOK
+    candidates = list(learner.candidates(others)) if looks else [Candidate(image, math.nan) for image in others]
     seed = int(np.random.SeedSequence([plan.seed, loop]).generate_state(1)[0])
     queue = rank(candidates, plan.ranking, seed, round_number=loop)
     return tuple(place.key for place in queue[: plan.ranking.batch])

@@ -179,3 +179,6 @@ BY_CERTAINTY = ("uncertainty", "certainty")
 
 BY_CHANCE = ("random", "random_foreground")
 """Strategies that do not look at the certainty."""
+
+WITHOUT_A_LOOK = ("random",)
+"""Strategies for which no image has to be scored."""

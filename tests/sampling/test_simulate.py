@@ -44,6 +44,12 @@ def test_only_images_that_are_not_annotated_yet_are_asked_about() -> None:
     assert learner.asked == [set(IMAGES) - {100, 101}, set(range(102, 116))]
 
 
+def test_no_image_is_scored_where_chance_alone_decides() -> None:
+    learner = Counter()
+    steps = list(simulate(learner, plan("random", loops=2)))
+    assert learner.asked == [] and len(set(steps[-1].images)) == 10
+
+
 def test_a_stopped_run_goes_on_as_if_nothing_had_been() -> None:
     for strategy in ("uncertainty", "random", "stratified"):
         whole = list(simulate(Counter(), plan(strategy)))
