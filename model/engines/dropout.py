@@ -34,6 +34,21 @@ class Dropout(nn.Dropout):
         keep = random_integers(input.numel(), kind, self.generator).ge_(dropped - steps // 2).view(input.shape)
         return keep.to(input.dtype).mul_(input).mul_(steps / (steps - dropped))
 
+    def weighted_sum(self, input: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        """`forward(input) @ weights`, (n, m, d) @ (n, d, 1) -> (n, m, 1) float32, drawn as a normal number.
+
+        A sum of many elements that are dropped independently is nearly normal, and its mean and variance are known
+        (Wang and Manning 2013): one random number instead of d.
+        """
+        mean = (input @ weights).float()
+        if not self.training or self.p == 0:
+            return mean
+        if self.p == 1:
+            return torch.zeros_like(mean)
+        variance = (input * input @ (weights * weights)).float() * (self.p / (1 - self.p))
+        noise = torch.randn(mean.shape, generator=self.generator, device=mean.device)
+        return mean.addcmul_(variance.sqrt_(), noise)
+
 
 def random_integers(count: int, dtype: torch.dtype, generator: torch.Generator) -> torch.Tensor:
     """(count,) integers of that type, all values equally likely, on the generator's device."""

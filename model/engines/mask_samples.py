@@ -38,7 +38,7 @@ def read_boxes(
 def mask_probabilities(predictor: MaskRCNNPredictor, features: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """What the predictor says of features (n, m, m, c) for one label each (n,), as (n, 2m, 2m) in 0..1.
 
-    The same as the predictor's own output at those labels; its dropout layers draw as they always do.
+    The same as the predictor's own output at those labels, but for the last dropout, which is drawn as a normal.
     """
     parts = zip(features.split(ROWS_PER_BATCH), labels.split(ROWS_PER_BATCH), strict=True)
     return torch.cat([_probabilities(predictor, some, of) for some, of in parts])
@@ -50,7 +50,7 @@ def _probabilities(predictor: MaskRCNNPredictor, features: torch.Tensor, labels:
     cells = predictor.drop5(features)
     kernel = deconv.weight.permute(2, 3, 1, 0).flatten(0, 2)  # (c, d, 2, 2) -> (2 * 2 * d, c)
     hidden = linear(cells, kernel, deconv.bias.repeat(4)).relu_()  # a stride as wide as the kernel: no overlap
-    hidden = predictor.drop_logits(hidden.view(n, h * w * 4, last.in_channels))
-    logits = hidden @ last.weight[labels + 1, :, 0, 0][..., None].to(hidden.dtype)  # background is channel 0
-    logits = logits.view(n, h, w, 2, 2).float() + last.bias[labels + 1].view(n, 1, 1, 1, 1)
+    weights = last.weight[labels + 1, :, 0, 0][..., None].to(hidden.dtype)  # (n, d, 1); background is channel 0
+    logits = predictor.drop_logits.weighted_sum(hidden.view(n, h * w * 4, last.in_channels), weights)
+    logits = logits.view(n, h, w, 2, 2) + last.bias[labels + 1].view(n, 1, 1, 1, 1)
     return logits.permute(0, 1, 3, 2, 4).reshape(n, 2 * h, 2 * w).sigmoid()

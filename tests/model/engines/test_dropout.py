@@ -114,6 +114,26 @@ def test_without_an_own_generator_the_global_one_decides() -> None:
     assert not torch.equal(drawn(1), drawn(2))
 
 
+@pytest.mark.parametrize("p", [0.1, 0.25, 0.5])
+def test_a_weighted_sum_has_the_mean_and_spread_of_one_over_dropped_elements(p: float) -> None:
+    layer = drawing(p, seeded(1))
+    x, weights = torch.rand(1, 3, 256), torch.randn(1, 256, 1) / 16
+    rows = x.expand(20_000, -1, -1)
+    drawn, exact = layer.weighted_sum(rows, weights.expand(20_000, -1, -1)), layer(rows) @ weights
+    for sums in (drawn, exact):
+        assert torch.allclose(sums.mean(0), (x @ weights)[0], atol=0.02)
+    assert torch.allclose(drawn.std(0), exact.std(0), rtol=0.05)
+    for quantile in (0.05, 0.25, 0.75, 0.95):
+        assert torch.allclose(drawn.quantile(quantile, 0), exact.quantile(quantile, 0), atol=0.03)
+
+
+def test_a_weighted_sum_without_dropping_is_the_sum() -> None:
+    x, weights = torch.rand(2, 3, 8), torch.rand(2, 8, 1)
+    assert torch.equal(drawing(0.0, seeded(1)).weighted_sum(x, weights), x @ weights)
+    assert torch.equal(drawing(0.5, seeded(1)).eval().weighted_sum(x, weights), x @ weights)
+    assert not drawing(1.0, seeded(1)).weighted_sum(x, weights).any()
+
+
 def test_in_eval_mode_nothing_is_dropped_and_nothing_drawn() -> None:
     generator = seeded(1)
     x, state = torch.rand(200), generator.get_state()
