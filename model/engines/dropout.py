@@ -15,12 +15,15 @@ from torch import nn
 from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead, FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.mask_rcnn import MaskRCNNPredictor
 
+LOWEST = {2: 0, 4: 0, 8: -(2**7), 16: -(2**15)}
+"""The lowest of the integers that are drawn, by their number of bits."""
+
 
 class Dropout(nn.Dropout):
     """Dropout that draws from its own generator where one is set, else from torch's global one.
 
-    Own draws take 8 random bits an element where the probability is a multiple of 1 / 256, as MaskAL's 0.25 is, and 16
-    otherwise (to which it is then rounded): a fraction of the time of torch's own dropout, which draws floats.
+    Own draws take as few random bits an element as the probability needs, two for MaskAL's 0.25 and at most 16 (to
+    which it is then rounded): a fraction of the time of torch's own dropout, which draws floats.
     """
 
     generator: torch.Generator | None = None
@@ -29,10 +32,10 @@ class Dropout(nn.Dropout):
         """Zero each element with probability p and scale the others by 1 / (1 - p), while training."""
         if not self.training or self.p in (0, 1) or self.generator is None:
             return super().forward(input)
-        kind, steps = (torch.int8, 1 << 8) if float(self.p * 256).is_integer() else (torch.int16, 1 << 16)
-        dropped = min(round(self.p * steps), steps - 1)
-        keep = random_integers(input.numel(), kind, self.generator).ge_(dropped - steps // 2).view(input.shape)
-        return keep.to(input.dtype).mul_(input).mul_(steps / (steps - dropped))
+        bits = next((b for b in LOWEST if float(self.p * 2**b).is_integer()), max(LOWEST))
+        dropped = min(round(self.p * 2**bits), 2**bits - 1)
+        keep = random_integers(input.numel(), bits, self.generator).ge_(LOWEST[bits] + dropped).view(input.shape)
+        return keep.to(input.dtype).mul_(input).mul_(2**bits / (2**bits - dropped))
 
     def weighted_sum(self, input: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         """`forward(input) @ weights`, (n, m, d) @ (n, d, 1) -> (n, m, 1) float32, drawn as a normal number.
@@ -50,10 +53,14 @@ class Dropout(nn.Dropout):
         return mean.addcmul_(variance.sqrt_(), noise)
 
 
-def random_integers(count: int, dtype: torch.dtype, generator: torch.Generator) -> torch.Tensor:
-    """(count,) integers of that type, all values equally likely, on the generator's device."""
-    words = torch.empty(-(-count * dtype.itemsize // 8), dtype=torch.int64, device=generator.device)
-    return words.random_(-(2**63), None, generator=generator).view(dtype)[:count]
+def random_integers(count: int, bits: int, generator: torch.Generator) -> torch.Tensor:
+    """(count,) integers of so many bits, all equally likely, from LOWEST[bits] on; on the generator's device."""
+    words = torch.empty(-(-count * bits // 64), dtype=torch.int64, device=generator.device)
+    words.random_(-(2**63), None, generator=generator)
+    if bits < 8:  # cut each byte into parts
+        lowest_bits = int.from_bytes(bytes([2**bits - 1] * 8), "big")
+        words = torch.stack([words >> shift for shift in range(0, 8, bits)]).bitwise_and_(lowest_bits).flatten()
+    return words.view(torch.int16 if bits == 16 else torch.int8)[:count]
 
 
 class DropoutTwoMLPHead(TwoMLPHead):

@@ -7,19 +7,24 @@ from dataclasses import dataclass
 import torch
 from torchvision.ops import box_iou, nms
 
-MIN_FOREGROUND = 0.1
+MIN_FOREGROUND = 0.2
 """A proposal with less foreground probability than this hardly ever passes the confidence threshold in a pass."""
 
-SAME_OBJECT = 0.5
-"""Box IoU from which on two proposals are about the same object."""
+RIVALS = 6
+"""A proposal that so many better ones overlap is hardly ever the best of them in a pass."""
 
-MOST_PER_OBJECT = 4
+OVERLAP = 0.4
+"""Box IoU from which on two proposals are rivals."""
+
 MOST = 300
 
 FEW = 100
 """So many proposals, as small networks make, cost next to nothing: only those without any foreground are left out."""
 
 MIN_FOREGROUND_OF_FEW = 0.02
+
+SAME_OBJECT = 0.5
+"""Box IoU from which on two boxes are about the same."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,37 +39,27 @@ class FirstLook:
     boxes: torch.Tensor
 
 
-@dataclass(frozen=True, eq=False)
-class Worth:
-    """The proposals worth sampling.
+def worth_sampling(look: FirstLook) -> torch.Tensor:
+    """Rows (m,) of the proposals worth sampling, the ones with most foreground first.
 
-    rows        (m,) of the proposals, the ones with most foreground first
-    objects     (k, 4) boxes of the objects that they seem to show, in the resized image's pixels
-    belongs_to  (m,) the object of each row
-    """
-
-    rows: torch.Tensor
-    objects: torch.Tensor
-    belongs_to: torch.Tensor
-
-
-def worth_sampling(look: FirstLook) -> Worth:
-    """Those with some foreground, of each object the best few; of few proposals nearly all.
-
-    What is found in one pass of fifty lowers a certainty too, so every proposal that is left out costs agreement
-    with the exact scores.
+    Those with some foreground that have few better rivals; of few proposals nearly all. What is found in one pass of
+    fifty lowers a certainty too, so every proposal that is left out costs agreement with the exact scores.
     """
     foreground = look.probabilities.sum(1)
     are_few = len(foreground) <= FEW
     rows = torch.nonzero(foreground > (MIN_FOREGROUND_OF_FEW if are_few else MIN_FOREGROUND))[:, 0]
     rows = rows[foreground[rows].argsort(descending=True, stable=True)]
-    boxes = look.boxes[rows, look.probabilities[rows].argmax(1)]
-    objects = boxes[nms(boxes, foreground[rows], SAME_OBJECT)]
+    if are_few or not len(rows):
+        return rows
+    scores, labels = look.probabilities[rows].max(1)
+    boxes = look.boxes[rows, labels]
+    are_better = (box_iou(boxes, boxes) > OVERLAP) & (scores > scores[:, None])  # (m, m)
+    return rows[are_better.sum(1) < RIVALS][:MOST]
+
+
+def group_boxes(boxes: torch.Tensor, scores: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The boxes (k, 4) with the best scores (n,) of those that are about the same, and which of them is each (n,)'s."""
+    objects = boxes[nms(boxes, scores, SAME_OBJECT)]
     if not len(objects):
-        return Worth(rows, objects, rows)
-    belongs_to = box_iou(boxes, objects).argmax(1)  # (m, k) -> (m,)
-    if are_few:
-        return Worth(rows, objects, belongs_to)
-    better_ones = (belongs_to[:, None] == belongs_to[None]).tril(-1).sum(1)
-    kept = torch.nonzero(better_ones < MOST_PER_OBJECT)[:MOST, 0]
-    return Worth(rows[kept], objects, belongs_to[kept])
+        return objects, boxes.new_zeros(0, dtype=torch.int64)
+    return objects, box_iou(boxes, objects).argmax(1)  # (n, k) -> (n,)

@@ -11,7 +11,7 @@ import torch
 from torch.nn.functional import linear
 from torchvision.models.detection.mask_rcnn import MaskRCNNPredictor
 
-ROWS_PER_BATCH = 48
+ROWS_PER_BATCH = 24
 """Samples at once: what is larger than some 30 MB costs a CPU more to allocate than to compute."""
 
 

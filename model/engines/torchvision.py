@@ -11,15 +11,16 @@ import numpy as np
 import torch
 from torch.nn.functional import softmax
 from torchvision.models.detection.image_list import ImageList
-from torchvision.ops import clip_boxes_to_image
+from torchvision.ops import MultiScaleRoIAlign, clip_boxes_to_image
 
 from model.dataset import scaled_image, scaled_size
 from model.engines.base import EngineConfig, Target
 from model.engines.batching import in_halves
-from model.engines.first_look import FirstLook, Worth, worth_sampling
+from model.engines.first_look import FirstLook, group_boxes, worth_sampling
 from model.engines.mask_samples import mask_probabilities, read_boxes
 from model.engines.networks import build_network, find_network, train_mode
 from model.engines.pasting import paste_coarse, paste_masks
+from model.engines.pooling import pool_boxes
 from model.engines.selection import Selection, select
 from model.engines.weights import coco_weights, fitted
 from model.errors import BadEngine
@@ -42,7 +43,6 @@ class Encoded:
     proposals   (n, 4) boxes in the resized image's pixels: all, or those worth sampling
     rows        (n, d) their box features, as the first dropout layer sees them
     first_look  what the box head says of all proposals, None in an exact encoding
-    worth       which of them are worth sampling, and the objects that these show; None in an exact encoding
     resized_hw, original_hw   sizes of the network's input (without padding) and of the image
     """
 
@@ -50,9 +50,13 @@ class Encoded:
     proposals: torch.Tensor
     rows: torch.Tensor
     first_look: FirstLook | None
-    worth: Worth | None
     resized_hw: tuple[int, int]
     original_hw: tuple[int, int]
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether it is as published, in full precision."""
+        return self.first_look is None
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,18 +115,32 @@ class TorchvisionEngine:
             levels = self.network.backbone(resized.tensors)
             proposals = self.network.rpn(resized, levels)[0]
         self.network.rpn.score_thresh = 0.0  # as it is in training
-        levels = {name: level.float().contiguous() for name, level in levels.items()}
-        heads = self.network.roi_heads
-        with self._precision(exact):
-            rows = heads.box_head.stem(heads.box_roi_pool(levels, proposals, resized.image_sizes))
-        if not exact and has_bfloat16(self.device):
-            rows = rows.bfloat16()
-        parts = zip(images, resized.image_sizes, proposals, rows.split([len(p) for p in proposals]), strict=True)
-        encoded = [
-            Encoded({k: v[i : i + 1] for k, v in levels.items()}, boxes, own, None, None, tuple(size), image.shape[:2])
-            for i, (image, size, boxes, own) in enumerate(parts)
-        ]
+        if exact or self.device.type != "cpu":
+            levels = {name: level.float().contiguous() for name, level in levels.items()}
+        encoded = []
+        for i, (image, size_hw, boxes) in enumerate(zip(images, resized.image_sizes, proposals, strict=True)):
+            own = {name: level[i : i + 1] for name, level in levels.items()}
+            with self._precision(exact):
+                pooled = self._pooled(self.network.roi_heads.box_roi_pool, own, boxes, size_hw, exact)
+                rows = self.network.roi_heads.box_head.stem(pooled)
+            if not exact and has_bfloat16(self.device):
+                rows = rows.bfloat16()
+            encoded.append(Encoded(own, boxes, rows, None, tuple(size_hw), image.shape[:2]))
         return encoded if exact else [self._looked_at(e) for e in encoded]
+
+    def _pooled(
+        self,
+        pooler: MultiScaleRoIAlign,
+        levels: dict[str, torch.Tensor],
+        boxes: torch.Tensor,
+        resized_hw: tuple[int, int],
+        exact: bool,
+    ) -> torch.Tensor:
+        """Features (n, c, m, m) of an image in boxes (n, 4); where it need not be exact a CPU has a faster way."""
+        if exact or self.device.type != "cpu":
+            pooled: torch.Tensor = pooler(levels, [boxes], [resized_hw])
+            return pooled
+        return pool_boxes(pooler, levels, boxes, self._padded(resized_hw))
 
     def _looked_at(self, encoded: Encoded) -> Encoded:
         """The same image with a first look, and no more proposals than are worth sampling."""
@@ -130,8 +148,7 @@ class TorchvisionEngine:
             probabilities, boxes = self._box_head(encoded, 1)
         look = FirstLook(probabilities[0], boxes[0])
         worth = worth_sampling(look)
-        proposals, rows = encoded.proposals[worth.rows], encoded.rows[worth.rows]
-        return replace(encoded, proposals=proposals, rows=rows, first_look=look, worth=worth)
+        return replace(encoded, proposals=encoded.proposals[worth], rows=encoded.rows[worth], first_look=look)
 
     def _precision(self, exact: bool) -> torch.autocast:
         """bfloat16 where the hardware computes with it, unless it has to be exact."""
@@ -149,9 +166,11 @@ class TorchvisionEngine:
 
     def _padded_hw(self, size_hw: tuple[int, int]) -> tuple[int, int]:
         """About the size of the network's input for an image of that size."""
-        height, width = scaled_size(size_hw, *self.training_size_hw)
+        return self._padded(scaled_size(size_hw, *self.training_size_hw))
+
+    def _padded(self, resized_hw: tuple[int, int]) -> tuple[int, int]:
         step = self.network.transform.size_divisible
-        return math.ceil(height / step) * step, math.ceil(width / step) * step
+        return math.ceil(resized_hw[0] / step) * step, math.ceil(resized_hw[1] / step) * step
 
     @torch.no_grad()
     def decode(
@@ -165,7 +184,7 @@ class TorchvisionEngine:
             look = FirstLook(probabilities[0], boxes[0])
         selection = self._select(look.probabilities, look.boxes, threshold, any_class)
         weights = look.probabilities[selection.proposals]
-        with self._precision(exact=encoded.first_look is None):
+        with self._precision(encoded.is_exact):
             masks = self._mask_head(encoded, selection.boxes_xyxy, selection.labels, weights if any_class else None)
         return self._instances(encoded, selection, weights, masks)
 
@@ -176,14 +195,14 @@ class TorchvisionEngine:
         Every row draws its own dropout, so this is the same distribution as one run per pass. An exact encoding
         gives whole masks, another one masks on a coarse grid.
         """
-        with self._precision(exact=encoded.worth is None):
+        with self._precision(encoded.is_exact):
             probabilities, boxes = self._box_head(encoded, passes)
             threshold = self.config.confidence_threshold
             found = [self._select(p, b, threshold, False) for p, b in zip(probabilities, boxes, strict=True)]
             every = _together(found)
             masks = self._sampled_masks(encoded, every)
         softmaxes = [p[s.proposals] for p, s in zip(probabilities, found, strict=True)]
-        if encoded.worth is None:
+        if encoded.is_exact:
             parts = zip(found, softmaxes, masks.split([len(s.labels) for s in found]), strict=True)
             return tuple(self._instances(encoded, *part) for part in parts)
         original = self._in_original_pixels(encoded, every.boxes_xyxy)
@@ -191,12 +210,11 @@ class TorchvisionEngine:
 
     def _sampled_masks(self, encoded: Encoded, every: Selection) -> torch.Tensor:
         """Mask probabilities (n, m, m) of the detections of all passes."""
-        if encoded.worth is None:
+        if encoded.is_exact:
             return self._mask_head(encoded, every.boxes_xyxy, every.labels, None)
-        heads, shown = self.network.roi_heads, encoded.worth.belongs_to[every.proposals]
-        needed, belongs_to = shown.unique(return_inverse=True)
-        objects = encoded.worth.objects[needed]
-        pooled = heads.mask_roi_pool(encoded.features, [objects], [encoded.resized_hw])
+        heads = self.network.roi_heads
+        objects, belongs_to = group_boxes(every.boxes_xyxy, every.scores)
+        pooled = self._pooled(heads.mask_roi_pool, encoded.features, objects, encoded.resized_hw, exact=False)
         trunk = heads.mask_head(pooled.contiguous(memory_format=torch.channels_last))
         features = read_boxes(trunk, objects, belongs_to, every.boxes_xyxy)
         return mask_probabilities(heads.mask_predictor, features, every.labels)
@@ -211,7 +229,7 @@ class TorchvisionEngine:
 
         Mean and spread of the coarsest level before the last, which still tells objects from the ground.
         """
-        level = encoded.features["3"][0]  # (c, h, w)
+        level = encoded.features["3"][0].float()  # (c, h, w)
         vector = torch.cat([level.mean((1, 2)), level.std((1, 2))])
         return np.asarray((vector / vector.norm().clamp(min=1e-12)).cpu().numpy(), np.float32)
 
@@ -271,7 +289,7 @@ class TorchvisionEngine:
     ) -> torch.Tensor:
         """Mask probabilities (n, m, m) in boxes (n, 4): those of labels (n,), or with weights (n, c) of all classes."""
         heads = self.network.roi_heads
-        pooled = heads.mask_roi_pool(encoded.features, [boxes], [encoded.resized_hw])
+        pooled = self._pooled(heads.mask_roi_pool, encoded.features, boxes, encoded.resized_hw, encoded.is_exact)
         logits = heads.mask_predictor(heads.mask_head(pooled)).float()
         if weights is None:
             rows = torch.arange(len(labels), device=labels.device)

@@ -9,6 +9,7 @@ from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead, FastRCN
 from torchvision.models.detection.mask_rcnn import MaskRCNNPredictor
 
 from model.engines.dropout import (
+    LOWEST,
     Dropout,
     DropoutConvHead,
     DropoutMaskPredictor,
@@ -59,7 +60,7 @@ def outputs(found: torch.Tensor | tuple[torch.Tensor, ...]) -> tuple[torch.Tenso
     return found if isinstance(found, tuple) else (found,)
 
 
-@pytest.mark.parametrize("p", [0.25, 0.3, 0.999])
+@pytest.mark.parametrize("p", [0.25, 0.5, 0.3125, 3 / 256, 0.3, 0.999])
 @pytest.mark.parametrize("generator", [None, seeded(1)], ids=["global", "own"])
 def test_elements_are_dropped_or_scaled_so_that_the_mean_stays(generator: torch.Generator | None, p: float) -> None:
     torch.manual_seed(0)
@@ -73,16 +74,16 @@ def test_it_keeps_the_type_of_its_input() -> None:
     assert drawing(0.25, seeded(1))(torch.ones(9, dtype=torch.bfloat16)).dtype == torch.bfloat16
 
 
-@pytest.mark.parametrize("kind", [torch.int8, torch.int16])
-def test_random_integers_are_equally_likely_down_to_the_last_bit(kind: torch.dtype) -> None:
-    drawn = random_integers(1_000_001, kind, seeded(3)).long()
-    info = torch.iinfo(kind)
-    assert len(drawn) == 1_000_001 and drawn.min() == info.min and drawn.max() == info.max
-    for bit in range(info.bits):
+@pytest.mark.parametrize("bits", LOWEST)
+def test_random_integers_are_equally_likely_down_to_the_last_bit(bits: int) -> None:
+    drawn = random_integers(1_000_001, bits, seeded(3)).long() - LOWEST[bits]
+    assert len(drawn) == 1_000_001 and drawn.min() == 0 and drawn.max() == 2**bits - 1
+    for bit in range(bits):
         assert ((drawn >> bit) & 1).float().mean() == pytest.approx(0.5, abs=0.003)
-    for place in range(64 // info.bits):
-        step = drawn[place :: 64 // info.bits]
-        assert (step < 0).float().mean() == pytest.approx(0.5, abs=0.01), "no place in a word is special"
+    for part in drawn[:1_000_000].split(125_000):
+        assert (part < 2 ** (bits - 1)).float().mean() == pytest.approx(0.5, abs=0.01), "no place is special"
+    shifted = ((drawn[: len(drawn) // 4] ^ drawn[len(drawn) // 4 : len(drawn) // 4 * 2]) & 1).float().mean()
+    assert shifted == pytest.approx(0.5, abs=0.01), "parts of a word know nothing of each other"
 
 
 @pytest.mark.parametrize("generator", [None, seeded(1)], ids=["global", "own"])
