@@ -26,6 +26,9 @@ ACTIONS = {
     "open_redis": ("backend.jobs", "open_redis"),
     "status": ("backend.status", "describe"),
     "examine": ("backend.doctor", "examine"),
+    "cancel": ("backend.jobs", "cancel"),
+    "find_folder": ("backend.projects", "find_folder"),
+    "take_part": ("backend.training_group", "take_part"),
     "simulate": ("backend.simulation", "run"),
     "simulation_options": ("backend.simulation", "SimulationOptions"),
     "demo": ("backend.demo", "demo"),
@@ -109,6 +112,23 @@ def status() -> None:
         redis = None
     for line in _action("status")(settings, redis):
         click.echo(line)
+
+
+@main.command()
+@click.option("--project", "project_id", type=int, required=True, help="Number of the Label Studio project.")
+def cancel(project_id: int) -> None:
+    """Cancel the round that is being trained; the next one waits for new annotations."""
+    settings = read_settings()
+    folder = _action("find_folder")(settings.data_dir, project_id)
+    click.echo(_action("cancel")(_action("open_redis")(settings), folder))
+
+
+@main.command(hidden=True)
+@click.argument("uid")
+@click.argument("number", type=int)
+def train_part(uid: str, number: int) -> None:
+    """One process of a round's training on several GPUs; started by the worker."""
+    _action("take_part")(read_settings(), uid, number)
 
 
 @main.command()

@@ -2,28 +2,62 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from backend.errors import BadSetting
-from model.engines.base import EngineConfig
+from model.adaptation import anchor_sizes, input_size, iterations_for, repeat_factor
+from model.engines.base import EngineConfig, InputRange
+from model.records import Record
 from model.schedule import iterations
 from model.training import TrainingConfig
 from sampling.mc_dropout import ScoringConfig
 from sampling.ranking import RankingConfig
 
-Share = Field(ge=0, le=1)
+PRESETS: dict[str, dict[str, Any]] = {
+    "adaptive": {},
+    "maskal": {
+        "adapt_input": False,
+        "early_stopping": False,
+        "initial_datasize": 100,
+        "pool_size": 200,
+        "loops": 12,
+        "mcd_iterations": 20,
+        "scoring": "exact",
+        "optimizer": "sgd",
+        "learning_rate": 0.005,
+        "learning_policy": "steps_with_decay",
+        "warmup_iterations": 500,
+        "train_batch_size": 1,
+        "train_iterations_base": 2500,
+        "train_iterations_step_size": 2500,
+        "step_image_number": 500,
+        "eval_period": 500,
+        "checkpoint_period": 500,
+        "repeat_factor_smallest_class": 1.5,
+    },
+}
+"""What a preset sets where the project's file says nothing; "maskal" are the numbers of the published run."""
+
+IMAGES_A_STEP = 4
+LOOKS = 8
+"""How often training looks at the validation images, and after how many looks without progress it stops."""
+
+PATIENCE = 3
 
 
 class ProjectConfig(BaseModel):
-    """One project's YAML file; names are MaskAL's where it has them, None means chosen from network and device."""
+    """One project's YAML file; names are MaskAL's where it has them, None: chosen from network, device and data."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
+    preset: Literal["adaptive", "maskal"] = "adaptive"
     engine: Literal["torchvision", "fake"] = "torchvision"
     network_config: str | None = None
     pretrained_weights: str | None = None
@@ -44,8 +78,13 @@ class ProjectConfig(BaseModel):
     mode: Literal["mean", "min", "max"] = "mean"
     initial_datasize: int = Field(default=30, ge=1)
     pool_size: int = Field(default=20, ge=1)
+    loops: int | None = Field(default=None, ge=0)
     holdout_prelabels: bool = True
 
+    adapt_input: bool = True
+    early_stopping: bool = True
+    replay: float | None = Field(default=None, ge=0, lt=1)
+    optimizer: Literal["adamw", "sgd"] | None = None
     learning_rate: float | None = Field(default=None, gt=0)
     learning_policy: Literal["cosine", "steps_with_decay"] = "cosine"
     step_ratios: list[float] = [0.5, 0.8]
@@ -54,10 +93,21 @@ class ProjectConfig(BaseModel):
     train_iterations_base: int | None = Field(default=None, ge=1)
     train_iterations_step_size: int = Field(default=0, ge=0)
     step_image_number: int = Field(default=500, ge=1)
-    train_batch_size: int = Field(default=4, ge=1)
-    num_workers: int = Field(default=0, ge=0)
+    train_batch_size: int = Field(default=IMAGES_A_STEP, ge=1)
+    eval_period: int | None = Field(default=None, ge=1)
+    checkpoint_period: int | None = Field(default=None, ge=1)
+    num_workers: int | None = Field(default=None, ge=0)
+    train_processes: int | None = Field(default=None, ge=1)
     weight_decay: float = Field(default=1e-4, ge=0)
-    repeat_factor_smallest_class: float = Field(default=1.0, ge=0)
+    train_sampler: Literal["RepeatFactorTrainingSampler", "TrainingSampler"] = "RepeatFactorTrainingSampler"
+    minority_classes: list[str] | None = None
+    repeat_factor_smallest_class: float | None = Field(default=None, ge=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_preset(cls, content: Any) -> Any:
+        """What the preset says where the file says nothing; an unknown preset is left for its own check."""
+        return {**PRESETS.get(str(content.get("preset")), {}), **content} if isinstance(content, dict) else content
 
     def engine_config(self, device: str) -> EngineConfig:
         """The engine's part; without `network_config` a GPU gets ResNet-50, a CPU the small network."""
@@ -78,32 +128,58 @@ class ProjectConfig(BaseModel):
             batch=self.pool_size,
         )
 
-    def training_config(self, network: str, images: int, *, warm: bool, seed: int) -> TrainingConfig:
-        """A fully resolved training run on so many images; `warm`: from a version of this project."""
+    def adapted(self, config: EngineConfig, known: InputRange | None, records: Sequence[Record]) -> EngineConfig:
+        """An engine's config with input size and anchors that fit the objects, where the network has a choice."""
+        if known is None or not self.adapt_input:
+            return config
+        size = input_size(records, known)
+        return replace(config, image_size=size, anchor_sizes=anchor_sizes(records, size, known))
+
+    def training_config(
+        self, network: str, records: Sequence[Record], *, warm: bool, seed: int, device: str = "cpu"
+    ) -> TrainingConfig:
+        """A fully resolved training run on these records; `warm`: from a version of this project."""
         chosen = TRAINING.get(network, TRAINING["default"])
-        if self.train_iterations_base is None:
-            steps = chosen.warm_iterations if warm else chosen.iterations
-        else:
-            steps = iterations(
-                images,
-                base=self.train_iterations_base,
-                step_size=self.train_iterations_step_size,
-                step_image_number=self.step_image_number,
-            )
+        optimizer = self.optimizer or chosen.optimizer
+        steps = self._iterations(len(records), chosen.warm_iterations if warm else chosen.iterations)
         warmup = self.warmup_iterations if self.warmup_iterations is not None else min(100, steps // 10)
+        workers = self.num_workers if self.num_workers is not None else WORKERS.get(device.partition(":")[0], 1)
         return TrainingConfig(
             iterations=steps,
-            learning_rate=self.learning_rate or chosen.learning_rate,
+            learning_rate=self.learning_rate
+            or chosen.rate(optimizer) * RATE_FOR_BATCH[optimizer](self.train_batch_size / IMAGES_A_STEP),
             batch_size=self.train_batch_size,
             warmup_iterations=warmup,
             weight_decay=self.weight_decay,
-            optimizer=chosen.optimizer,
+            optimizer=optimizer,
             learning_policy=self.learning_policy,
             step_ratios=tuple(self.step_ratios),
             gamma=self.gamma,
-            repeat_factor_smallest_class=self.repeat_factor_smallest_class,
-            num_workers=self.num_workers,
+            repeat_factor_smallest_class=self._repeat_factor(records),
+            minority_classes=None if self.minority_classes is None else tuple(self.minority_classes),
+            replay=self.replay if warm else None,
+            eval_period=self.eval_period or max(MIN_EVAL_PERIOD, math.ceil(steps / LOOKS)),
+            patience=PATIENCE if self.early_stopping else 0,
+            checkpoint_period=self.checkpoint_period,
+            num_workers=workers,
             seed=seed,
+        )
+
+    def _iterations(self, images: int, base: int) -> int:
+        if self.train_iterations_base is None:
+            return iterations_for(images, base)
+        return iterations(
+            images,
+            base=self.train_iterations_base,
+            step_size=self.train_iterations_step_size,
+            step_image_number=self.step_image_number,
+        )
+
+    def _repeat_factor(self, records: Sequence[Record]) -> float:
+        if self.train_sampler == "TrainingSampler":
+            return 0.0
+        return (
+            repeat_factor(records) if self.repeat_factor_smallest_class is None else self.repeat_factor_smallest_class
         )
 
 
@@ -116,11 +192,25 @@ class TrainingChoice:
     iterations: int
     warm_iterations: int
 
+    def rate(self, optimizer: str) -> float:
+        """Learning rate for an optimizer at 4 images a step, also where it is not the network's own."""
+        return self.learning_rate if optimizer == self.optimizer else RATES[optimizer]
+
 
 TRAINING = {
     "nano": TrainingChoice("adamw", 5e-4, iterations=240, warm_iterations=150),
     "default": TrainingChoice("sgd", 5e-3, iterations=1000, warm_iterations=500),
 }
+
+
+RATES = {"adamw": 2e-4, "sgd": 5e-3}
+
+RATE_FOR_BATCH: dict[str, Callable[[float], float]] = {"adamw": math.sqrt, "sgd": float}
+"""How the learning rate follows the batch size: by its square root (Adam), or in proportion (Goyal et al. 2017)."""
+
+WORKERS = {"cpu": 1, "cuda": 4}
+
+MIN_EVAL_PERIOD = 20
 
 
 def read_config(path: Path) -> ProjectConfig:

@@ -41,5 +41,9 @@ class BadImage(BackendError):
     """A task's image is missing, broken, too large or in a place that is not allowed."""
 
 
+class Cancelled(BackendError):
+    """Somebody cancelled the round."""
+
+
 class BrokenPromise(BackendError):
     """The headless demo saw something that must not happen."""

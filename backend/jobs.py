@@ -19,13 +19,13 @@ from rq.job import Job, JobStatus
 from backend import rounds, task_queue
 from backend.client import Project
 from backend.credentials import fingerprint, load_credentials
-from backend.errors import NotFound, QueueUnavailable
+from backend.errors import Cancelled, NotFound, QueueUnavailable
 from backend.images import trim_cache
 from backend.locks import held, is_held
 from backend.projects import ProjectFolder, connected_projects
 from backend.round_folder import Round, all_rounds, last_concluded, start_round, unfinished
 from backend.settings import DEFAULT_REDIS_URL, Settings, read_settings
-from backend.snapshots import Need, assess_need
+from backend.snapshots import Need, assess_need, write_snapshot
 from backend.unreadable import Unreadable
 from backend.workplace import Workplace, open_client, open_workplace
 
@@ -176,6 +176,11 @@ def tidy(uid: str) -> None:
 def _run(place: Workplace, current: Round) -> None:
     try:
         rounds.run(place, current, report)
+    except Cancelled:
+        if current.snapshot() is None:  # so that the next round waits for new annotations
+            write_snapshot(current.path / "snapshot.json", rounds.read_snapshot_of(place)[0])
+        current.cancel()
+        logger.info("project %s: round %d was cancelled", place.folder.uid, current.state.number)
     except Exception as err:
         current.note_failure(err)
         raise
@@ -285,15 +290,36 @@ def _due_round(redis: Redis, place: Workplace) -> Round | None:
     return start_round(place.folder, task_queue.largest_number(place.client, place.folder.project_id))
 
 
-def report(step: str, share: float) -> None:
-    """Keep a job's progress in its meta data, at most about once a second."""
+def report(step: str, share: float, **details: Any) -> None:
+    """Keep a job's progress in its meta data, at most about once a second; Cancelled if somebody asked for that."""
     job = get_current_job()
     if job is None:
         return
     now = time.time()
     if share in (0.0, 1.0) or now - job.meta.get("at", 0) > 1:
-        job.meta |= {"progress": {"step": step, "percent": round(100 * share)}, "at": now}
+        begun_at = job.meta["begun_at"] if job.meta.get("step") == step else now
+        if share and "seconds_left" not in details:
+            details["seconds_left"] = round((now - begun_at) * (1 - share) / share)
+        progress = {"step": step, "percent": round(100 * share), **details}
+        job.meta |= {"progress": progress, "at": now, "step": step, "begun_at": begun_at}
         job.save_meta()
+        if step in CANCELLABLE and job.connection.delete(_key("cancel", job.args[0])):
+            raise Cancelled("cancelled by `maskal cancel`")
+
+
+def cancel(redis: Redis, folder: ProjectFolder) -> str:
+    """Cancel the round that a project is at; says what comes of it."""
+    current = unfinished(folder)
+    if current is None:
+        return f"no round of project {folder.project_id} is under way"
+    if not current.can_be_cancelled:
+        return (
+            f"round {current.state.number} is {current.state.state}: its version is accepted already; "
+            "wait for it, then go back with `maskal rollback`"
+        )
+    redis.set(_key("cancel", folder.uid), 1, ex=FULL_RECONCILE_S)
+    hint(redis, folder.uid)
+    return f"round {current.state.number} is being cancelled; the next one waits for new annotations"
 
 
 def _enqueue(redis: Redis, queue: str, function: Callable[[str], None], uid: str, *, at_front: bool = False) -> bool:
@@ -332,6 +358,9 @@ def _find(redis: Redis, job_id: str) -> Job | None:
     except NoSuchJobError:
         return None
 
+
+CANCELLABLE = ("read", "train", "evaluate")
+"""Steps before a version is accepted."""
 
 LOCKS = {"examine": "examine", "run_round": "round", "tidy": "tidy"}
 """The lock that each job holds while it works."""

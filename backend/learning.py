@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import time
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ import torch
 from backend.annotations import read_outlines
 from backend.errors import BadSetting
 from backend.round_folder import AnnotatedImage, Round
+from backend.training_plan import Plan, device_of, plan_round, read_plan
 from backend.workplace import Workplace
 from model import checkpoints
 from model.engines.base import Engine
@@ -21,20 +22,26 @@ from model.engines.loader import build_engine, load_pretrained, load_version
 from model.errors import BadCheckpoint
 from model.evaluation import Detections, detections_of, evaluate, truth_of
 from model.files import read_json, write_json
-from model.gate import Contender, judge
+from model.gate import MIN_IMAGES, Contender, judge
 from model.records import Record
 from model.registry import Version, VersionFields
-from model.training import Progress, train
+from model.training import Progress, place_in_group, train
 
 logger = logging.getLogger(__name__)
+
+LOOKED_AT = 40
+"""Validation images that are measured while training goes on."""
 
 EVALUATION_THRESHOLD = 0.05
 """Scores from which on detections count for AP, as COCO's evaluation has it."""
 
 
-def device_of(place: Workplace) -> str:
-    """The device to compute on: the project's setting, else the GPU if there is one."""
-    return place.config.device or ("cuda" if torch.cuda.is_available() else "cpu")
+class Report(Protocol):
+    """Takes a step's name, its done share, 0..1, and whatever else is worth telling of it (JSON)."""
+
+    def __call__(self, step: str, share: float, **details: Any) -> None:
+        """Tell how far a step is."""
+        ...
 
 
 def device_in_words(wanted: str | None) -> str:
@@ -56,35 +63,96 @@ def load_engine(place: Workplace, version: str) -> Engine:
     return load_version(place.folder.registry, stored, place.config.engine_config(device)).to(device)
 
 
-def train_round(place: Workplace, current: Round, report: Callable[[float], None]) -> None:
-    """Fine-tune from the served version, or from pretrained weights, and leave the weights in the round's folder."""
+def train_round(place: Workplace, current: Round, report: Report) -> None:
+    """Fine-tune from the served version, or from pretrained weights, and leave the weights in the round's folder.
+
+    A round that was killed meanwhile goes on from its last checkpoint, with what was decided when it began. In a
+    group of processes each computes its part, on its own GPU if it is GPUs, and the first one writes.
+    """
+    rank, processes = place_in_group()
     records, uris = _records(place, current, "train")
-    engine, parent = _initial_engine(place, current)
-    config = place.config.training_config(
-        engine.config.network, len(records), warm=parent is not None, seed=current.state.number
+    plan = plan_round(place, current, records)
+    engine = build_engine(place.config.engine, plan.classes, plan.engine)
+    if not current.checkpoint.exists():
+        _load_initial(place, engine, plan)
+    device = device_of(place)
+    engine.to(f"{device}:{rank}" if processes > 1 and device == "cuda" else device)
+    logger.info("round %d: %s", current.state.number, plan.in_words(len(records)))
+    trained = train(
+        engine,
+        records,
+        _Loader(place, uris),
+        plan.training,
+        _teller(current, report),
+        validate=_validation(place, current, engine),
+        checkpoint=current.checkpoint,
+        new_images=plan.new_images,
     )
-    logger.info("round %d: %d images, from %s, %s", current.state.number, len(records), parent or "pretrained", config)
+    if rank > 0:
+        return
+    facts = {**asdict(plan.training), **asdict(trained), "images": len(records), "objects": _objects(records)}
+    write_json(current.path / "training.json", facts)
+    checkpoints.save(current.weights, engine.tensors(), {})
+    current.checkpoint.unlink(missing_ok=True)
+
+
+def _load_initial(place: Workplace, engine: Engine, plan: Plan) -> None:
+    if plan.parent is None:
+        _load_pretrained(engine, place.config.pretrained_weights, plan.classes)
+    else:
+        registry = place.folder.registry
+        engine.load_tensors(registry.weights(plan.parent)[0], registry.get(plan.parent).classes)
+
+
+def _teller(current: Round, report: Report) -> Callable[[Progress], None]:
+    """What tells the job, and about ten times the log, how training goes."""
 
     def tell(progress: Progress) -> None:
-        report(progress.step / progress.steps)
+        report(
+            "train",
+            progress.step / progress.steps,
+            seconds_left=round(progress.seconds_left),
+            loss=round(progress.loss, 4),
+            losses={name: round(value, 4) for name, value in progress.losses.items()},
+            mask_ap=progress.mask_ap,
+        )
         if progress.step % max(1, progress.steps // 10) == 0:
             logger.info(
-                "round %d: step %d of %d, loss %.3f, %.2f s a step, %.0f s left",
+                "round %d: step %d of %d, loss %.3f, mask AP %s, %.2f s a step, %.0f s left",
                 current.state.number,
                 progress.step,
                 progress.steps,
                 progress.loss,
+                "not measured" if progress.mask_ap is None else f"{progress.mask_ap:.3f}",
                 progress.seconds_per_step,
-                progress.seconds_per_step * (progress.steps - progress.step),
+                progress.seconds_left,
             )
 
-    started = time.monotonic()
-    loss = train(engine, records, _Loader(place, uris), config, tell)
-    per_step = (time.monotonic() - started) / config.iterations
-    facts = {**asdict(config), "images": len(records), "loss": loss, "seconds_per_step": round(per_step, 3)}
-    write_json(current.path / "training.json", facts)
-    metadata = {"classes": json.dumps(engine.classes), "network": engine.config.network, "parent": parent or ""}
-    checkpoints.save(current.weights, engine.tensors(), metadata)
+    return tell
+
+
+def _validation(place: Workplace, current: Round, engine: Engine) -> Callable[[], float | None] | None:
+    """What measures the engine in training, on some of the validation images; None if there are too few."""
+    records, uris = _records(place, current, "val")
+    if len(records) < MIN_IMAGES:
+        return None
+    order = np.random.default_rng(current.state.number).permutation(len(records))
+    some = [records[i] for i in order[:LOOKED_AT]]
+    images, truths = _Loader(place, uris), [truth_of(record, engine.classes) for record in some]
+
+    def measure() -> float | None:
+        found = []
+        for record in some:
+            [encoded] = engine.encode([images(record.image)])
+            found.append(detections_of(engine.decode(encoded, confidence_threshold=EVALUATION_THRESHOLD)))
+        return evaluate(truths, found, engine.classes).mask_ap
+
+    return measure
+
+
+def _objects(records: Sequence[Record]) -> dict[str, int]:
+    """Annotated objects of each class."""
+    return dict(sorted(Counter(outline.label for record in records for outline in record.outlines).items()))
 
 
 def evaluate_round(place: Workplace, current: Round) -> Version:
@@ -92,13 +160,12 @@ def evaluate_round(place: Workplace, current: Round) -> Version:
     registry = place.folder.registry
     if current.version in registry.names():
         return registry.get(current.version)
-    tensors, metadata = checkpoints.load(current.weights)
-    classes = tuple(json.loads(metadata["classes"]))
-    device = device_of(place)
-    config = replace(place.config.engine_config(device), network=metadata["network"])
-    engine = build_engine(place.config.engine, classes, config)
-    engine.load_tensors(tensors, classes)
     records, uris = _records(place, current, "val")
+    plan = read_plan(current)
+    classes, device = plan.classes, device_of(place)
+    tensors, _ = checkpoints.load(current.weights)
+    engine = build_engine(place.config.engine, classes, plan.engine)
+    engine.load_tensors(tensors, classes)
     images = _Loader(place, uris)
     truths = [truth_of(record, classes) for record in records]
     new = Contender(classes, _detect(engine.to(device), records, images))
@@ -109,13 +176,13 @@ def evaluate_round(place: Workplace, current: Round) -> Version:
         number=current.state.number,
         classes=classes,
         engine=place.config.engine,
-        config=asdict(config),
+        config=asdict(plan.engine),
         metrics={
             **evaluate(truths, new.found, classes).as_dict(),
             "comparisons": list(verdict.comparisons),
             "training": read_json(current.path / "training.json"),
         },
-        parent=metadata["parent"] or None,
+        parent=plan.parent,
         data_digest=snapshot.digest if snapshot else "",
         promoted=verdict.is_promoted,
         reason=verdict.reason,
@@ -123,23 +190,6 @@ def evaluate_round(place: Workplace, current: Round) -> Version:
     version = registry.add(fields, tensors)
     current.weights.unlink(missing_ok=True)
     return version
-
-
-def _initial_engine(place: Workplace, current: Round) -> tuple[Engine, str | None]:
-    """The engine to train, and the version it starts from if any; a changed engine starts from its own weights."""
-    device = device_of(place)
-    config = place.config.engine_config(device)
-    classes = current.labels().classes
-    engine = build_engine(place.config.engine, classes, config)
-    registry = place.folder.registry
-    served = registry.current()
-    if served is not None and place.config.warm_start:
-        parent = registry.get(served)
-        if (parent.engine, parent.config["network"]) == (place.config.engine, config.network):
-            engine.load_tensors(registry.weights(served)[0], parent.classes)
-            return engine.to(device), served
-    _load_pretrained(engine, place.config.pretrained_weights, classes)
-    return engine.to(device), None
 
 
 def _load_pretrained(engine: Engine, weights: str | None, classes: Sequence[str]) -> None:

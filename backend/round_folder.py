@@ -17,7 +17,7 @@ from model.files import read_json, write_atomically, write_json
 from model.registry import version_name
 
 STATES = ("started", "read", "trained", "evaluated", "ranked", "pushed", "current", "published")
-REFUSED, FAILED = "refused", "failed"
+REFUSED, FAILED, CANCELLED = "refused", "failed", "cancelled"
 MAX_ATTEMPTS = 3
 BACK_OFF_S = (30.0, 120.0)
 
@@ -38,7 +38,7 @@ class AnnotatedImage:
 class RoundState:
     """What `state.json` holds.
 
-    state moves forward through STATES, or ends as refused or failed; attempts counts errors; retry_at is
+    state moves forward through STATES, or ends as refused, cancelled or failed; attempts counts errors; retry_at is
     Unix time; reason is the gate's verdict or why it failed; seconds per step.
     """
 
@@ -71,9 +71,26 @@ class Round:
         return self.path / "weights.safetensors"
 
     @property
+    def checkpoint(self) -> Path:
+        """Where training keeps what it has come to, for the case that it is killed."""
+        return self.path / "training.safetensors"
+
+    @property
     def is_concluded(self) -> bool:
-        """Whether it ended with a verdict: published or refused."""
-        return self.state.state in (STATES[-1], REFUSED)
+        """Whether nothing is left to do and the next round waits for new annotations."""
+        return self.state.state in (STATES[-1], REFUSED, CANCELLED)
+
+    @property
+    def can_be_cancelled(self) -> bool:
+        """Whether its version is not accepted yet."""
+        return self.state.state in STATES[: STATES.index("evaluated")]
+
+    def cancel(self) -> None:
+        """Conclude it without a version."""
+        self.state.state, self.state.reason, self.state.error = CANCELLED, "cancelled", None
+        self.checkpoint.unlink(missing_ok=True)
+        self.weights.unlink(missing_ok=True)
+        self.save()
 
     @property
     def is_unfinished(self) -> bool:
@@ -135,7 +152,7 @@ def has_smart_tool(folder: ProjectFolder) -> bool:
 
 
 def last_concluded(folder: ProjectFolder) -> Round | None:
-    """The newest published or refused round."""
+    """The newest round that ended without a failure: published, refused or cancelled."""
     return next((r for r in reversed(all_rounds(folder)) if r.is_concluded), None)
 
 

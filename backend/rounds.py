@@ -14,10 +14,11 @@ from backend import task_queue
 from backend.annotations import read_outlines
 from backend.client import Task
 from backend.errors import BadImage
-from backend.learning import evaluate_round, load_engine, train_round
+from backend.learning import Report, evaluate_round, load_engine, train_round
 from backend.round_folder import REFUSED, STATES, AnnotatedImage, Round
 from backend.scoring import Scored, score_tasks
 from backend.snapshots import Snapshot, split_of, take_snapshot, write_snapshot
+from backend.training_group import processes_of, train_together
 from backend.unreadable import Unreadable
 from backend.workplace import Workplace
 from model.engines.base import Engine
@@ -25,9 +26,6 @@ from model.rankings import RankedTask
 from sampling.ranking import score_for
 
 logger = logging.getLogger(__name__)
-
-Report = Callable[[str, float], None]
-"""Takes the step's name and its done share, 0..1."""
 
 SCORED_AT_ONCE = 500
 SCORING_S = 30.0
@@ -153,7 +151,11 @@ def _label_changes(place: Workplace) -> list[str]:
 
 
 def _train(place: Workplace, current: Round, report: Report) -> str | None:
-    train_round(place, current, lambda share: report("train", share))
+    processes = processes_of(place)
+    if processes > 1:
+        train_together(place, current, processes, report)
+    else:
+        train_round(place, current, report)
     return None
 
 

@@ -19,7 +19,7 @@ from backend.config import ProjectConfig, read_config
 from backend.errors import BadSetting
 from backend.simulation_report import Row, write_report
 from model import checkpoints
-from model.engines.base import Engine
+from model.engines.base import Engine, EngineConfig
 from model.engines.loader import build_engine, load_pretrained
 from model.errors import BadRecord
 from model.evaluation import Evaluation, detections_of, evaluate, truth_of
@@ -111,6 +111,12 @@ class _World:
     split: tuple[list[int], list[int]]
     device: str
 
+    def engine_config(self) -> EngineConfig:
+        """One for all runs, with the input that fits the objects."""
+        usual = self.config.engine_config(self.device)
+        known = build_engine(self.config.engine, self.classes, usual).input_range
+        return self.config.adapted(usual, known, self.records)
+
     def image(self, name: str) -> np.ndarray:
         """An image as RGB uint8 (h, w, 3); BadRecord if it cannot be read."""
         pixels = cv2.imread(str(self.folder / name))
@@ -124,8 +130,7 @@ class CocoLearner:
 
     def __init__(self, world: _World, weights: Callable[[int], Path], seed: int) -> None:
         self.world, self.weights, self.seed = world, weights, seed
-        config = world.config.engine_config(world.device)
-        self.engine: Engine = build_engine(world.config.engine, world.classes, config)
+        self.engine: Engine = build_engine(world.config.engine, world.classes, world.engine_config())
         self.evaluation: Evaluation | None = None
 
     def learn(self, images: Sequence[int], loop: int) -> float:
@@ -163,10 +168,10 @@ class CocoLearner:
             self._load(fresh.tensors())
             pretrained = self.world.config.pretrained_weights or ("COCO" if self.engine.has_coco_weights else "none")
             load_pretrained(self.engine, pretrained, self.world.classes)
-        config = self.world.config.training_config(
-            self.engine.config.network, len(images), warm=is_warm, seed=100 * self.seed + loop
-        )
         records = [self.world.records[index] for index in images]
+        config = self.world.config.training_config(
+            self.engine.config.network, records, warm=is_warm, seed=100 * self.seed + loop, device=self.world.device
+        )
         train(self.engine.to(self.world.device), records, self.world.image, config)
 
     def _load(self, tensors: dict[str, torch.Tensor]) -> None:

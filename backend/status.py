@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from redis import Redis
 
@@ -54,7 +55,19 @@ def _last_notes(folder: ProjectFolder) -> tuple[str, ...]:
 def _version_line(version: Version) -> str:
     ap = version.metrics.get("mask_ap")
     shown = "no validation images" if ap is None else f"mask AP {ap:.3f}"
-    return f"  {version.name}: {shown}, {'promoted' if version.promoted else 'refused'}, {version.reason}"
+    how = _training_in_words(version)
+    return f"  {version.name}: {shown}, {'promoted' if version.promoted else 'refused'}, {version.reason}{how}"
+
+
+def _training_in_words(version: Version) -> str:
+    """How a version was trained, as it was chosen."""
+    training, size = version.metrics.get("training", {}), version.config.get("image_size")
+    if "steps" not in training:
+        return ""
+    return (
+        f"; trained {training['steps']} of {training['iterations']} steps of {training['batch_size']} images, "
+        f"learning rate {training['learning_rate']:.2g}" + (f", at {size[0]} to {size[1]} px" if size else "")
+    )
 
 
 def _round_line(current: Round) -> str:
@@ -66,4 +79,16 @@ def _job_lines(folder: ProjectFolder, redis: Redis | None) -> Iterator[str]:
     job = jobs.round_job(redis, folder.uid) if redis is not None else None
     if job is not None and job["job_status"] in ("queued", "started"):
         progress = job["progress"] or {"step": "waiting", "percent": 0}
-        yield f"  job {job['job_status']}: {progress['step']} {progress['percent']} %"
+        yield f"  job {job['job_status']}: {_in_words(progress)}"
+
+
+def _in_words(progress: Mapping[str, Any]) -> str:
+    """A job's progress as a line, with what is known of it."""
+    words = [f"{progress['step']} {progress['percent']} %"]
+    if progress.get("seconds_left"):
+        words.append(f"about {max(1, round(progress['seconds_left'] / 60))} min left")
+    if progress.get("loss") is not None:
+        words.append(f"loss {progress['loss']:.3f}")
+    if progress.get("mask_ap") is not None:
+        words.append(f"mask AP {progress['mask_ap']:.3f}")
+    return ", ".join(words)

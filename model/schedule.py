@@ -60,3 +60,16 @@ def epoch_order(factors: np.ndarray, rng: np.random.Generator) -> list[int]:
     whole = np.floor(factors)
     repeats = (whole + (rng.random(len(factors)) < factors - whole)).astype(int)
     return [int(i) for i in rng.permutation(np.repeat(np.arange(len(factors)), repeats))]
+
+
+def with_replay(factors: np.ndarray, is_new: Sequence[bool], replay: float | None) -> np.ndarray:
+    """Factors (n,) changed so that this share of an epoch's showings, 0..1, goes to images that are not new.
+
+    None leaves all as they are, and so does a set where none or all are new.
+    """
+    new = np.array(is_new, bool)
+    if replay is None or new.all() or not new.any():
+        return factors
+    changed = factors.copy()
+    changed[~new] *= replay / max(1 - replay, 1e-9) * factors[new].sum() / factors[~new].sum()
+    return changed

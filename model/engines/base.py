@@ -13,6 +13,23 @@ from model.instances import CoarseInstances, Instances
 
 
 @dataclass(frozen=True)
+class InputRange:
+    """What a network can take.
+
+    shortest, longest   sides of its usual input, pixels
+    largest             longest side that is affordable where objects are small, pixels
+    visible             side of an object at which it is found well, pixels of the input
+    anchor              usual smallest anchor, pixels of the input
+    """
+
+    shortest: int
+    longest: int
+    largest: int
+    visible: float
+    anchor: float
+
+
+@dataclass(frozen=True)
 class EngineConfig:
     """Which network to build and how its detections are selected.
 
@@ -21,6 +38,8 @@ class EngineConfig:
     confidence_threshold  a detection needs a strictly higher score
     nms_threshold         IoU above which the weaker of two boxes goes, across all classes together
     detections_per_image  at most so many, by score
+    image_size            shortest and longest side of the network's input in pixels, None for its usual one
+    anchor_sizes          side of the anchors of each feature level, pixels of the input; None for the usual ones
     """
 
     network: str = "nano"
@@ -28,6 +47,8 @@ class EngineConfig:
     confidence_threshold: float = 0.5
     nms_threshold: float = 0.2
     detections_per_image: int = 100
+    image_size: tuple[int, int] | None = None
+    anchor_sizes: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         for name in ("dropout_probability", "confidence_threshold", "nms_threshold"):
@@ -62,6 +83,11 @@ class Engine(Protocol):
     classes: tuple[str, ...]
     config: EngineConfig
     network: torch.nn.Module
+
+    @property
+    def input_range(self) -> InputRange | None:
+        """What input the network can take; None if there is no choice."""
+        ...
 
     @property
     def training_size_hw(self) -> tuple[int, int]:

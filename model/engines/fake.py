@@ -58,6 +58,11 @@ class FakeEngine:
         self.network = ColourNetwork(len(self.classes), config.dropout_probability).eval()
 
     @property
+    def input_range(self) -> None:
+        """There is no choice."""
+        return None
+
+    @property
     def training_size_hw(self) -> tuple[int, int]:
         """Shortest and longest side of training images in pixels."""
         return GRID, GRID

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from model import checkpoints
 from model.engines.base import Engine, EngineConfig
@@ -29,11 +30,22 @@ def build_engine(name: str, classes: Sequence[str], config: EngineConfig) -> Eng
 
 
 def load_version(registry: Registry, version: Version, config: EngineConfig) -> Engine:
-    """The engine of a registered version, with the settings in `config` but the version's own network."""
+    """The engine of a registered version, with the settings in `config` but the version's own network and input."""
     tensors, _ = registry.weights(version.name)
-    engine = build_engine(version.engine, version.classes, replace(config, network=version.config["network"]))
+    engine = build_engine(version.engine, version.classes, with_input(config, version.config))
     engine.load_tensors(tensors, version.classes)
     return engine
+
+
+def with_input(config: EngineConfig, stored: Mapping[str, Any]) -> EngineConfig:
+    """A config with the network, input size and anchors of a stored one (JSON)."""
+    size, anchors = stored.get("image_size"), stored.get("anchor_sizes")
+    return replace(
+        config,
+        network=stored["network"],
+        image_size=tuple(size) if size else None,
+        anchor_sizes=tuple(anchors) if anchors else None,
+    )
 
 
 def load_pretrained(engine: Engine, weights: str, classes: Sequence[str]) -> None:

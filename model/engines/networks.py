@@ -20,6 +20,7 @@ from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 
+from model.engines.base import EngineConfig, InputRange
 from model.engines.dropout import DropoutConvHead, DropoutMaskPredictor, DropoutPredictor, DropoutTwoMLPHead
 from model.errors import BadEngine
 
@@ -27,11 +28,15 @@ NORM_IS_FROZEN = "norm_is_frozen"
 """A flag among the weights: batch norm keeps its statistics in training, as is usual from pretrained weights on."""
 
 
+ASPECT_RATIOS = (0.5, 1.0, 2.0)
+
+
 @dataclass(frozen=True)
 class Network:
-    """A builder (foreground classes -> MaskRCNN without weights) and torchvision's COCO weights for it, if any."""
+    """A builder (foreground classes -> MaskRCNN without weights), its input, and torchvision's COCO weights if any."""
 
     build: Callable[[int], MaskRCNN]
+    input: InputRange
     coco_weights: MaskRCNN_ResNet50_FPN_Weights | MaskRCNN_ResNet50_FPN_V2_Weights | None = None
 
 
@@ -50,7 +55,7 @@ def nano(num_classes: int) -> MaskRCNN:
         num_classes=None,
         min_size=192,
         max_size=size,
-        rpn_anchor_generator=AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * len(sizes)),
+        rpn_anchor_generator=AnchorGenerator(sizes, (ASPECT_RATIOS,) * len(sizes)),
         rpn_pre_nms_top_n_train=400,
         rpn_post_nms_top_n_train=150,
         rpn_pre_nms_top_n_test=200,
@@ -81,17 +86,26 @@ def _resnet50_v2(num_classes: int) -> MaskRCNN:
     return maskrcnn_resnet50_fpn_v2(weights=None, weights_backbone=None, num_classes=num_classes + 1)
 
 
+SMALL = InputRange(shortest=192, longest=256, largest=512, visible=8, anchor=16)
+LARGE = InputRange(shortest=800, longest=1333, largest=1666, visible=16, anchor=32)
+
 NETWORKS = {
-    "nano": Network(nano),
-    "maskrcnn_resnet50_fpn": Network(_resnet50, MaskRCNN_ResNet50_FPN_Weights.COCO_V1),
-    "maskrcnn_resnet50_fpn_v2": Network(_resnet50_v2, MaskRCNN_ResNet50_FPN_V2_Weights.COCO_V1),
+    "nano": Network(nano, SMALL),
+    "maskrcnn_resnet50_fpn": Network(_resnet50, LARGE, MaskRCNN_ResNet50_FPN_Weights.COCO_V1),
+    "maskrcnn_resnet50_fpn_v2": Network(_resnet50_v2, LARGE, MaskRCNN_ResNet50_FPN_V2_Weights.COCO_V1),
 }
 
 
-def build_network(name: str, num_classes: int, dropout_probability: float) -> MaskRCNN:
-    """A named network for so many foreground classes, with dropout in its heads; BadEngine for an unknown name."""
-    network = find_network(name).build(num_classes)
-    add_dropout(network, num_classes, dropout_probability)
+def build_network(config: EngineConfig, num_classes: int) -> MaskRCNN:
+    """The network for so many foreground classes, with dropout in its heads; BadEngine for an unknown name."""
+    network = find_network(config.network).build(num_classes)
+    add_dropout(network, num_classes, config.dropout_probability)
+    if config.image_size is not None:
+        shortest, network.transform.max_size = config.image_size
+        network.transform.min_size = (shortest,)
+    if config.anchor_sizes is not None:
+        sizes = tuple((size,) for size in config.anchor_sizes)
+        network.rpn.anchor_generator = AnchorGenerator(sizes, (ASPECT_RATIOS,) * len(sizes))
     network.register_buffer(NORM_IS_FROZEN, torch.tensor(False))
     return network
 

@@ -14,7 +14,7 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import MultiScaleRoIAlign, clip_boxes_to_image
 
 from model.dataset import scaled_image, scaled_size
-from model.engines.base import EngineConfig, Target
+from model.engines.base import EngineConfig, InputRange, Target
 from model.engines.batching import in_halves
 from model.engines.first_look import FirstLook, group_boxes, worth_sampling
 from model.engines.mask_samples import mask_probabilities, read_boxes
@@ -78,9 +78,14 @@ class TorchvisionEngine:
             raise BadEngine("an engine needs at least one class, got none; add labels to the labelling config")
         self.classes = tuple(classes)
         self.config = config
-        self.network = build_network(config.network, len(self.classes), config.dropout_probability).eval()
+        self.network = build_network(config, len(self.classes)).eval()
         self.network.backbone.to(memory_format=torch.channels_last)
         self.network.rpn.head.register_forward_hook(_in_float32)
+
+    @property
+    def input_range(self) -> InputRange:
+        """What input the network can take."""
+        return find_network(self.config.network).input
 
     @property
     def training_size_hw(self) -> tuple[int, int]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from itertools import islice
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,10 +9,11 @@ import pytest
 import torch
 
 from model.engines.base import Engine, EngineConfig
+from model.engines.fake import FakeEngine
 from model.engines.loader import build_engine
 from model.errors import BadRecord
 from model.records import Outline, Polygon, Record
-from model.training import Progress, RepeatFactorSampler, TrainingConfig, train
+from model.training import Progress, TrainingConfig, factors_of, train
 
 CLASSES = ("red", "blue")
 COLOURS = {"red": (220, 30, 30), "blue": (30, 30, 220)}
@@ -72,7 +74,7 @@ def test_the_objects_of_four_pictures_are_learned(optimizer: str) -> None:
 
 def test_training_ends_in_eval_mode_with_a_low_loss() -> None:
     engine, losses = fake_engine(), []
-    loss = train(engine, RECORDS, picture, config(iterations=80), lambda progress: losses.append(progress.loss))
+    loss = train(engine, RECORDS, picture, config(iterations=80), lambda progress: losses.append(progress.loss)).loss
     assert not any(module.training for module in engine.network.modules())
     assert loss == pytest.approx(np.mean(losses[-8:]))
     assert loss < losses[0] / 10
@@ -128,7 +130,7 @@ def test_a_decayed_rate_learns_less() -> None:
 def test_a_reviewed_empty_picture_can_be_trained_on() -> None:
     empty = Record("0.png", (64, 64), ())
     engine = fake_engine()
-    assert train(engine, [empty], picture, config(iterations=3)) == 0
+    assert train(engine, [empty], picture, config(iterations=3)).loss == 0
     assert torch.isfinite(engine.tensors()["colours"]).all()
 
 
@@ -160,22 +162,154 @@ def test_a_bad_setting_is_refused_at_birth(changes: dict[str, Any], message: str
         config(**changes)
 
 
+def red_and_blue(*labels: tuple[str, ...]) -> list[Record]:
+    square = Polygon(np.array([[0, 0], [9, 0], [9, 9]], float))
+    return [Record(str(i), (9, 9), tuple(Outline(n, (square,)) for n in names)) for i, names in enumerate(labels)]
+
+
 def test_pictures_of_a_rare_class_come_more_often() -> None:
-    labels = [[0], [0], [0], [1]]
-    sampler = RepeatFactorSampler(labels, repeat_smallest=2.0, seed=0)
-    assert list(sampler.factors) == pytest.approx([(4 / 3) ** 0.5] * 3 + [2])
-    shown = np.bincount(list(islice(sampler, 4000)), minlength=4)
-    assert shown / shown.sum() == pytest.approx(sampler.factors / sampler.factors.sum(), abs=0.02)
+    records = red_and_blue(("red",), ("red",), ("red",), ("blue", "blue"))
+    factors = factors_of(records, config(repeat_factor_smallest_class=2.0), frozenset())
+    assert list(factors) == pytest.approx([(4 / 3) ** 0.5] * 3 + [2])
+    assert list(factors_of(records, config(), frozenset())) == [1, 1, 1, 1]
 
 
-def test_every_picture_comes_once_an_epoch_without_repetition() -> None:
-    sampler = iter(RepeatFactorSampler([[0], [], [1], [0, 1]], repeat_smallest=1.0, seed=0))
-    for _ in range(5):
-        assert sorted(islice(sampler, 4)) == [0, 1, 2, 3]
+def test_minority_classes_say_which_class_is_the_smallest() -> None:
+    records = red_and_blue(("red",), ("red",), ("red",), ("blue",))
+    changes = {"repeat_factor_smallest_class": 1.2}
+    by_red = factors_of(records, config(**changes, minority_classes=("red",)), frozenset())
+    by_absent = factors_of(records, config(**changes, minority_classes=("red", "green")), frozenset())
+    assert by_red[0] == pytest.approx((1 / 0.75) ** 0.5) and by_red[3] == pytest.approx(2)
+    assert list(by_absent) == [1, 1, 1, 1], "as in MaskAL, where a minority class is absent nothing is repeated"
 
 
-def test_the_order_of_pictures_follows_the_seed() -> None:
-    def order(seed: int) -> list[int]:
-        return list(islice(RepeatFactorSampler([[0]] * 10, 1.0, seed), 40))
+def test_replay_decides_the_share_of_old_pictures() -> None:
+    records = red_and_blue(*[("red",)] * 10)
+    factors = factors_of(records, config(replay=0.25), frozenset({"0", "1"}))
+    assert factors[2:].sum() / factors.sum() == pytest.approx(0.25)
+    assert list(factors_of(records, config(replay=0.25), frozenset())) == [1] * 10
 
-    assert order(1) == order(1) != order(2)
+
+class Killed(Exception):
+    pass
+
+
+def killed_at(step: int, checkpoint: Path, **changes: Any) -> Engine:
+    """An engine whose training stops after a step, as if killed; its checkpoint lies in the file."""
+
+    def kill(progress: Progress) -> None:
+        if progress.step > step:
+            raise Killed
+
+    engine = fake_engine()
+    with pytest.raises(Killed):
+        train(engine, RECORDS, picture, config(checkpoint_period=step, **changes), kill, checkpoint=checkpoint)
+    return engine
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+@pytest.mark.parametrize("threads", [0, 2])
+def test_a_killed_training_goes_on_as_if_nothing_had_been(tmp_path: Path, optimizer: str, threads: int) -> None:
+    changes = {"optimizer": optimizer, "num_workers": threads}
+    path = tmp_path / "training.safetensors"
+    killed_at(12, path, **changes)
+    engine, told = fake_engine(), []
+    trained = train(engine, RECORDS, picture, config(checkpoint_period=12, **changes), told.append, checkpoint=path)
+    whole = fake_engine()
+    expected = train(whole, RECORDS, picture, config(checkpoint_period=12, **changes))
+    assert [progress.step for progress in told] == list(range(13, 31))
+    assert torch.equal(engine.tensors()["colours"], whole.tensors()["colours"])
+    assert (trained.loss, trained.steps) == (expected.loss, 30)
+
+
+def test_a_network_goes_on_with_the_same_losses(tmp_path: Path) -> None:
+    def losses(**changes: Any) -> list[float]:
+        torch.manual_seed(0)
+        engine, told = build_engine("torchvision", CLASSES, EngineConfig("nano")), []
+
+        def tell(progress: Progress) -> None:
+            told.append(progress.loss)
+            if changes.get("kill_at") == progress.step:
+                raise Killed
+
+        settings = config(iterations=6, batch_size=2, learning_rate=1e-4, checkpoint_period=3)
+        train(engine, RECORDS, picture, settings, tell, checkpoint=changes.get("checkpoint"))
+        return told
+
+    path = tmp_path / "training.safetensors"
+    with pytest.raises(Killed):
+        losses(checkpoint=path, kill_at=4)
+    assert losses(checkpoint=path) == pytest.approx(losses()[3:], rel=1e-3)
+
+
+def test_a_checkpoint_of_other_settings_or_a_broken_one_is_not_gone_on_with(tmp_path: Path) -> None:
+    path, told = tmp_path / "training.safetensors", []
+    killed_at(12, path)
+    train(fake_engine(), RECORDS, picture, config(checkpoint_period=12, seed=9), told.append, checkpoint=path)
+    assert told[0].step == 1
+    path.write_bytes(b"torn")
+    told.clear()
+    train(fake_engine(), RECORDS, picture, config(iterations=2), told.append, checkpoint=path)
+    assert [progress.step for progress in told] == [1, 2]
+
+
+def test_a_minute_of_training_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("model.training.CHECKPOINT_S", 0.0)
+    path = tmp_path / "training.safetensors"
+    train(fake_engine(), RECORDS, picture, config(iterations=2), checkpoint=path)
+    assert path.exists()
+
+
+def measured(values: list[float | None]) -> Callable[[], float | None]:
+    return iter(values).__next__
+
+
+def test_training_stops_where_it_gets_no_better_and_keeps_the_best() -> None:
+    engine, kept, values = fake_engine(), [], iter([0.1, 0.5, 0.5, 0.4, 0.501, 0.9])
+
+    def validate() -> float:
+        kept.append(engine.tensors()["colours"].clone())
+        return next(values)
+
+    trained = train(engine, RECORDS, picture, config(eval_period=5, patience=3), validate=validate)
+    assert trained.steps == 25, "three looks without progress after the best"
+    assert (trained.kept_step, trained.evaluations[-1]) == (25, (25, 0.501))
+    assert torch.equal(engine.tensors()["colours"], kept[4])
+
+
+def test_the_best_weights_are_kept_and_the_last_step_is_looked_at() -> None:
+    engine = fake_engine()
+    trained = train(engine, RECORDS, picture, config(iterations=12, eval_period=5), validate=measured([0.3, 0.2, 0.1]))
+    assert trained.evaluations == ((5, 0.3), (10, 0.2), (12, 0.1))
+    assert (trained.kept_step, trained.steps) == (5, 12)
+
+
+def test_without_truth_on_the_validation_images_nothing_stops_early() -> None:
+    trained = train(fake_engine(), RECORDS, picture, config(eval_period=5, patience=1), validate=measured([None] * 6))
+    assert (trained.steps, trained.evaluations) == (30, ())
+
+
+class Small(FakeEngine):
+    """Has memory for so many images at once; its loss is a mean over the images."""
+
+    def __init__(self, images: int) -> None:
+        super().__init__(CLASSES, EngineConfig())
+        self.images = images
+
+    def losses(self, images: Any, targets: Any) -> dict[str, torch.Tensor]:
+        if len(images) > self.images:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return {name: loss / len(images) for name, loss in super().losses(images, targets).items()}
+
+
+def test_a_batch_too_large_for_the_memory_is_computed_in_parts(caplog: pytest.LogCaptureFixture) -> None:
+    engine, whole = Small(1), Small(4)
+    trained, expected = (train(e, RECORDS, picture, config()) for e in (engine, whole))
+    assert trained.loss == pytest.approx(expected.loss, abs=1e-5)
+    assert "not enough memory for a batch of 4, from now on in 4 parts" in caplog.text
+    assert torch.allclose(engine.tensors()["colours"], whole.tensors()["colours"], atol=1e-5)
+
+
+def test_one_image_too_large_for_the_memory_is_an_error() -> None:
+    with pytest.raises(torch.OutOfMemoryError):
+        train(Small(0), RECORDS, picture, config())

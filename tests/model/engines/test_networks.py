@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torchvision.models.detection import MaskRCNN
 
+from model.engines.base import EngineConfig
 from model.engines.dropout import Dropout
 from model.engines.networks import NETWORKS, NORM_IS_FROZEN, build_network, find_network, train_mode
 from model.errors import BadEngine
@@ -31,7 +32,7 @@ DROPOUTS = {
 def network(name: str) -> MaskRCNN:
     """A network that no test changes: building is slow."""
     torch.manual_seed(0)
-    return build_network(name, NUM_CLASSES, 0.3)
+    return build_network(EngineConfig(name, 0.3), NUM_CLASSES)
 
 
 @cache
@@ -86,7 +87,7 @@ def test_without_dropping_the_heads_work_as_torchvision_ones(name: str) -> None:
 
 
 def test_the_nano_finds_its_own_in_an_image() -> None:
-    made = build_network("nano", NUM_CLASSES, 0.25).eval()
+    made = build_network(EngineConfig("nano"), NUM_CLASSES).eval()
     with torch.no_grad():
         (found,) = made([torch.rand((3, 50, 70), generator=torch.Generator().manual_seed(0))])
     assert set(found) == {"boxes", "labels", "scores", "masks"}
@@ -94,7 +95,7 @@ def test_the_nano_finds_its_own_in_an_image() -> None:
 
 
 def test_batch_norm_learns_at_first() -> None:
-    made = build_network("nano", NUM_CLASSES, 0.25).eval()
+    made = build_network(EngineConfig("nano"), NUM_CLASSES).eval()
     assert not made.get_buffer(NORM_IS_FROZEN)
     train_mode(made)
     assert all(module.training for module in made.modules())
@@ -102,7 +103,7 @@ def test_batch_norm_learns_at_first() -> None:
 
 @pytest.mark.parametrize("frozen", [False, True])
 def test_only_frozen_batch_norm_keeps_its_statistics_in_training(frozen: bool) -> None:
-    made = build_network("nano", NUM_CLASSES, 0.25).eval()
+    made = build_network(EngineConfig("nano"), NUM_CLASSES).eval()
     made.get_buffer(NORM_IS_FROZEN).fill_(frozen)
     train_mode(made)
     assert {layer.training for layer in norms(made)} == {not frozen}
@@ -112,7 +113,7 @@ def test_only_frozen_batch_norm_keeps_its_statistics_in_training(frozen: bool) -
     assert torch.equal(norms(made)[0].running_mean, before) == frozen
 
 
-@pytest.mark.parametrize("build", [find_network, lambda name: build_network(name, 1, 0.25)])
+@pytest.mark.parametrize("build", [find_network, lambda name: build_network(EngineConfig(name), 1)])
 def test_an_unknown_network_names_the_known_ones(build: Callable[[str], object]) -> None:
     with pytest.raises(BadEngine, match=f"network_config must be one of {', '.join(NETWORKS)}, got 'vgg'"):
         build("vgg")

@@ -1,0 +1,66 @@
+"""A round's training on several GPUs of one machine: one process each, by torch's own launcher."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+import torch
+from torch import distributed
+
+from backend.errors import ProcessFailed
+from backend.learning import Report, train_round
+from backend.processes import Processes
+from backend.projects import ProjectFolder
+from backend.round_folder import Round
+from backend.settings import Settings
+from backend.training_plan import device_of
+from backend.workplace import Workplace, open_workplace
+from model.files import read_json, write_json
+
+POLL_S = 0.5
+LAUNCHER = "torch.distributed.run"
+
+
+def processes_of(place: Workplace) -> int:
+    """How many processes train together: the project's setting, else one for each GPU."""
+    if place.config.train_processes is not None:
+        return place.config.train_processes
+    return max(1, torch.cuda.device_count()) if device_of(place) == "cuda" else 1
+
+
+def train_together(place: Workplace, current: Round, processes: int, report: Report) -> None:
+    """`train_round` by a group of processes; ProcessFailed if they do not bring it to its end."""
+    argv = [sys.executable, "-m", LAUNCHER, "--standalone", f"--nproc-per-node={processes}", "-m", "backend.cli"]
+    log, progress = current.path / "training.log", current.path / "progress.json"
+    with Processes() as group:
+        group.start("training", [*argv, "train-part", place.folder.uid, str(current.state.number)], log=log)
+        [child] = group.children
+        while child.process.poll() is None:
+            time.sleep(POLL_S)
+            told: dict[str, Any] = read_json(progress) if progress.exists() else {"step": "train", "share": 0.0}
+            report(**told)
+    progress.unlink(missing_ok=True)
+    if child.process.returncode or not current.weights.exists():
+        raise ProcessFailed(
+            f"training in {processes} processes ended with code {child.process.returncode}; its output is in {log}; "
+            "set `train_processes: 1` to train in one"
+        )
+
+
+def take_part(settings: Settings, uid: str, number: int) -> None:
+    """One process of the group, as the launcher starts it."""
+    folder = ProjectFolder(settings.data_dir / "projects" / uid)
+    current, place = Round(folder.rounds / str(number)), open_workplace(settings, folder)
+    distributed.init_process_group("nccl" if device_of(place).startswith("cuda") else "gloo")
+    told_at = 0.0
+
+    def report(step: str, share: float, **details: Any) -> None:
+        nonlocal told_at
+        if time.monotonic() - told_at > POLL_S:
+            write_json(current.path / "progress.json", {"step": step, "share": share, **details})
+            told_at = time.monotonic()
+
+    train_round(place, current, report)
+    distributed.destroy_process_group()
