@@ -27,6 +27,7 @@ ACTIONS = {
     "status": ("backend.status", "describe"),
     "examine": ("backend.doctor", "examine"),
     "cancel": ("backend.jobs", "cancel"),
+    "roll_back": ("backend.rollback", "roll_back"),
     "find_folder": ("backend.projects", "find_folder"),
     "take_part": ("backend.training_group", "take_part"),
     "simulate": ("backend.simulation", "run"),
@@ -121,6 +122,16 @@ def cancel(project_id: int) -> None:
     settings = read_settings()
     folder = _action("find_folder")(settings.data_dir, project_id)
     click.echo(_action("cancel")(_action("open_redis")(settings), folder))
+
+
+@main.command()
+@click.option("--project", "project_id", type=int, required=True, help="Number of the Label Studio project.")
+@click.option("--to", metavar="VERSION", help="Such as maskal-r3.  [default: what the served one was trained from]")
+def rollback(project_id: int, to: str | None) -> None:
+    """Serve an earlier version again: registry, Label Studio's version and the queue together."""
+    settings = read_settings()
+    folder = _action("find_folder")(settings.data_dir, project_id)
+    click.echo(_action("roll_back")(settings, _action("open_redis")(settings), folder, to))
 
 
 @main.command(hidden=True)

@@ -16,13 +16,13 @@ PREFIX = "maskal:lock:"
 
 
 @contextmanager
-def held(redis: Redis, name: str, *, ttl_s: float = 60.0) -> Iterator[bool]:
-    """Hold a named lock for the block; yields False at once if somebody else holds it.
+def held(redis: Redis, name: str, *, ttl_s: float = 60.0, wait_s: float = 0.0) -> Iterator[bool]:
+    """Hold a named lock for the block; yields False if somebody else holds it, and still does after `wait_s` seconds.
 
     A thread renews the lock every third of `ttl_s`, so that a killed holder blocks the others for at most `ttl_s`.
     """
     lock = redis.lock(PREFIX + name, timeout=ttl_s, thread_local=False)
-    if not lock.acquire(blocking=False):
+    if not lock.acquire(blocking=wait_s > 0, blocking_timeout=wait_s or None):
         yield False
         return
     done = threading.Event()

@@ -1,0 +1,67 @@
+"""`maskal rollback`: serve an earlier version again, in the registry and in Label Studio's queue together."""
+
+from __future__ import annotations
+
+from redis import Redis
+
+from backend import jobs, task_queue
+from backend.errors import BadSetting
+from backend.locks import held
+from backend.projects import ProjectFolder
+from backend.round_folder import unfinished
+from backend.settings import Settings
+from backend.workplace import Workplace, open_workplace
+from model.registry import Registry, Version
+
+WAIT_S = 10.0
+"""A worker that has just finished a round looks whether another one is due before it lets go."""
+
+
+def roll_back(settings: Settings, redis: Redis, folder: ProjectFolder, to: str | None) -> str:
+    """Serve the version `to`, or the one that the served version was trained from; says what was done.
+
+    The predictions come from the ranking that the version made; tasks that are new since then are scored by the
+    worker. Nothing is trained: the next round waits for new annotations and starts from this version. Raises BadSetting
+    where there is no such version to go back to, or while a round is under way that would publish its own.
+    """
+    with held(redis, f"round:{folder.uid}", wait_s=0 if unfinished(folder) else WAIT_S) as is_free:
+        begun = unfinished(folder)
+        if not is_free or begun is not None:
+            number = f" {begun.state.number}" if begun else ""
+            raise BadSetting(
+                f"round{number} of project {folder.project_id} is under way and would publish its own version; wait "
+                f"for it, or `maskal cancel --project {folder.project_id}`, and roll back then"
+            )
+        before = folder.registry.current()
+        version = _version_to_serve(folder.registry, before, to)
+        place = open_workplace(settings, folder)
+        pushed = _serve(place, version)
+    jobs.hint(redis, folder.uid)
+    return (
+        f"project {folder.project_id} is served by {version.name} again instead of {before}; {pushed} predictions were "
+        "sent; the next round waits for new annotations and starts from it"
+    )
+
+
+def _serve(place: Workplace, version: Version) -> int:
+    """Push what Label Studio lacks of a version's ranking, then make it current; the number of predictions sent."""
+    registry, project_id = place.folder.registry, place.folder.project_id
+    waiting = {task.id for task in place.client.tasks(project_id) if not task.is_labeled}
+    rows = [row for row in registry.read_ranking(version.name) if row.task in waiting]
+    pushed = place.pusher(version.name).push(rows)
+    registry.set_current(version.name)
+    task_queue.publish(place.client, registry, place.client.project(project_id))
+    return pushed
+
+
+def _version_to_serve(registry: Registry, current: str | None, to: str | None) -> Version:
+    accepted = {version.name: version for version in registry.versions() if version.promoted}
+    wanted = to or (registry.get(current).parent if current else None)
+    others = ", ".join(name for name in accepted if name != current) or "none"
+    if wanted is None:
+        raise BadSetting(f"{current or 'no version'} has no version before it to go back to; others: {others}")
+    if wanted == current:
+        raise BadSetting(f"{wanted} is the version that is served; others: {others}")
+    if wanted not in accepted:
+        raise BadSetting(f"there is no accepted version {wanted!r} to go back to; others: {others}")
+    return accepted[wanted]

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import pytest
+from redis import Redis
+
+from backend.demo_data import true_regions
+from backend.errors import BadSetting
+from backend.labels import parse_label_config
+from backend.rollback import roll_back
+from backend.round_folder import Round, all_rounds, start_round
+from backend.stack import Stack
+from tests.e2e.waiting import wait_for
+
+pytestmark = pytest.mark.e2e
+
+
+def concluded(folder, count: int) -> Round | None:
+    known = [r for r in all_rounds(folder) if r.is_concluded]
+    return known[-1] if len(known) == count else None
+
+
+def test_an_earlier_version_is_served_again_by_registry_queue_and_label_studio(stack: Stack, make_project) -> None:
+    project, folder, tasks = make_project("back", 14, 6, initial_datasize=6, pool_size=2)
+    client, redis = stack.client(), Redis.from_url(stack.settings.redis_url)
+    wait_for(lambda: concluded(folder, 1), "the first version")
+    labels = parse_label_config(project.label_config)
+    for _ in range(2):
+        task = client.next_task(project.id)
+        client.annotate(task.id, true_regions(tasks[task.id], labels))
+    wait_for(lambda: concluded(folder, 2), "the second version")
+    client.delete_version(project.id, "maskal-r1")  # as the cleaning does some versions later
+    image = next(iter(tasks.values()))
+    (late,) = client.import_tasks(
+        project.id, [{"data": {"image": client.upload_image(project.id, image.name, image.content)}}]
+    )
+
+    told = roll_back(stack.settings, redis, folder, None)
+
+    assert "is served by maskal-r1 again instead of maskal-r2; 6 predictions were sent" in told
+    assert folder.registry.current() == "maskal-r1"
+    assert client.project(project.id).model_version == "maskal-r1"
+    open_tasks = {task.id for task in client.tasks(project.id) if not task.is_labeled}
+    first = next(row.task for row in folder.registry.read_ranking("maskal-r1") if row.task in open_tasks)
+    assert client.next_task(project.id).id == first
+    wait_for(lambda: client.tasks_with_version(project.id, "maskal-r1") == open_tasks, "the late task's score")
+    assert late in open_tasks
+    assert len(all_rounds(folder)) == 2, "nothing is trained by itself"
+    assert "by maskal-r2 again instead of maskal-r1" in roll_back(stack.settings, redis, folder, "maskal-r2")
+    assert client.project(project.id).model_version == "maskal-r2"
+
+
+def test_where_there_is_nothing_to_go_back_to_it_says_so(stack: Stack, make_project) -> None:
+    project, folder, _ = make_project("no way back", 8, 6, initial_datasize=6)
+    redis = Redis.from_url(stack.settings.redis_url)
+    wait_for(lambda: concluded(folder, 1), "the first version")
+    for to, message in (
+        (None, "maskal-r1 has no version before it to go back to; others: none"),
+        ("maskal-r1", "maskal-r1 is the version that is served"),
+        ("maskal-r7", "there is no accepted version 'maskal-r7'"),
+    ):
+        with pytest.raises(BadSetting, match=message):
+            roll_back(stack.settings, redis, folder, to)
+    begun = start_round(folder, 1)
+    with pytest.raises(BadSetting, match=f"round 2 .* is under way .*maskal cancel --project {project.id}"):
+        roll_back(stack.settings, redis, folder, None)
+    begun.cancel()
+    assert folder.registry.current() == "maskal-r1"
