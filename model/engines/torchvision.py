@@ -198,12 +198,14 @@ class TorchvisionEngine:
         """The instances of each pass; the heads run once over the rows of all passes.
 
         Every row draws its own dropout, so this is the same distribution as one run per pass. An exact encoding
-        gives whole masks, another one masks on a coarse grid.
+        gives whole masks, another one masks on a coarse grid; and where no pass finds an object of a sure class, the
+        objects that are there whatever their class.
         """
         with self._precision(encoded.is_exact):
             probabilities, boxes = self._box_head(encoded, passes)
-            threshold = self.config.confidence_threshold
-            found = [self._select(p, b, threshold, False) for p, b in zip(probabilities, boxes, strict=True)]
+            found = self._select_all(probabilities, boxes, False)
+            if not encoded.is_exact and not any(len(s.labels) for s in found):
+                found = self._select_all(probabilities, boxes, True)
             every = _together(found)
             masks = self._sampled_masks(encoded, every)
         softmaxes = [p[s.proposals] for p, s in zip(probabilities, found, strict=True)]
@@ -288,6 +290,10 @@ class TorchvisionEngine:
             limit=self.config.detections_per_image,
             any_class=any_class,
         )
+
+    def _select_all(self, probabilities: torch.Tensor, boxes: torch.Tensor, any_class: bool) -> list[Selection]:
+        threshold = self.config.confidence_threshold
+        return [self._select(p, b, threshold, any_class) for p, b in zip(probabilities, boxes, strict=True)]
 
     def _mask_head(
         self, encoded: Encoded, boxes: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor | None

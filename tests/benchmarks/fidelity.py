@@ -2,8 +2,8 @@
 
     python -m tests.benchmarks.fidelity --images photos/ --annotations annotations.json --json fidelity.json
 
-Trains the small network on half of the images (or takes --weights), then scores others both ways with many passes, and
-the same ones repeatedly with 5, 10, 20 and 50.
+Trains the small network on half of the images, from --weights if there are any, then scores others both ways with many
+passes, and the same ones repeatedly with 5, 10, 20 and 50.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import cv2
 import numpy as np
 import torch
 
+from backend.config import ProjectConfig
+from model import checkpoints
 from model.engines.base import EngineConfig
 from model.engines.loader import load_pretrained
 from model.engines.torchvision import TorchvisionEngine
@@ -36,9 +38,12 @@ def main() -> None:
     parser.add_argument("--images", type=Path, required=True)
     parser.add_argument("--annotations", type=Path, required=True)
     parser.add_argument("--network", default="nano")
-    parser.add_argument("--weights", type=Path, help="a .safetensors file of this network and these classes")
-    parser.add_argument("--size", type=int, help="shortest side of the network's input  [default: its own]")
-    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument(
+        "--weights", type=Path, help="what to start from: a .safetensors file of this network and these classes"
+    )
+    parser.add_argument("--size", type=int, help="shortest side of the network's input  [default: as in a project]")
+    parser.add_argument("--steps", type=int, default=600, help="of training; 0 for weights that are trained already")
+    parser.add_argument("--save", type=Path, help="keep the trained weights in this file")
     parser.add_argument("--count", type=int, default=60, help="images to score")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
@@ -49,15 +54,20 @@ def main() -> None:
     engine = TorchvisionEngine(classes, EngineConfig(network=options.network))
     if options.size is not None:
         resize_to(engine, options.size)
+    else:
+        config = ProjectConfig().adapted(engine.config, engine.input_range, [records[i] for i in learned])
+        engine = TorchvisionEngine(classes, config)
 
     def load(name: str) -> np.ndarray:
         return cv2.cvtColor(cv2.imread(str(options.images / name)), cv2.COLOR_BGR2RGB)
 
     if options.weights is not None:
         load_pretrained(engine, str(options.weights), classes)
-    else:
-        config = TrainingConfig(iterations=options.steps, learning_rate=5e-4, batch_size=4, warmup_iterations=50)
-        train(engine, [records[i] for i in learned], load, config)
+    if options.steps:
+        training = TrainingConfig(iterations=options.steps, learning_rate=5e-4, batch_size=4, warmup_iterations=50)
+        train(engine, [records[i] for i in learned], load, training)
+    if options.save is not None:
+        checkpoints.save(options.save, engine.tensors(), {})
     report = measure(engine, [load(records[i].image) for i in others])
     print(json.dumps(report, indent=2))
     if options.json is not None:
@@ -84,6 +94,7 @@ def measure(engine: TorchvisionEngine, images: list[np.ndarray]) -> dict[str, ob
     spread = {passes: spread_at(engine, images[: len(images) // 3], passes) for passes in SPREAD_AT}
     return {
         "images": len(images),
+        "objects": float(np.mean([len(engine.predict(image)) for image in images])),
         "with_detections": int(found.sum()),
         "nan": {name: int(np.isnan(values).sum()) for name, values in scores.items()},
         "passes": PASSES,

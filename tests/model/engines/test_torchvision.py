@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from model.engines.base import EngineConfig
+from model.engines.torchvision import TorchvisionEngine
+from sampling.mc_dropout import ScoringConfig, score
+
+
+def engine_in_doubt(between: tuple[float, ...]) -> TorchvisionEngine:
+    """A network that sees an object in every proposal, and these probabilities of its classes."""
+    torch.manual_seed(0)
+    engine = TorchvisionEngine(("red", "blue"), EngineConfig(network="nano", confidence_threshold=0.5))
+    head = engine.network.roi_heads.box_predictor.cls_score
+    with torch.no_grad():
+        head.weight.zero_()
+        head.bias.copy_(torch.tensor([1 - sum(between), *between]).log())
+    return engine
+
+
+def certainty(engine: TorchvisionEngine, exact: bool) -> float:
+    [encoded] = engine.encode([np.full((90, 120, 3), 128, np.uint8)], exact=exact)
+    return score(engine, encoded, ScoringConfig(4, exact=exact), torch.Generator().manual_seed(0)).certainty
+
+
+def test_an_object_whose_class_is_in_doubt_is_not_lost_where_nothing_else_is_found() -> None:
+    engine = engine_in_doubt((0.4, 0.4))
+    assert np.isnan(certainty(engine, exact=True)), "as published"
+    assert certainty(engine, exact=False) < 0.1
+
+
+def test_what_is_no_object_of_any_class_stays_without_a_certainty() -> None:
+    engine = engine_in_doubt((0.2, 0.2))
+    assert np.isnan(certainty(engine, exact=True)) and np.isnan(certainty(engine, exact=False))
