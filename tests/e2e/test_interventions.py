@@ -3,12 +3,14 @@ from __future__ import annotations
 import pytest
 from redis import Redis
 
+from backend import jobs
 from backend.demo_data import true_regions
 from backend.errors import BadSetting
 from backend.labels import parse_label_config
 from backend.rollback import roll_back
 from backend.round_folder import Round, all_rounds, start_round
 from backend.stack import Stack
+from backend.workplace import open_workplace
 from tests.e2e.waiting import wait_for
 
 pytestmark = pytest.mark.e2e
@@ -65,3 +67,22 @@ def test_where_there_is_nothing_to_go_back_to_it_says_so(stack: Stack, make_proj
         roll_back(stack.settings, redis, folder, None)
     begun.cancel()
     assert folder.registry.current() == "maskal-r1"
+
+
+def test_a_round_that_is_trained_can_be_cancelled_and_does_not_start_itself_again(stack: Stack, make_project) -> None:
+    project, folder, _ = make_project("cancelled", 8, 6, initial_datasize=6, train_iterations_base=1_000_000)
+    redis = Redis.from_url(stack.settings.redis_url)
+
+    def trains() -> bool:
+        job = jobs.round_job(redis, folder.uid)
+        return bool(job and job["progress"] and job["progress"]["step"] == "train" and job["progress"]["percent"] == 0)
+
+    wait_for(trains, "the training")
+    assert jobs.cancel(redis, folder).startswith("round 1 is being cancelled")
+    cancelled = wait_for(lambda: concluded(folder, 1), "the end of the round")
+    assert (cancelled.state.state, cancelled.weights.exists()) == ("cancelled", False)
+    assert folder.registry.current() is None
+    place = open_workplace(stack.settings, folder)
+    need = jobs.need(redis, place, place.client.project(project.id), in_full=True)
+    assert not need.is_due, need.reason
+    assert jobs.cancel(redis, folder) == f"no round of project {project.id} is under way"
