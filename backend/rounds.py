@@ -203,7 +203,8 @@ def _stored_scores(path: Path) -> dict[int, Scored]:
     for line in path.read_text().splitlines() if path.exists() else []:
         try:
             row: dict[str, Any] = json.loads(line)
-            scores[int(row.pop("task"))] = Scored(**row)
+            task = int(row.pop("task"))
+            scores[task] = Scored(**row)
         except (ValueError, KeyError, TypeError):
             logger.warning("a torn line in %s is left out; its task is scored again", path.name)
     return scores
