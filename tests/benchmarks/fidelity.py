@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterable
+from itertools import combinations, product
 from pathlib import Path
 
 import cv2
@@ -29,6 +31,7 @@ from tests.benchmarks.fields import resize_to
 from tests.benchmarks.scoring import spearman
 
 PASSES = 50
+RUNS = 4
 REPEATS = 8
 SPREAD_AT = (5, 10, 20, 50)
 
@@ -77,36 +80,37 @@ def main() -> None:
 def measure(engine: TorchvisionEngine, images: list[np.ndarray]) -> dict[str, object]:
     """Rank correlations, overlap of the first places, and the spread of a score.
 
-    Chance keeps the correlation of two runs below 1 even if they are runs of the same; `spearman_without_chance` is
-    corrected for that (Spearman 1904): that of all pairs, over the geometric mean of either way with itself.
+    Chance keeps the correlation of two runs below 1 even if they are runs of the same. So there are several runs of
+    either way: `spearman` is the mean over all pairs of one run each, `spearman_of_means` compares the images' means
+    over the runs, where less is left of chance, and `spearman_without_chance` is corrected for it (Spearman 1904).
     """
-    scores = {
-        "exact": [certainty(engine, image, PASSES, seed, exact=True) for seed, image in enumerate(images)],
-        "exact_again": [certainty(engine, image, PASSES, 1000 + seed, exact=True) for seed, image in enumerate(images)],
-        "fast": [certainty(engine, image, PASSES, seed, exact=False) for seed, image in enumerate(images)],
-        "fast_again": [certainty(engine, image, PASSES, 1000 + seed, exact=False) for seed, image in enumerate(images)],
-    }
-    table = np.array(list(scores.values()))
-    found = ~np.isnan(table).any(0)
-    exact, exact_again, fast, fast_again = table[:, found]
-    own = spearman(exact, exact_again), spearman(fast, fast_again)
-    both = np.mean([spearman(a, b) for a in (exact, exact_again) for b in (fast, fast_again)])
-    spread = {passes: spread_at(engine, images[: len(images) // 3], passes) for passes in SPREAD_AT}
+    table = np.array([[scores(engine, images, run, exact=exact) for run in range(RUNS)] for exact in (True, False)])
+    found = ~np.isnan(table).any((0, 1))
+    exact, fast = table[:, :, found]  # (runs, n) each
+    both = np.mean([spearman(a, b) for a in exact for b in fast])
+    own = [np.mean([spearman(a, b) for a, b in combinations(runs, 2)]) for runs in (exact, fast)]
+    firsts = [k for k in (5, 10, 20) if k < found.sum()]
     return {
         "images": len(images),
         "objects": float(np.mean([len(engine.predict(image)) for image in images])),
         "with_detections": int(found.sum()),
-        "nan": {name: int(np.isnan(values).sum()) for name, values in scores.items()},
+        "nan": {"exact": np.isnan(table[0]).sum(1).tolist(), "fast": np.isnan(table[1]).sum(1).tolist()},
         "passes": PASSES,
-        "spearman": round(spearman(exact, fast), 4),
-        "spearman_of_exact_with_itself": round(own[0], 4),
-        "spearman_of_fast_with_itself": round(own[1], 4),
+        "runs": RUNS,
+        "spearman": round(float(both), 4),
+        "spearman_of_exact_with_itself": round(float(own[0]), 4),
+        "spearman_of_fast_with_itself": round(float(own[1]), 4),
+        "spearman_of_means": round(spearman(exact.mean(0), fast.mean(0)), 4),
         "spearman_without_chance": round(float(both / np.sqrt(own[0] * own[1])), 4),
-        "overlap_of_first": {k: overlap(exact, fast, k) for k in (5, 10, 20) if k < found.sum()},
-        "overlap_of_exact_with_itself": {k: overlap(exact, exact_again, k) for k in (5, 10, 20) if k < found.sum()},
+        "overlap_of_first": {k: mean_overlap(product(exact, fast), k) for k in firsts},
+        "overlap_of_exact_with_itself": {k: mean_overlap(combinations(exact, 2), k) for k in firsts},
         "mean_certainty": {"exact": round(float(exact.mean()), 4), "fast": round(float(fast.mean()), 4)},
-        "spread": spread,
+        "spread": {passes: spread_at(engine, images[: len(images) // 3], passes) for passes in SPREAD_AT},
     }
+
+
+def scores(engine: TorchvisionEngine, images: list[np.ndarray], run: int, *, exact: bool) -> list[float]:
+    return [certainty(engine, image, PASSES, 1000 * run + i, exact=exact) for i, image in enumerate(images)]
 
 
 def certainty(engine: TorchvisionEngine, image: np.ndarray, passes: int, seed: int, *, exact: bool) -> float:
@@ -126,9 +130,9 @@ def spread_at(engine: TorchvisionEngine, images: list[np.ndarray], passes: int) 
     return round(float(np.nanmedian(deviations)), 4)
 
 
-def overlap(a: np.ndarray, b: np.ndarray, k: int) -> float:
-    """Share of the k lowest that both lists have in common."""
-    return round(len(set(a.argsort()[:k]) & set(b.argsort()[:k])) / k, 3)
+def mean_overlap(pairs: Iterable[tuple[np.ndarray, np.ndarray]], k: int) -> float:
+    """Share of the k lowest that two lists have in common, the mean over pairs of lists."""
+    return round(float(np.mean([len(set(a.argsort()[:k]) & set(b.argsort()[:k])) / k for a, b in pairs])), 3)
 
 
 if __name__ == "__main__":
