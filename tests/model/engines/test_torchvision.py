@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
 from model.engines.base import EngineConfig
@@ -33,3 +34,16 @@ def test_an_object_whose_class_is_in_doubt_is_not_lost_where_nothing_else_is_fou
 def test_what_is_no_object_of_any_class_stays_without_a_certainty() -> None:
     engine = engine_in_doubt((0.2, 0.2))
     assert np.isnan(certainty(engine, exact=True)) and np.isnan(certainty(engine, exact=False))
+
+
+def test_without_bfloat16_the_fast_prediction_is_the_ordinary_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("model.engines.torchvision.has_bfloat16", lambda device: False)
+    torch.manual_seed(0)
+    engine = TorchvisionEngine(("red", "blue"), EngineConfig(network="nano", confidence_threshold=0.3))
+    images = [np.random.default_rng(seed).integers(0, 255, (90, 120, 3), np.uint8) for seed in range(3)]
+    for fast, exact in zip(engine.encode(images), engine.encode(images, exact=True), strict=True):
+        ours, ordinary = engine.decode(fast), engine.decode(exact)
+        assert len(ours) == len(ordinary) > 0
+        assert np.allclose(ours.boxes_xyxy, ordinary.boxes_xyxy, atol=0.05)
+        assert (ours.masks == ordinary.masks).mean() > 0.999
+        assert engine.sample(fast, 2)[0].boxes_xyxy.dtype == np.float32
