@@ -159,7 +159,7 @@ def run_round(uid: str) -> None:
             current = unfinished(folder) or _due_round(redis, place)
             if current is None:
                 return
-            _run(place, current)
+            _run(redis, place, current)
             hint(redis, uid)
 
 
@@ -173,13 +173,20 @@ def tidy(uid: str) -> None:
                 folder.registry.clean()
 
 
-def _run(place: Workplace, current: Round) -> None:
+def _run(redis: Redis, place: Workplace, current: Round) -> None:
+    key, number = _key("cancel", place.folder.uid), str(current.state.number).encode()
+
+    def tell(step: str, share: float, **details: Any) -> None:
+        if _keep_progress(step, share, details) and step in CANCELLABLE and redis.get(key) == number:
+            raise Cancelled("cancelled by `maskal cancel`")
+
     try:
-        rounds.run(place, current, report)
+        rounds.run(place, current, tell)
     except Cancelled:
         if current.snapshot() is None:  # so that the next round waits for new annotations
             write_snapshot(current.path / "snapshot.json", rounds.read_snapshot_of(place)[0])
         current.cancel()
+        redis.delete(key)
         logger.info("project %s: round %d was cancelled", place.folder.uid, current.state.number)
     except Exception as err:
         current.note_failure(err)
@@ -291,10 +298,15 @@ def _due_round(redis: Redis, place: Workplace) -> Round | None:
 
 
 def report(step: str, share: float, **details: Any) -> None:
-    """Keep a job's progress in its meta data, at most about once a second; Cancelled if somebody asked for that."""
+    """Keep a job's progress in its meta data, at most about once a second."""
+    _keep_progress(step, share, details)
+
+
+def _keep_progress(step: str, share: float, details: dict[str, Any]) -> bool:
+    """Whether it was time to."""
     job = get_current_job()
     if job is None:
-        return
+        return False
     now = time.time()
     if share in (0.0, 1.0) or now - job.meta.get("at", 0) > 1:
         begun_at = job.meta["begun_at"] if job.meta.get("step") == step else now
@@ -303,8 +315,8 @@ def report(step: str, share: float, **details: Any) -> None:
         progress = {"step": step, "percent": round(100 * share), **details}
         job.meta |= {"progress": progress, "at": now, "step": step, "begun_at": begun_at}
         job.save_meta()
-        if step in CANCELLABLE and job.connection.delete(_key("cancel", job.args[0])):
-            raise Cancelled("cancelled by `maskal cancel`")
+        return True
+    return False
 
 
 def cancel(redis: Redis, folder: ProjectFolder) -> str:
@@ -317,7 +329,7 @@ def cancel(redis: Redis, folder: ProjectFolder) -> str:
             f"round {current.state.number} is {current.state.state}: its version is accepted already; "
             "wait for it, then go back with `maskal rollback`"
         )
-    redis.set(_key("cancel", folder.uid), 1, ex=FULL_RECONCILE_S)
+    redis.set(_key("cancel", folder.uid), current.state.number)
     hint(redis, folder.uid)
     return f"round {current.state.number} is being cancelled; the next one waits for new annotations"
 

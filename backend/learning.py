@@ -73,8 +73,7 @@ def train_round(place: Workplace, current: Round, report: Report) -> None:
     records, uris = _records(place, current, "train")
     plan = plan_round(place, current, records)
     engine = build_engine(place.config.engine, plan.classes, plan.engine)
-    if not current.checkpoint.exists():
-        _load_initial(place, engine, plan)
+    _load_initial(place, engine, plan)
     device = device_of(place)
     engine.to(f"{device}:{rank}" if processes > 1 and device == "cuda" else device)
     logger.info("round %d: %s", current.state.number, plan.in_words(len(records)))
@@ -155,7 +154,7 @@ def _objects(records: Sequence[Record]) -> dict[str, int]:
     return dict(sorted(Counter(outline.label for record in records for outline in record.outlines).items()))
 
 
-def evaluate_round(place: Workplace, current: Round) -> Version:
+def evaluate_round(place: Workplace, current: Round, report: Report) -> Version:
     """Measure the trained weights on today's validation images, ask the gate, and put the version into the registry."""
     registry = place.folder.registry
     if current.version in registry.names():
@@ -168,8 +167,11 @@ def evaluate_round(place: Workplace, current: Round) -> Version:
     engine.load_tensors(tensors, classes)
     images = _Loader(place, uris)
     truths = [truth_of(record, classes) for record in records]
-    new = Contender(classes, _detect(engine.to(device), records, images))
-    others = {name: _contender(place, name, records, images) for name in _opponents(place)}
+    opponents = _opponents(place)
+    looks = iter(range(1, (1 + len(opponents)) * len(records) + 1))
+    tell = lambda: report("evaluate", next(looks) / ((1 + len(opponents)) * len(records)))  # noqa: E731
+    new = Contender(classes, _detect(engine.to(device), records, images, tell))
+    others = {name: _contender(place, name, records, images, tell) for name in opponents}
     verdict = judge(truths, new, others, seed=current.state.number)
     snapshot = current.snapshot()
     fields = VersionFields(
@@ -224,9 +226,15 @@ class _Loader:
         return self.place.images.load(self.uris[name], int(name))
 
 
-def _detect(engine: Engine, records: Sequence[Record], load_image: _Loader) -> list[Detections]:
-    found = (engine.predict(load_image(r.image), confidence_threshold=EVALUATION_THRESHOLD) for r in records)
-    return [detections_of(instances) for instances in found]
+def _detect(
+    engine: Engine, records: Sequence[Record], load_image: _Loader, tell: Callable[[], None]
+) -> list[Detections]:
+    found = []
+    for record in records:
+        instances = engine.predict(load_image(record.image), confidence_threshold=EVALUATION_THRESHOLD)
+        found.append(detections_of(instances))
+        tell()
+    return found
 
 
 def _opponents(place: Workplace) -> tuple[str, ...]:
@@ -238,6 +246,8 @@ def _opponents(place: Workplace) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for name in names if name is not None))
 
 
-def _contender(place: Workplace, version: str, records: Sequence[Record], load_image: _Loader) -> Contender:
+def _contender(
+    place: Workplace, version: str, records: Sequence[Record], load_image: _Loader, tell: Callable[[], None]
+) -> Contender:
     engine = load_engine(place, version)
-    return Contender(engine.classes, _detect(engine, records, load_image))
+    return Contender(engine.classes, _detect(engine, records, load_image, tell))

@@ -134,6 +134,7 @@ class Round:
             self.state.attempts += 1
             if self.state.attempts >= MAX_ATTEMPTS:
                 self.state.state, self.state.reason = FAILED, self.state.error
+                self.checkpoint.unlink(missing_ok=True)
             else:
                 self.state.retry_at = time.time() + BACK_OFF_S[self.state.attempts - 1]
         self.save()

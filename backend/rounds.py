@@ -160,7 +160,7 @@ def _train(place: Workplace, current: Round, report: Report) -> str | None:
 
 
 def _evaluate(place: Workplace, current: Round, report: Report) -> str | None:
-    version = evaluate_round(place, current)
+    version = evaluate_round(place, current, report)
     current.state.reason = version.reason
     return None if version.promoted else REFUSED
 

@@ -10,7 +10,7 @@ from redis import Redis
 from backend import jobs
 from backend.errors import BackendError
 from backend.projects import ProjectFolder, connected_projects
-from backend.round_folder import Round, all_rounds
+from backend.round_folder import CANCELLED, Round, all_rounds
 from backend.settings import Settings
 from backend.unreadable import Unreadable
 from backend.workplace import open_workplace
@@ -26,7 +26,7 @@ def describe(settings: Settings, redis: Redis | None) -> Iterator[str]:
         yield f"project {folder.project_id} ({folder.uid}), serving {folder.registry.current() or 'no version yet'}"
         yield f"  {_outlook(settings, folder, redis)}"
         yield from (_version_line(version) for version in folder.registry.versions())
-        yield from (_round_line(r) for r in all_rounds(folder) if not r.is_concluded)
+        yield from (_round_line(r) for r in all_rounds(folder) if not r.is_concluded or r.state.state == CANCELLED)
         yield from (f"  note: {line}" for line in _last_notes(folder))
         yield from _job_lines(folder, redis)
         for task, failure in Unreadable(folder.path).failures().items():

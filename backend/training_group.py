@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import distributed
 
-from backend.errors import ProcessFailed
+from backend.errors import BadSetting, ProcessFailed
 from backend.learning import Report, train_round
 from backend.processes import Processes
 from backend.projects import ProjectFolder
@@ -24,10 +24,19 @@ LAUNCHER = "torch.distributed.run"
 
 
 def processes_of(place: Workplace) -> int:
-    """How many processes train together: the project's setting, else one for each GPU."""
-    if place.config.train_processes is not None:
-        return place.config.train_processes
-    return max(1, torch.cuda.device_count()) if device_of(place) == "cuda" else 1
+    """How many processes train together: the project's setting, else one a GPU as far as they share a batch evenly.
+
+    Raises BadSetting for a number that does not divide the batch, or that asks for more GPUs than there are.
+    """
+    batch, wanted, device = place.config.train_batch_size, place.config.train_processes, device_of(place)
+    gpus = torch.cuda.device_count() if device == "cuda" else 1
+    if wanted is None:
+        return next(n for n in range(max(1, min(gpus, batch)), 0, -1) if batch % n == 0)
+    if batch % wanted:
+        raise BadSetting(f"train_processes must divide train_batch_size ({batch}), got {wanted}; change one of them")
+    if wanted > 1 and device != "cpu" and wanted > gpus:
+        raise BadSetting(f"train_processes: {wanted} needs as many GPUs, device {device!r} has {gpus}; set it lower")
+    return wanted
 
 
 def train_together(place: Workplace, current: Round, processes: int, report: Report) -> None:
@@ -54,6 +63,8 @@ def take_part(settings: Settings, uid: str, number: int) -> None:
     folder = ProjectFolder(settings.data_dir / "projects" / uid)
     current, place = Round(folder.rounds / str(number)), open_workplace(settings, folder)
     distributed.init_process_group("nccl" if device_of(place).startswith("cuda") else "gloo")
+    if device_of(place) == "cuda":
+        torch.cuda.set_device(distributed.get_rank())
     told_at = 0.0
 
     def report(step: str, share: float, **details: Any) -> None:

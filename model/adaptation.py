@@ -52,7 +52,7 @@ def input_size(records: Sequence[Record], known: InputRange) -> tuple[int, int]:
     if factor < STEP:
         return known.shortest, known.longest
     factor = STEP ** math.floor(math.log(factor) / math.log(STEP) + 1e-9)
-    return _even(known.shortest * factor), _even(known.longest * factor)
+    return _even(known.shortest * factor), min(_even(known.longest * factor), known.largest)
 
 
 def anchor_sizes(records: Sequence[Record], size: tuple[int, int], known: InputRange) -> tuple[float, ...]:

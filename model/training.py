@@ -40,6 +40,9 @@ CHECKPOINT_S = 60.0
 GAIN = 0.002
 """Mask AP by which an evaluation has to surpass the best one to count as progress."""
 
+EARLIEST_STOP = 0.6
+"""Share of the iterations before which no run stops."""
+
 LONGEST_GRADIENT = 10.0
 
 
@@ -191,8 +194,9 @@ def _batches(
     dataset = RecordDataset(records, engine.classes, load_image, engine.training_size_hw, Augmentation())
     factors = factors_of(records, config, new_images)
     rank, processes = place_in_group()
-    items = islice(showings(factors, config.seed, step * config.batch_size), rank, None, processes)
-    return read_ahead(items, math.ceil(config.batch_size / processes), dataset.sample, config.num_workers)
+    each = math.ceil(config.batch_size / processes)
+    items = islice(showings(factors, config.seed, step * each * processes), rank, None, processes)
+    return read_ahead(items, each, dataset.sample, config.num_workers)
 
 
 def factors_of(records: Sequence[Record], config: TrainingConfig, new_images: frozenset[str]) -> np.ndarray:
@@ -223,6 +227,8 @@ class _Run:
         self.optimizer = OPTIMIZERS[config.optimizer](self.parameters, config)
         known = load_state(checkpoint, engine, self.optimizer, config_facts(config)) if checkpoint else None
         self.state = known or TrainingState()
+        if known and self.rank > 0:
+            torch.manual_seed(config.seed + self.rank + known.step)  # the checkpoint holds the first one's state
         if known:
             logger.info("the training goes on from step %d of %d", known.step, config.iterations)
         if self.processes > 1:
@@ -319,11 +325,16 @@ class _Run:
             self.state.best = {name: tensor.detach().cpu().clone() for name, tensor in self.engine.tensors().items()}
 
     def _has_stalled(self) -> bool:
-        """Whether the last looks, `patience` of them, all brought no progress."""
+        """Whether the last looks, `patience` of them, all brought no progress.
+
+        Not before the learning rate has fallen, as much is gained then, nor before anything is learned at all.
+        """
         patience, evaluations = self.config.patience, self.state.evaluations
-        if not patience or len(evaluations) <= patience:
+        if not patience or len(evaluations) <= patience or self.state.step < EARLIEST_STOP * self.config.iterations:
             return False
         before = max(ap for _, ap in evaluations[:-patience])
+        if before < GAIN:
+            return False
         has_stalled = max(ap for _, ap in evaluations[-patience:]) < before + GAIN
         if has_stalled:
             logger.info("no progress since step %d: the training stops at %d", _best(evaluations)[0], self.state.step)
@@ -358,4 +369,5 @@ def _average(gradients: list[torch.Tensor], parameters: list[torch.nn.Parameter]
     distributed.all_reduce(together)
     together /= distributed.get_world_size()
     for parameter, gradient in zip(parameters, together.split([g.numel() for g in gradients]), strict=True):
-        parameter.grad = gradient.view_as(parameter)
+        mean = gradient.view_as(parameter)
+        parameter.grad = torch.empty_like(parameter).copy_(mean)  # fused optimizers take the parameter's memory layout

@@ -53,8 +53,8 @@ def save_state(
             elif value is not None:
                 numbers.setdefault(str(index), {})[name] = value
     tensors[CHANCE + "cpu"] = torch.get_rng_state()
-    if torch.cuda.is_initialized():
-        tensors[CHANCE + "cuda"] = torch.cuda.get_rng_state()
+    if (device := _cuda_of(engine)) is not None:
+        tensors[CHANCE + "cuda"] = torch.cuda.get_rng_state(device)
     facts = {name: value for name, value in vars(state).items() if name != "best"}
     about = {"config": config, "classes": engine.classes, "state": facts, "optimizer": numbers}
     checkpoints.save(path, tensors, {"training": json.dumps(about)})
@@ -89,10 +89,16 @@ def load_state(
         moments.setdefault(int(index), {})[key] = value
     optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
     torch.set_rng_state(tensors[CHANCE + "cpu"])
-    if CHANCE + "cuda" in tensors and torch.cuda.is_available():
-        torch.cuda.set_rng_state(tensors[CHANCE + "cuda"])
+    if CHANCE + "cuda" in tensors and (device := _cuda_of(engine)) is not None:
+        torch.cuda.set_rng_state(tensors[CHANCE + "cuda"], device)
     evaluations = [(int(step), float(ap)) for step, ap in about["state"].pop("evaluations")]
     return TrainingState(**about["state"], evaluations=evaluations, best=_below(BEST, tensors) or None)
+
+
+def _cuda_of(engine: Engine) -> torch.device | None:
+    """The GPU that an engine is on, None if it is on none."""
+    device: torch.device = next(engine.network.parameters()).device
+    return device if device.type == "cuda" else None
 
 
 def config_facts(config: Any) -> dict[str, Any]:

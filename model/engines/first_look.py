@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torchvision.ops import box_iou, nms
 
-MIN_FOREGROUND = 0.2
-"""A proposal with less foreground probability than this hardly ever passes the confidence threshold in a pass."""
+MIN_FOREGROUND = 0.4
+"""A proposal whose foreground probability is below this share of the confidence threshold hardly ever passes it."""
 
 RIVALS = 6
 """A proposal that so many better ones overlap is hardly ever the best of them in a pass."""
@@ -21,7 +21,7 @@ MOST = 300
 FEW = 100
 """So many proposals, as small networks make, cost next to nothing: only those without any foreground are left out."""
 
-MIN_FOREGROUND_OF_FEW = 0.02
+MIN_FOREGROUND_OF_FEW = 0.04
 
 SAME_OBJECT = 0.5
 """Box IoU from which on two boxes are about the same."""
@@ -39,7 +39,7 @@ class FirstLook:
     boxes: torch.Tensor
 
 
-def worth_sampling(look: FirstLook) -> torch.Tensor:
+def worth_sampling(look: FirstLook, confidence_threshold: float = 0.5) -> torch.Tensor:
     """Rows (m,) of the proposals worth sampling, the ones with most foreground first.
 
     Those with some foreground that have few better rivals; of few proposals nearly all. What is found in one pass of
@@ -47,7 +47,8 @@ def worth_sampling(look: FirstLook) -> torch.Tensor:
     """
     foreground = look.probabilities.sum(1)
     are_few = len(foreground) <= FEW
-    rows = torch.nonzero(foreground > (MIN_FOREGROUND_OF_FEW if are_few else MIN_FOREGROUND))[:, 0]
+    least = MIN_FOREGROUND_OF_FEW if are_few else MIN_FOREGROUND
+    rows = torch.nonzero(foreground > least * confidence_threshold)[:, 0]
     rows = rows[foreground[rows].argsort(descending=True, stable=True)]
     if are_few or not len(rows):
         return rows

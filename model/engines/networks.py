@@ -87,7 +87,7 @@ def _resnet50_v2(num_classes: int) -> MaskRCNN:
 
 
 SMALL = InputRange(shortest=192, longest=256, largest=512, visible=8, anchor=16)
-LARGE = InputRange(shortest=800, longest=1333, largest=1666, visible=16, anchor=32)
+LARGE = InputRange(shortest=800, longest=1333, largest=1667, visible=16, anchor=32)
 
 NETWORKS = {
     "nano": Network(nano, SMALL),

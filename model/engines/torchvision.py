@@ -152,7 +152,7 @@ class TorchvisionEngine:
         with self._precision(exact=False):
             probabilities, boxes = self._box_head(encoded, 1)
         look = FirstLook(probabilities[0], boxes[0])
-        worth = worth_sampling(look)
+        worth = worth_sampling(look, self.config.confidence_threshold)
         return replace(encoded, proposals=encoded.proposals[worth], rows=encoded.rows[worth], first_look=look)
 
     def _precision(self, exact: bool) -> torch.autocast:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from redis import Redis
 
-from backend import jobs
+from backend import jobs, status
 from backend.demo_data import true_regions
 from backend.errors import BadSetting
 from backend.labels import parse_label_config
@@ -22,9 +22,10 @@ def concluded(folder, count: int) -> Round | None:
 
 
 def test_an_earlier_version_is_served_again_by_registry_queue_and_label_studio(stack: Stack, make_project) -> None:
-    project, folder, tasks = make_project("back", 14, 6, initial_datasize=6, pool_size=2)
+    project, folder, tasks = make_project("back", 14, 6, initial_datasize=6, pool_size=2, warm_start=False)
     client, redis = stack.client(), Redis.from_url(stack.settings.redis_url)
     wait_for(lambda: concluded(folder, 1), "the first version")
+    redis.set(f"maskal:cancel:{folder.uid}", 1)  # what is left of a cancelled round is none of the next one's
     labels = parse_label_config(project.label_config)
     for _ in range(2):
         task = client.next_task(project.id)
@@ -82,6 +83,7 @@ def test_a_round_that_is_trained_can_be_cancelled_and_does_not_start_itself_agai
     cancelled = wait_for(lambda: concluded(folder, 1), "the end of the round")
     assert (cancelled.state.state, cancelled.weights.exists()) == ("cancelled", False)
     assert folder.registry.current() is None
+    assert "  round 1 is cancelled" in list(status.describe(stack.settings, redis))
     place = open_workplace(stack.settings, folder)
     need = jobs.need(redis, place, place.client.project(project.id), in_full=True)
     assert not need.is_due, need.reason

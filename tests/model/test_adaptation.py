@@ -8,6 +8,7 @@ from model.dataset import scaled_size
 from model.engines.base import InputRange
 from model.records import Outline, Polygon, Record
 
+LARGE = InputRange(shortest=800, longest=1333, largest=1667, visible=16, anchor=32)
 KNOWN = InputRange(shortest=192, longest=256, largest=512, visible=8, anchor=16)
 
 
@@ -36,6 +37,12 @@ def test_small_objects_get_a_larger_input_and_smaller_anchors() -> None:
     seen = np.quantile(object_sides(lesions), 0.1) * min(scaled_size((600, 800), *size))
     assert KNOWN.visible / 1.25 <= seen
     assert anchor_sizes(lesions, size, KNOWN)[0] < 16
+
+
+def test_the_input_of_wide_photos_grows_as_well_and_no_photo_gets_more_than_is_affordable() -> None:
+    assert input_size([photo(*range(10, 20), size_hw=(2160, 3840))], LARGE) == (1000, 1666)
+    square = input_size([photo(*range(10, 20), size_hw=(3000, 3000))], LARGE)
+    assert square[0] > 1000 and max(square) <= LARGE.largest
 
 
 @pytest.mark.parametrize("side", [0.5, 4, 600])

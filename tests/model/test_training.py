@@ -13,7 +13,7 @@ from model.engines.fake import FakeEngine
 from model.engines.loader import build_engine
 from model.errors import BadRecord
 from model.records import Outline, Polygon, Record
-from model.training import Progress, TrainingConfig, factors_of, train
+from model.training import EARLIEST_STOP, Progress, TrainingConfig, factors_of, train
 
 CLASSES = ("red", "blue")
 COLOURS = {"red": (220, 30, 30), "blue": (30, 30, 220)}
@@ -275,6 +275,17 @@ def test_training_stops_where_it_gets_no_better_and_keeps_the_best() -> None:
     assert trained.steps == 25, "three looks without progress after the best"
     assert (trained.kept_step, trained.evaluations[-1]) == (25, (25, 0.501))
     assert torch.equal(engine.tensors()["colours"], kept[4])
+
+
+def test_a_network_that_has_learned_nothing_yet_is_not_stopped() -> None:
+    looks = measured([0.0, 0.0, 0.0, 0.001, 0.0, 0.0])
+    assert train(fake_engine(), RECORDS, picture, config(eval_period=5, patience=3), validate=looks).steps == 30
+
+
+def test_nothing_stops_before_the_learning_rate_has_fallen() -> None:
+    looks = measured([0.5, 0.4, 0.4, 0.4])
+    trained = train(fake_engine(), RECORDS, picture, config(eval_period=5, patience=1), validate=looks)
+    assert trained.steps == EARLIEST_STOP * 30
 
 
 def test_the_best_weights_are_kept_and_the_last_step_is_looked_at() -> None:

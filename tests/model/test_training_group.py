@@ -9,7 +9,7 @@ from torch import distributed, multiprocessing
 
 from model.engines.base import EngineConfig
 from model.engines.loader import build_engine
-from model.training import Progress, TrainingConfig, train
+from model.training import Progress, TrainingConfig, _average, train
 from tests.model.test_training import CLASSES, RECORDS, picture
 
 PROCESSES = 2
@@ -27,6 +27,19 @@ def take_part(rank: int, folder: Path) -> None:
     found = {"weights": engine.tensors(), "told": len(told), "evaluations": trained.evaluations}
     torch.save(found, folder / f"{rank}.pt")
     distributed.destroy_process_group()
+
+
+def test_the_mean_gradient_lies_in_memory_as_its_parameter_does(tmp_path: Path) -> None:
+    """Fused optimizers walk through the memory of both side by side."""
+    distributed.init_process_group("gloo", f"file://{tmp_path}/meeting", rank=0, world_size=1)
+    try:
+        weights = torch.randn(4, 3, 2, 2).contiguous(memory_format=torch.channels_last)
+        parameter, gradient = torch.nn.Parameter(weights), torch.randn(4, 3, 2, 2)
+        _average([gradient], [parameter])
+    finally:
+        distributed.destroy_process_group()
+    assert parameter.grad is not None and parameter.grad.stride() == parameter.stride()
+    assert torch.equal(parameter.grad, gradient)
 
 
 def test_processes_share_their_batches_and_keep_the_same_weights(tmp_path: Path) -> None:

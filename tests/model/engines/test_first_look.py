@@ -23,6 +23,11 @@ def test_background_is_not_worth_sampling() -> None:
     assert rows.tolist() == [0]
 
 
+def test_a_lower_confidence_threshold_lets_more_proposals_in() -> None:
+    doubtful = look((0.9, 0.0, LEFT), (0.1, 0.05, RIGHT), *BACKGROUND)
+    assert worth_sampling(doubtful, confidence_threshold=0.1).tolist() == [0, 1]
+
+
 def test_what_is_in_doubt_between_the_classes_counts_with_all_of_them() -> None:
     assert worth_sampling(look((0.06, 0.06, LEFT))).tolist() == [0]
 
