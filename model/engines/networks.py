@@ -33,11 +33,15 @@ ASPECT_RATIOS = (0.5, 1.0, 2.0)
 
 @dataclass(frozen=True)
 class Network:
-    """A builder (foreground classes -> MaskRCNN without weights), its input, and torchvision's COCO weights if any."""
+    """A builder (foreground classes -> MaskRCNN without weights), its input, and torchvision's COCO weights if any.
+
+    has_sturdy_features: bfloat16 in backbone and proposals does not change which images are the least certain
+    """
 
     build: Callable[[int], MaskRCNN]
     input: InputRange
     coco_weights: MaskRCNN_ResNet50_FPN_Weights | MaskRCNN_ResNet50_FPN_V2_Weights | None = None
+    has_sturdy_features: bool = True
 
 
 def nano(num_classes: int) -> MaskRCNN:
@@ -90,7 +94,7 @@ SMALL = InputRange(shortest=192, longest=256, largest=512, visible=8, anchor=16)
 LARGE = InputRange(shortest=800, longest=1333, largest=1667, visible=16, anchor=32)
 
 NETWORKS = {
-    "nano": Network(nano, SMALL),
+    "nano": Network(nano, SMALL, has_sturdy_features=False),
     "maskrcnn_resnet50_fpn": Network(_resnet50, LARGE, MaskRCNN_ResNet50_FPN_Weights.COCO_V1),
     "maskrcnn_resnet50_fpn_v2": Network(_resnet50_v2, LARGE, MaskRCNN_ResNet50_FPN_V2_Weights.COCO_V1),
 }

@@ -34,6 +34,14 @@ def pool_boxes(
     scaled = boxes * torch.tensor([0.5**o for o in octaves], device=boxes.device)[level][:, None]
     grid = _Grid(scaled[:, :2], (scaled[:, 2:] - scaled[:, :2]).clamp(min=1), cells_xy, bins, pooler.sampling_ratio)
     pooled = maps[0].new_empty(len(boxes), bins, bins, channels)
+    with torch.autocast(boxes.device.type, enabled=False):
+        _fill(pooled, maps, level, grid)
+    return pooled.permute(0, 3, 1, 2)
+
+
+def _fill(pooled: torch.Tensor, maps: Sequence[torch.Tensor], level: torch.Tensor, grid: _Grid) -> None:
+    """Read each box from its map (1, c, h, w) into `pooled` (n, m, m, c)."""
+    bins, channels = pooled.shape[1], pooled.shape[3]
     for (index, width, height), rows in _alike(torch.column_stack([level, grid.windows])):
         cells = maps[index][0].permute(1, 2, 0).reshape(-1, channels)  # (h * w, c)
         for some in rows.split(max(1, CELLS_AT_ONCE // (width * height))):
@@ -41,7 +49,6 @@ def pool_boxes(
             across, down = grid.weights(some, 0, width), grid.weights(some, 1, height)
             lines = (down.to(cells.dtype) @ read).view(len(some), bins, width, channels)
             pooled[some] = across.to(cells.dtype)[:, None] @ lines  # (n, 1, m, w) @ (n, m, w, c)
-    return pooled.permute(0, 3, 1, 2)
 
 
 def _fitting_level(boxes: torch.Tensor, pooler: MultiScaleRoIAlign, octaves: Sequence[int]) -> torch.Tensor:

@@ -116,7 +116,7 @@ class TorchvisionEngine:
     def _encode(self, images: Sequence[np.ndarray], exact: bool) -> list[Encoded]:
         resized = self._resized(images)
         self.network.rpn.score_thresh = 0.0 if exact else MIN_OBJECTNESS
-        with self._precision(exact):
+        with self._precision(exact or not find_network(self.config.network).has_sturdy_features):
             levels = self.network.backbone(resized.tensors)
             proposals = self.network.rpn(resized, levels)[0]
         self.network.rpn.score_thresh = 0.0  # as it is in training

@@ -60,7 +60,9 @@ def test_status_tells_versions_ap_and_what_the_next_round_needs(stack: Stack, ma
     head, need, version = told()
     assert head.endswith("serving maskal-r1")
     assert need == "  the next round needs 3 more annotations (0 of 3 new or changed annotations)"
-    assert re.fullmatch(r"  maskal-r1: (mask AP \d\.\d{3}|no validation images), promoted, first version", version)
+    measured = r"(mask AP \d\.\d{3}|no validation images)"
+    trained = r"trained \d+ of 60 steps of 4 images, learning rate 0\.05"
+    assert re.fullmatch(f"  maskal-r1: {measured}, promoted, first version; {trained}", version)
     client, labels = stack.client(), parse_label_config(project.label_config)
     for _ in range(2):
         task = client.next_task(project.id).id
@@ -123,7 +125,7 @@ def test_start_training_forces_a_round(stack: Stack, make_project) -> None:
 def test_a_round_that_stops_anywhere_goes_on_without_duplicates(stack: Stack, make_project, step: str) -> None:
     redis = Redis.from_url(stack.settings.redis_url)
 
-    def stop(name: str, share: float) -> None:
+    def stop(name: str, share: float, **details: object) -> None:
         if name == step:
             raise Stopped
 
@@ -136,7 +138,7 @@ def test_a_round_that_stops_anywhere_goes_on_without_duplicates(stack: Stack, ma
             rounds.run(place, begun, stop)
         assert begun.state.state == STATES[[name for name, _ in rounds.STEPS].index(step)]
         resumed = Round(begun.path)
-        rounds.run(place, resumed, lambda name, share: None)
+        rounds.run(place, resumed, lambda name, share, **details: None)
     assert resumed.state.state == "published"
     client = stack.client()
     assert client.project(project.id).model_version == "maskal-r1"

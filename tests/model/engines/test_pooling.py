@@ -50,6 +50,11 @@ def test_no_box_gives_nothing(levels: dict[str, torch.Tensor]) -> None:
     assert pool_boxes(pooler, levels, torch.zeros(0, 4), INPUT_HW).shape == (0, 6, 7, 7)
 
 
+def test_float32_stays_float32_whatever_autocast_would_make_of_it(levels: dict[str, torch.Tensor]) -> None:
+    with torch.autocast("cpu", torch.bfloat16):
+        assert pools_alike(levels, random_boxes(20), 7)
+
+
 def test_channels_last_bfloat16_stays_bfloat16(levels: dict[str, torch.Tensor]) -> None:
     coarse = {name: level.bfloat16().to(memory_format=torch.channels_last) for name, level in levels.items()}
     pooler = MultiScaleRoIAlign(["0", "1", "2", "3"], 7, sampling_ratio=2)
