@@ -135,6 +135,7 @@ class Annotator:
             raise BrokenPromise(f"round {concluded.state.number} did not see the annotations of the tasks {lost}")
         if version.promoted and any(c["upper"] < 0 for c in version.metrics["comparisons"]):
             raise BrokenPromise(f"{version.name} was promoted although it is significantly worse: {version.reason}")
+        training = version.metrics["training"]
         self.reports.append(
             RoundReport(
                 version=version.name,
@@ -147,7 +148,7 @@ class Annotator:
                 mask_ap50_any_class=version.metrics["mask_ap50_any_class"],
                 metrics=version.metrics,
                 seconds=concluded.state.seconds,
-                seconds_per_step=version.metrics["training"]["seconds_per_step"],
+                seconds_per_step=round(training["seconds"] / training["steps"], 4),
             )
         )
         logger.info("%s: %s", version.name, _summary(version))

@@ -70,7 +70,7 @@ def test_a_call_that_timed_out_but_arrived_is_not_sent_again(stack: Stack, pool,
 
     def give_up_early(method: str, path: str, **options: object) -> object:
         if path.endswith("/import/predictions"):
-            options["timeout"] = 0.2
+            options["timeout"] = 0.05
         return request(method, path, **options)
 
     monkeypatch.setattr(hasty, "request", give_up_early)
