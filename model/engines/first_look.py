@@ -23,7 +23,7 @@ FEW = 100
 
 MIN_FOREGROUND_OF_FEW = 0.04
 
-SAME_OBJECT = 0.5
+SAME_OBJECT = 0.4
 """Box IoU from which on two boxes are about the same."""
 
 
