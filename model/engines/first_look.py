@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torchvision.ops import box_iou, nms
+from torchvision.ops import box_iou
 
 MIN_FOREGROUND = 0.4
 """A proposal whose foreground probability is below this share of the confidence threshold hardly ever passes it."""
@@ -22,9 +22,6 @@ FEW = 100
 """So many proposals, as small networks make, cost next to nothing: only those without any foreground are left out."""
 
 MIN_FOREGROUND_OF_FEW = 0.04
-
-SAME_OBJECT = 0.4
-"""Box IoU from which on two boxes are about the same."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,11 +53,3 @@ def worth_sampling(look: FirstLook, confidence_threshold: float = 0.5) -> torch.
     boxes = look.boxes[rows, labels]
     are_better = (box_iou(boxes, boxes) > OVERLAP) & (scores > scores[:, None])  # (m, m)
     return rows[are_better.sum(1) < RIVALS][:MOST]
-
-
-def group_boxes(boxes: torch.Tensor, scores: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The boxes (k, 4) with the best scores (n,) of those that are about the same, and which of them is each (n,)'s."""
-    objects = boxes[nms(boxes, scores, SAME_OBJECT)]
-    if not len(objects):
-        return objects, boxes.new_zeros(0, dtype=torch.int64)
-    return objects, box_iou(boxes, objects).argmax(1)  # (n, k) -> (n,)

@@ -10,9 +10,21 @@ from __future__ import annotations
 import torch
 from torch.nn.functional import linear
 from torchvision.models.detection.mask_rcnn import MaskRCNNPredictor
+from torchvision.ops import box_iou, nms
+
+SAME_OBJECT = 0.4
+"""Box IoU from which on two boxes are about the same."""
 
 ROWS_PER_BATCH = 24
 """Samples at once: what is larger than some 30 MB costs a CPU more to allocate than to compute."""
+
+
+def group_boxes(boxes: torch.Tensor, scores: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The boxes (k, 4) with the best scores (n,) of those that are about the same, and which of them is each (n,)'s."""
+    objects = boxes[nms(boxes, scores, SAME_OBJECT)]
+    if not len(objects):
+        return objects, boxes.new_zeros(0, dtype=torch.int64)
+    return objects, box_iou(boxes, objects).argmax(1)  # (n, k) -> (n,)
 
 
 def read_boxes(

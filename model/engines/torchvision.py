@@ -16,8 +16,8 @@ from torchvision.ops import MultiScaleRoIAlign, clip_boxes_to_image
 from model.dataset import scaled_image, scaled_size
 from model.engines.base import EngineConfig, InputRange, Target
 from model.engines.batching import in_halves
-from model.engines.first_look import FirstLook, group_boxes, worth_sampling
-from model.engines.mask_samples import mask_probabilities, read_boxes
+from model.engines.first_look import FirstLook, worth_sampling
+from model.engines.mask_samples import group_boxes, mask_probabilities, read_boxes
 from model.engines.networks import build_network, find_network, train_mode
 from model.engines.pasting import paste_coarse, paste_masks
 from model.engines.pooling import pool_boxes

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from model.engines.first_look import FEW, MOST, RIVALS, FirstLook, group_boxes, worth_sampling
+from model.engines.first_look import FEW, MOST, RIVALS, FirstLook, worth_sampling
 
 
 def look(*proposals: tuple[float, float, tuple[float, float, float, float]]) -> FirstLook:
@@ -35,18 +35,6 @@ def test_what_is_in_doubt_between_the_classes_counts_with_all_of_them() -> None:
 def test_the_best_come_first() -> None:
     rows = worth_sampling(look((0.3, 0.0, RIGHT), (0.9, 0.0, LEFT), (0.2, 0.1, RIGHT), (0.0, 0.6, LEFT)))
     assert rows.tolist() == [1, 3, 0, 2]
-
-
-def test_boxes_that_are_about_the_same_go_to_the_best_of_them() -> None:
-    near_right = (50.0, 0.0, 60.0, 9.0)
-    objects, belongs_to = group_boxes(torch.tensor([near_right, LEFT, RIGHT]), torch.tensor([0.3, 0.9, 0.4]))
-    assert objects.tolist() == [list(LEFT), list(RIGHT)]
-    assert belongs_to.tolist() == [1, 0, 1]
-
-
-def test_no_boxes_make_no_object() -> None:
-    objects, belongs_to = group_boxes(torch.zeros(0, 4), torch.zeros(0))
-    assert (objects.shape, belongs_to.shape, belongs_to.dtype) == ((0, 4), (0,), torch.int64)
 
 
 def test_of_one_object_only_the_best_few_are_kept() -> None:

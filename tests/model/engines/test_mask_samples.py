@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from model.engines.dropout import DropoutMaskPredictor
-from model.engines.mask_samples import ROWS_PER_BATCH, mask_probabilities, read_boxes
+from model.engines.mask_samples import ROWS_PER_BATCH, group_boxes, mask_probabilities, read_boxes
 
 
 @pytest.fixture
@@ -64,3 +64,16 @@ def test_a_box_reads_where_it_lies() -> None:
     assert torch.allclose(left[0, :, 0].clamp(min=0.5), (centres / 2).clamp(min=0.5), atol=1e-5)
     [lower] = read_boxes(trunk, objects, torch.tensor([0]), torch.tensor([[10.0, 23, 24, 37]]))
     assert torch.allclose(lower[:, 0, 1], (centres + 3).clamp(max=13.5), atol=1e-5), "the rim beyond the object"
+
+
+def test_boxes_that_are_about_the_same_go_to_the_best_of_them() -> None:
+    left, right = (0.0, 0.0, 10.0, 10.0), (50.0, 0.0, 60.0, 10.0)
+    near_right = (50.0, 0.0, 60.0, 9.0)
+    objects, belongs_to = group_boxes(torch.tensor([near_right, left, right]), torch.tensor([0.3, 0.9, 0.4]))
+    assert objects.tolist() == [list(left), list(right)]
+    assert belongs_to.tolist() == [1, 0, 1]
+
+
+def test_no_boxes_make_no_object() -> None:
+    objects, belongs_to = group_boxes(torch.zeros(0, 4), torch.zeros(0))
+    assert (objects.shape, belongs_to.shape, belongs_to.dtype) == ((0, 4), (0,), torch.int64)
