@@ -93,8 +93,8 @@ def read(path: Path) -> np.ndarray:
 class PlainDataset(Dataset[tuple[torch.Tensor, dict[str, torch.Tensor]]]):
     """As torchvision's references have it: an image and its masks from disk and outlines, mirrored by chance."""
 
-    def __init__(self, records: Sequence[Record], folder: Path) -> None:
-        self.records, self.folder = records, folder
+    def __init__(self, records: Sequence[Record], folder: Path, classes: Sequence[str]) -> None:
+        self.records, self.folder, self.classes = records, folder, tuple(classes)
         self.transform = v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.RandomHorizontalFlip(0.5)])
 
     def __len__(self) -> int:
@@ -105,21 +105,30 @@ class PlainDataset(Dataset[tuple[torch.Tensor, dict[str, torch.Tensor]]]):
         image = tv_tensors.Image(torch.from_numpy(read(self.folder / record.image)).permute(2, 0, 1))
         stacked = np.stack([polygons_to_mask(o.parts, record.size_hw) for o in record.outlines])
         image, masks = self.transform(image, tv_tensors.Mask(torch.from_numpy(stacked).to(torch.uint8)))
-        labels = torch.tensor([LABELS.index(o.label) + 1 for o in record.outlines])
+        labels = torch.tensor([self.classes.index(o.label) + 1 for o in record.outlines])
+        is_there = masks.flatten(1).any(1)
+        masks, labels = masks[is_there], labels[is_there]
         return image, {"boxes": masks_to_boxes(masks), "labels": labels, "masks": masks}
 
 
-def train_plainly(engine: TorchvisionEngine, records: Sequence[Record], folder: Path, steps: int) -> float:
-    """Seconds that torchvision's reference loop takes for so many steps."""
-    model, device = engine.network.train(), engine.device
-    loader = DataLoader(
-        PlainDataset([r for r in records if r.outlines], folder),
+def plain_loader(
+    records: Sequence[Record], folder: Path, classes: Sequence[str], device: torch.device
+) -> DataLoader[tuple[torch.Tensor, dict[str, torch.Tensor]]]:
+    """Batches as torchvision's references make them; images without objects are left out, as there."""
+    return DataLoader(
+        PlainDataset([r for r in records if r.outlines], folder, classes),
         batch_size=BATCH,
         shuffle=True,
         drop_last=True,
         num_workers=0 if device.type == "cpu" else 4,
         collate_fn=lambda batch: tuple(zip(*batch, strict=True)),
     )
+
+
+def train_plainly(engine: TorchvisionEngine, records: Sequence[Record], folder: Path, steps: int) -> float:
+    """Seconds that torchvision's reference loop takes for so many steps."""
+    model, device = engine.network.train(), engine.device
+    loader = plain_loader(records, folder, LABELS, device)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.005, momentum=0.9, weight_decay=1e-4)
     warm_up = torch.optim.lr_scheduler.LinearLR(optimizer, 0.001, total_iters=100)
     started = 0.0
@@ -128,15 +137,22 @@ def train_plainly(engine: TorchvisionEngine, records: Sequence[Record], folder: 
             started = now(engine)
         if step == WARM_STEPS + steps:
             return now(engine) - started
-        losses = model([i.to(device) for i in images], [{k: v.to(device) for k, v in t.items()} for t in targets])
-        optimizer.zero_grad()
-        sum(losses.values()).backward()
-        optimizer.step()
+        plain_step(model, optimizer, images, targets)
         warm_up.step()
     raise AssertionError("an endless loader ended")
 
 
-WARM_STEPS = 5
+def plain_step(
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    images: Sequence[torch.Tensor],
+    targets: Sequence[dict[str, torch.Tensor]],
+) -> None:
+    device = next(model.parameters()).device
+    losses = model([i.to(device) for i in images], [{k: v.to(device) for k, v in t.items()} for t in targets])
+    optimizer.zero_grad()
+    sum(losses.values()).backward()
+    optimizer.step()
 
 
 def endless(loader: DataLoader) -> Iterator[tuple[Sequence[torch.Tensor], Sequence[dict[str, torch.Tensor]]]]:
