@@ -26,7 +26,7 @@ def describe(settings: Settings, redis: Redis | None) -> Iterator[str]:
         yield f"project {folder.project_id} ({folder.uid}), serving {folder.registry.current() or 'no version yet'}"
         yield f"  {_outlook(settings, folder, redis)}"
         yield from (_version_line(version) for version in folder.registry.versions())
-        yield from (_round_line(r) for r in all_rounds(folder) if not r.is_concluded or r.state.state == CANCELLED)
+        yield from (_round_line(r) for r in _rounds_of_interest(folder))
         yield from (f"  note: {line}" for line in _last_notes(folder))
         yield from _job_lines(folder, redis)
         for task, failure in Unreadable(folder.path).failures().items():
@@ -43,6 +43,12 @@ def _outlook(settings: Settings, folder: ProjectFolder, redis: Redis | None) -> 
         return f"not known what the next round needs: {err}"
     state = "is due" if need.is_due else f"needs {need.missing} more annotation{'s' * (need.missing != 1)}"
     return f"the next round {state} ({need.reason})"
+
+
+def _rounds_of_interest(folder: ProjectFolder) -> list[Round]:
+    """Rounds that have made no version: those not concluded, and the newest one if it was cancelled."""
+    rounds = all_rounds(folder)
+    return [r for r in rounds if not r.is_concluded or (r is rounds[-1] and r.state.state == CANCELLED)]
 
 
 def _last_notes(folder: ProjectFolder) -> tuple[str, ...]:

@@ -185,10 +185,10 @@ class Registry:
         return find_row(self._ranking(name), task)
 
     def clean(self) -> int:
-        """Remove what crashes left behind more than a day ago; returns how many files and folders went."""
+        """Remove what crashes left in the project's folder more than a day ago; returns how many files or folders."""
         oldest = time.time() - LEFTOVER_AGE_S
         removed = 0
-        for leftover in [*self.folder.glob(f"{TEMPORARY_PREFIX}*"), *self._versions.glob(f"**/{TEMPORARY_PREFIX}*")]:
+        for leftover in list(self.folder.rglob(f"{TEMPORARY_PREFIX}*")):
             try:
                 if leftover.stat().st_mtime >= oldest:
                     continue

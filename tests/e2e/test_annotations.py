@@ -8,19 +8,13 @@ from redis import Redis
 from backend import status
 from backend.demo_data import true_regions
 from backend.labels import parse_label_config
-from backend.round_folder import Round, all_rounds
 from backend.rounds import read_snapshot_of
 from backend.stack import Stack
 from backend.workplace import open_workplace
 from tests.e2e.configs import config
-from tests.e2e.waiting import wait_for
+from tests.e2e.waiting import concluded, wait_for
 
 pytestmark = pytest.mark.e2e
-
-
-def concluded(folder, count: int) -> Round | None:
-    known = [r for r in all_rounds(folder) if r.is_concluded]
-    return known[-1] if len(known) == count else None
 
 
 def test_the_annotation_that_counts_is_chosen_and_drafts_and_skips_never_are(stack: Stack, make_project) -> None:

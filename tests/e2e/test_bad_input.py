@@ -16,11 +16,10 @@ from backend.credentials import BASIC_USER, load_credentials
 from backend.demo_data import true_regions
 from backend.errors import BadLabelConfig, LabelStudioBusy, LabelStudioError, NotFound, WrongToken
 from backend.labels import parse_label_config
-from backend.round_folder import all_rounds
 from backend.settings import Settings
 from backend.stack import Stack
 from backend.unreadable import Unreadable
-from tests.e2e.waiting import wait_for
+from tests.e2e.waiting import concluded, wait_for
 
 pytestmark = pytest.mark.e2e
 
@@ -58,7 +57,7 @@ def test_broken_images_and_regions_are_named_and_the_rest_goes_on(stack: Stack, 
     for task in ids[2:6]:
         client.annotate(task, true_regions(tasks[task], labels))
 
-    (made,) = wait_for(lambda: [r for r in all_rounds(folder) if r.is_concluded], "the first round")
+    made = wait_for(lambda: concluded(folder, 1), "the first round")
     snapshot = made.snapshot()
     assert made.state.state == "published"
     assert len(snapshot.entries) == 7, "every annotation is counted, the unusable ones too"
@@ -76,7 +75,7 @@ def test_broken_images_and_regions_are_named_and_the_rest_goes_on(stack: Stack, 
 
 def test_n_tasks_give_n_results_whatever_they_are(stack: Stack, make_project) -> None:
     project, folder, _ = make_project("n results", 6, 5, initial_datasize=5)
-    wait_for(lambda: [r for r in all_rounds(folder) if r.is_concluded], "the first round")
+    wait_for(lambda: concluded(folder, 1), "the first round")
     listed = [{"id": task.id, "data": task.data} for task in stack.client().tasks(project.id)]
     ranked = folder.registry.read_ranking("maskal-r1")[0]
     bad = [{"id": 999_001, "data": {"image": "/data/upload/none.png"}}, {"id": 999_002, "data": {}}]

@@ -5,10 +5,9 @@ import re
 import pytest
 from playwright.sync_api import Page, expect
 
-from backend.round_folder import all_rounds
 from backend.stack import Stack
 from tests.e2e.browser import logged_in
-from tests.e2e.waiting import wait_for
+from tests.e2e.waiting import concluded, wait_for
 
 pytestmark = pytest.mark.e2e
 
@@ -22,7 +21,7 @@ def test_the_annotator_sees_polygons_and_gets_the_least_certain_task_next(
     stack: Stack, make_project, artefacts
 ) -> None:
     project, folder, _ = make_project("in the browser", 10, 6, initial_datasize=6, pool_size=50)
-    wait_for(lambda: [r for r in all_rounds(folder) if r.is_concluded], "the first version")
+    wait_for(lambda: concluded(folder, 1), "the first version")
     ranking = folder.registry.read_ranking("maskal-r1")
     with logged_in(stack) as page:
         page.goto(f"{stack.label_studio_url}/projects/{project.id}/data", wait_until="domcontentloaded")
@@ -48,7 +47,7 @@ def test_the_annotator_sees_polygons_and_gets_the_least_certain_task_next(
 
 def test_the_data_manager_shows_the_scores_of_the_served_version(stack: Stack, make_project, artefacts) -> None:
     project, folder, _ = make_project("data manager", 10, 5, initial_datasize=5, pool_size=50)
-    wait_for(lambda: [r for r in all_rounds(folder) if r.is_concluded], "the first version")
+    wait_for(lambda: concluded(folder, 1), "the first version")
     shown = ["tasks:id", "tasks:predictions_score", "tasks:predictions_model_versions", "tasks:data.image"]
     columns = [c["target"] + ":" + c["id"] for c in stack.client().request(
         "GET", "/api/dm/columns", params={"project": project.id})["columns"]]  # fmt: skip

@@ -21,11 +21,10 @@ from backend.doctor import CHECKS, examine
 from backend.errors import LabelStudioError
 from backend.processes import Processes, free_port
 from backend.projects import ProjectFolder
-from backend.round_folder import all_rounds
 from backend.settings import Settings
 from backend.stack import Stack, environment_of, start_web_app
 from tests.e2e.conftest import COLOURS
-from tests.e2e.waiting import wait_for
+from tests.e2e.waiting import concluded, wait_for
 
 pytestmark = pytest.mark.e2e
 
@@ -36,7 +35,7 @@ Patient = tuple[Project, ProjectFolder]
 def patient(make_project) -> Patient:
     """A project that is well: version 1 is served, and its open tasks are scored."""
     project, folder, _ = make_project("patient", 8, 6, initial_datasize=6, pool_size=1000)
-    wait_for(lambda: [r for r in all_rounds(folder) if r.is_concluded], "the first version")
+    wait_for(lambda: concluded(folder, 1), "the first version")
     return project, folder
 
 

@@ -9,11 +9,10 @@ from backend import jobs, status
 from backend.client import Project
 from backend.demo_data import true_regions
 from backend.labels import parse_label_config
-from backend.round_folder import Round, all_rounds
 from backend.stack import Stack
 from backend.workplace import open_workplace
 from tests.e2e.conftest import discs
-from tests.e2e.waiting import wait_for
+from tests.e2e.waiting import concluded, wait_for
 
 pytestmark = pytest.mark.e2e
 
@@ -41,11 +40,7 @@ def test_a_round_of_poisoned_labels_is_refused_and_does_not_start_itself_again(s
         "poisoned", 1, 0, fill, initial_datasize=VALIDATION + TRAINING, pool_size=TRAINING, warm_start=False
     )
 
-    def concluded(count: int) -> Round | None:
-        known = [r for r in all_rounds(folder) if r.is_concluded]
-        return known[-1] if len(known) == count else None
-
-    wait_for(lambda: concluded(1), "the first version")
+    wait_for(lambda: concluded(folder, 1), "the first version")
     assert folder.registry.get("maskal-r1").metrics["mask_ap"] > 0.5
     for task in client.annotated_tasks(project.id):
         if task.id in trained_on:
@@ -54,7 +49,7 @@ def test_a_round_of_poisoned_labels_is_refused_and_does_not_start_itself_again(s
                 region["value"]["polygonlabels"] = [SWAPPED[name] for name in region["value"]["polygonlabels"]]
             client.request("PATCH", f"/api/annotations/{task.annotations[0]['id']}", json={"result": poisoned})
 
-    second = wait_for(lambda: concluded(2), "the second round")
+    second = wait_for(lambda: concluded(folder, 2), "the second round")
 
     assert second.state.state == "refused"
     assert "significantly worse on 12 validation images: mask AP -" in str(second.state.reason)

@@ -8,17 +8,12 @@ from backend.demo_data import true_regions
 from backend.errors import BadSetting
 from backend.labels import parse_label_config
 from backend.rollback import roll_back
-from backend.round_folder import Round, all_rounds, start_round
+from backend.round_folder import all_rounds, start_round
 from backend.stack import Stack
 from backend.workplace import open_workplace
-from tests.e2e.waiting import wait_for
+from tests.e2e.waiting import concluded, wait_for
 
 pytestmark = pytest.mark.e2e
-
-
-def concluded(folder, count: int) -> Round | None:
-    known = [r for r in all_rounds(folder) if r.is_concluded]
-    return known[-1] if len(known) == count else None
 
 
 def test_an_earlier_version_is_served_again_by_registry_queue_and_label_studio(stack: Stack, make_project) -> None:

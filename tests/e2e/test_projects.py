@@ -17,19 +17,13 @@ from backend.errors import NotFound
 from backend.labels import parse_label_config
 from backend.processes import Processes, free_port
 from backend.projects import connect_folder, find_folder
-from backend.round_folder import Round, all_rounds
 from backend.stack import Login, Stack, find_label_studio, start_label_studio, start_web_app
 from model.registry import VersionFields
 from tests.e2e.conftest import COLOURS, discs
 from tests.e2e.users import add_annotator
-from tests.e2e.waiting import wait_for
+from tests.e2e.waiting import concluded, wait_for
 
 pytestmark = pytest.mark.e2e
-
-
-def concluded(folder, count: int) -> Round | None:
-    known = [r for r in all_rounds(folder) if r.is_concluded]
-    return known[-1] if len(known) == count else None
 
 
 def test_two_projects_learn_side_by_side_without_mixing(stack: Stack, make_project) -> None:

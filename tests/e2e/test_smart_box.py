@@ -8,14 +8,13 @@ from playwright.sync_api import expect
 
 from backend.annotations import read_outlines
 from backend.labels import parse_label_config
-from backend.round_folder import all_rounds
 from backend.stack import Stack
 from model.geometry import box_of, polygons_to_mask
 from tests.e2e.browser import logged_in
 from tests.e2e.configs import config
 from tests.e2e.test_browser import shown_task
 from tests.e2e.test_shapes import drag, iou, open_stream, to_screen
-from tests.e2e.waiting import wait_for
+from tests.e2e.waiting import concluded, wait_for
 
 pytestmark = pytest.mark.e2e
 
@@ -50,7 +49,7 @@ def test_a_box_becomes_the_outline_of_the_object_in_it(stack: Stack, make_projec
 
     outline = image.truth.outlines[0]
     truth = polygons_to_mask(outline.parts, SIZE)
-    wait_for(lambda: [r for r in all_rounds(folder) if r.is_concluded], "the first version")
+    wait_for(lambda: concluded(folder, 1), "the first version")
     regions = ask(box_around(truth, outline.label))
     assert {region["type"] for region in regions} == {kind}
     (found,), _ = read_outlines({"id": 1, "result": regions}, labels, SIZE)
@@ -72,7 +71,7 @@ def test_before_the_first_version_a_box_gets_no_outline_and_no_error(stack: Stac
 def test_a_box_drawn_in_the_browser_is_replaced_by_the_outline(stack: Stack, make_project, artefacts) -> None:
     project, folder, tasks = make_project("drawn", 8, 6, label_config=POLYGONS, initial_datasize=6)
     client, labels = stack.client(), parse_label_config(POLYGONS)
-    wait_for(lambda: [r for r in all_rounds(folder) if r.is_concluded], "the first version")
+    wait_for(lambda: concluded(folder, 1), "the first version")
     with logged_in(stack) as page:
         open_stream(page, stack, project.id)
         page.wait_for_timeout(1500)  # the canvas draws itself without a sign that it is done

@@ -6,6 +6,9 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from backend.projects import ProjectFolder
+from backend.round_folder import Round, all_rounds
+
 T = TypeVar("T")
 
 
@@ -18,3 +21,9 @@ def wait_for(condition: Callable[[], T | None], what: str, timeout_s: float = 30
             return value
         time.sleep(0.2)
     raise AssertionError(f"waited {timeout_s:.0f} s in vain for {what}")
+
+
+def concluded(folder: ProjectFolder, count: int) -> Round | None:
+    """The newest concluded round once there are so many of them."""
+    known = [r for r in all_rounds(folder) if r.is_concluded]
+    return known[-1] if len(known) == count else None

@@ -156,11 +156,15 @@ def test_old_leftovers_are_removed_and_fresh_ones_kept(registry):
     fresh.mkdir()
     stray.touch()
     (registry.folder / ".tmp-current-dd").touch()
+    torn = registry.folder / "rounds" / "2" / ".tmp-training.safetensors-ee"
+    torn.parent.mkdir(parents=True)
+    torn.touch()
     yesterday = time.time() - 25 * 3600
-    for path in (old, stray, registry.folder / ".tmp-current-dd"):
+    for path in (old, stray, torn, registry.folder / ".tmp-current-dd"):
         os.utime(path, (yesterday, yesterday))
     assert registry.names() == ("maskal-r1",)  # leftovers are no versions
-    assert registry.clean() == 3
+    assert registry.clean() == 4
+    assert os.listdir(torn.parent) == []
     assert sorted(os.listdir(versions)) == [".tmp-maskal-r3-bb", "maskal-r1"]
     assert registry.get("maskal-r1").number == 1
 
