@@ -87,17 +87,16 @@ def worker(queue: str | None) -> None:
 
 @main.command()
 @click.option("--project", "project_id", type=int, required=True, help="Number of the Label Studio project.")
-@click.option("--url", help="Address of Label Studio, as this machine reaches it.")
+@click.option("--url", "label_studio_url", help="Address of Label Studio, as this machine reaches it.")
 @click.option("--api-key", help="API key: a legacy token or a personal access token.")
 @click.option("--backend-url", help="Address of `maskal serve`, as Label Studio reaches it.")
 @click.option(
     "--config", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="The project's settings (YAML)."
 )
-def connect(
-    project_id: int, url: str | None, api_key: str | None, backend_url: str | None, config: Path | None
-) -> None:
+@click.option("--label-studio-ml", "is_hosted", is_flag=True, help="It is label-studio-ml's server that answers there.")
+def connect(**options: Any) -> None:
     """Add this backend to a Label Studio project, or mend the connection."""
-    wanted = _action("connection")(project_id, url, api_key, backend_url, config)
+    wanted = _action("connection")(**options)
     project = _action("connect")(read_settings(), wanted)
     click.echo(f"Project {project.id} ({project.title}) is connected. Open it in Label Studio and label.")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from base64 import b64encode
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,13 +28,17 @@ SWITCHES = (
 
 @dataclass(frozen=True)
 class Connection:
-    """What `connect` was asked for; what is None comes from the environment or from the last time."""
+    """What `connect` was asked for; what is None comes from the environment or from the last time.
+
+    is_hosted    label-studio-ml's server answers at `backend_url`, at one address for all projects
+    """
 
     project_id: int
     label_studio_url: str | None = None
     api_key: str | None = None
     backend_url: str | None = None
     config: Path | ProjectConfig | None = None
+    is_hosted: bool = False
 
 
 def connect(settings: Settings, wanted: Connection) -> Project:
@@ -56,9 +61,9 @@ def connect(settings: Settings, wanted: Connection) -> Project:
     if config is not None:
         folder.store_config(config)
     backend_url = wanted.backend_url or settings.backend_url or f"http://{settings.host}:{settings.port}"
-    address = f"{backend_url.rstrip('/')}/p/{project.id}"
+    address = backend_url.rstrip("/") + ("" if wanted.is_hosted else f"/p/{project.id}")
     _add_backend(client, Backend(project.id, address, BASIC_USER, credentials.basic_password, labels.has_smart_tool))
-    _secure_webhook(client, project.id, f"{address}/webhook", credentials)
+    _secure_webhook(client, project.id, f"{address}/webhook", credentials, is_hosted=wanted.is_hosted)
     client.update_project(project.id, sampling="Uncertainty sampling", show_collab_predictions=True)
     task_queue.publish(client, folder.registry, client.project(project.id))
     try:
@@ -81,9 +86,14 @@ def _add_backend(client: LabelStudio, backend: Backend) -> None:
         raise LabelStudioError(f"Label Studio does not take the backend {backend.url}: {err}; {SWITCHES}") from err
 
 
-def _secure_webhook(client: LabelStudio, project_id: int, address: str, credentials: Credentials) -> None:
+def _secure_webhook(
+    client: LabelStudio, project_id: int, address: str, credentials: Credentials, *, is_hosted: bool
+) -> None:
     """Give the webhook that Label Studio made its secret, make it where it did not, remove those of old addresses."""
+    basic = b64encode(f"{BASIC_USER}:{credentials.basic_password}".encode()).decode()
     headers = {SECRET_HEADER: credentials.webhook_secret}
+    if is_hosted:
+        headers["Authorization"] = f"Basic {basic}"  # all that label-studio-ml's server takes
     hooks = client.webhooks(project_id)
     at_address = [hook for hook in hooks if hook["url"].rstrip("/") == address]
     outdated = [hook for hook in hooks if SECRET_HEADER in hook["headers"] and hook not in at_address]

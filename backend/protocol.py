@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 from typing import Any
 
 from flask import Blueprint, Response, current_app, jsonify, request
 
 from backend import jobs
-from backend.client import Task
 from backend.errors import BadSetting
+from backend.predict_call import answer, read_call
 from backend.predictor import Predictor
 from backend.projects import UID, ProjectFolder, find_folder
 from backend.settings import Settings
@@ -21,18 +20,16 @@ logger = logging.getLogger(__name__)
 routes = Blueprint("protocol", __name__, url_prefix="/p/<int:project_id>")
 
 
-@dataclass(frozen=True)
-class _Told:
-    """What a call to `/predict` tells about its project."""
-
-    label_config: str
-    image_login: tuple[str, str] | None
-
-
 @routes.get("/health")
 def health(project_id: int) -> Response:
     """Say that this process lives; waits for nothing."""
     return jsonify(status="UP", model_class="MaskAL")
+
+
+@routes.get("/metrics")
+def metrics(project_id: int) -> Response:
+    """None are kept here; asked for by those who know label-studio-ml's server."""
+    return jsonify({})
 
 
 @routes.post("/setup")
@@ -46,18 +43,8 @@ def setup(project_id: int) -> Response:
 def predict(project_id: int) -> Response:
     """Predictions for tasks: one result each, in order."""
     body = _body()
-    tasks = body.get("tasks")
-    if not isinstance(tasks, list):
-        raise BadSetting(f"`tasks` should be a list of tasks, got a {type(tasks).__name__}")
-    folder = _folder(project_id, body.get("project"))
-    wanted = [Task(int(t["id"]), t["data"], False) for t in tasks]
-    params = body.get("params") or {}
-    login = (str(params["login"]), str(params.get("password") or "")) if params.get("login") else None
-    told = _Told(body.get("label_config") or "", login)
-    context = params.get("context")
-    if isinstance(context, dict) and context.get("result"):
-        return jsonify(results=[_predictor().assist(folder, task, told, context) for task in wanted])
-    return jsonify(results=_predictor().predict(folder, wanted, told))
+    call = read_call(body.get("tasks"), body.get("label_config"), body.get("params"))
+    return jsonify(results=answer(_predictor(), _folder(project_id, body.get("project")), call))
 
 
 @routes.post("/webhook")

@@ -93,3 +93,25 @@ def test_an_unexpected_error_shows_no_details(client: FlaskClient, password, set
     answer = app.test_client().get("/boom", auth=password)
     assert answer.status_code == 500
     assert str(settings.data_dir) not in answer.text and "Traceback" not in answer.text
+
+
+def test_the_requests_of_label_studio_mls_own_api_tests_are_answered(tmp_path: Path, redis_url: str) -> None:
+    """Its tests/test_api.py, each at the project's address: a single task that is no list, and an empty config."""
+    settings = Settings(data_dir=tmp_path, redis_url=redis_url)
+    uid = connect_folder(tmp_path, "1.1000000000").uid
+    client, auth = create_app(settings).test_client(), (BASIC_USER, load_credentials(settings).basic_password)
+    config, project = "<View></View>", {"id": 1, "label_config": "<View></View>"}
+    requests = {
+        "predict": {"tasks": {"id": 1}, "label_config": config, "project": uid, "params": {"context": {}}},
+        "setup": {"project": uid, "schema": config, "extra_params": {}},
+        "webhook": {"action": "ANNOTATION_CREATED", "project": project},
+    }
+    answers = {path: client.post(f"/p/1/{path}", json=body, auth=auth) for path, body in requests.items()}
+    assert [(path, a.status_code) for path, a in answers.items()] == [
+        ("predict", 200),
+        ("setup", 200),
+        ("webhook", 201),
+    ]
+    assert answers["predict"].json == {"results": [[]]}
+    assert client.get("/p/1/metrics", auth=auth).status_code == 200
+    assert client.get("/p/1/health").json == {"model_class": "MaskAL", "status": "UP"}

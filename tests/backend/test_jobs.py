@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,20 +13,11 @@ from rq.job import Job, JobStatus
 from backend import jobs
 from backend.errors import QueueUnavailable
 from backend.locks import held, is_held
-from backend.processes import Processes
 from backend.projects import connect_folder
-from backend.redis_server import start_redis
 from backend.settings import Settings
 from tests.e2e.waiting import wait_for
 
 UID = "3.1700000000"
-
-
-@pytest.fixture(scope="module")
-def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("redis")
-    with Processes() as processes:
-        yield start_redis(processes, folder, folder / "log")
 
 
 @pytest.fixture
