@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import logging
 import os
-import struct
 import time
-import zlib
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
 import numpy as np
-from PIL import ExifTags, Image
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
 from backend.client import LabelStudio
 from backend.errors import BadImage, LabelStudioBusy, WrongToken
 from backend.hosts import pinned
 from backend.settings import Settings
+from model.errors import BadImageFile
 from model.files import write_atomically
+from model.image_files import decode_image
 
 logger = logging.getLogger(__name__)
 
@@ -30,23 +28,6 @@ MAX_REDIRECTS = 5
 READ_TIMEOUT_S = 30.0
 FETCH_TIMEOUT_S = 300.0
 ATTEMPTS = 3
-
-TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-"""What an EXIF orientation asks for; Pillow's own exif_transpose also writes the EXIF anew and fails on sloppy ones."""
-
-BROKEN = (
-    *(OSError, EOFError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, RuntimeError),
-    *(struct.error, zlib.error),
-)
-"""What Pillow raises for broken files; it has no class of its own for them."""
 
 
 class _TryAgain(BadImage):
@@ -64,7 +45,6 @@ class Images:
         self.settings = settings
         self.login = login
         self.folder = settings.data_dir / "cache" / "images"
-        Image.MAX_IMAGE_PIXELS = None  # the limit is ours, and a setting
 
     def load(self, uri: str | None, task_id: int) -> np.ndarray:
         """RGB uint8 (h, w, 3), turned as its EXIF orientation says.
@@ -172,22 +152,10 @@ class Images:
         return bytes(content)
 
     def _decode(self, content: bytes, task_id: int) -> np.ndarray:
-        limit = self.settings.max_image_megapixels
         try:
-            with Image.open(io.BytesIO(content)) as image:
-                megapixels = image.width * image.height / 1e6
-                if megapixels > limit:
-                    raise BadImage(
-                        f"the image of task {task_id} has {image.width} x {image.height} px, over the limit of "
-                        f"{limit:g} megapixels; make it smaller or raise MAX_IMAGE_MEGAPIXELS"
-                    )
-                turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
-                upright = image if turn is None else image.transpose(turn)
-                if upright.mode.startswith("I;16"):  # which Pillow would cut at 255; browsers show the upper byte
-                    upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
-                return np.array(upright.convert("RGB"))
-        except BROKEN as err:
-            raise BadImage(f"the image of task {task_id} cannot be read ({err}); replace the file") from err
+            return decode_image(content, f"the image of task {task_id}", self.settings.max_image_megapixels)
+        except BadImageFile as err:
+            raise BadImage(str(err)) from err
 
 
 def _address(text: str, task_id: int, base: httpx.URL | None = None) -> httpx.URL:

@@ -19,3 +19,7 @@ class BadVersion(ModelError):
 
 class BadEngine(ModelError):
     """An engine or network name is unknown, or an engine's package is not installed."""
+
+
+class BadImageFile(ModelError):
+    """An image file cannot be read, or is too large."""
