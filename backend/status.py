@@ -67,13 +67,19 @@ def _version_line(version: Version) -> str:
 
 def _training_in_words(version: Version) -> str:
     """How a version was trained, as it was chosen."""
-    training, size = version.metrics.get("training", {}), version.config.get("image_size")
+    training = version.metrics.get("training", {})
     if "steps" not in training:
         return ""
-    return (
-        f"; trained {training['steps']} of {training['iterations']} steps of {training['batch_size']} images, "
-        f"learning rate {training['learning_rate']:.2g}" + (f", at {size[0]} to {size[1]} px" if size else "")
-    )
+    words = [
+        f"trained {training['steps']} of {training['iterations']} steps of {training['batch_size']} images",
+        f"{training['optimizer']}, learning rate {training['learning_rate']:.2g}, {training['learning_policy']}",
+        f"rare classes {training['repeat_factor_smallest_class']:.1f} times",
+    ]
+    if size := version.config.get("image_size"):
+        words.append(f"at {size[0]} to {size[1]} px")
+    if anchors := version.config.get("anchor_sizes"):
+        words.append(f"anchors of {anchors[0]:g} to {anchors[-1]:g} px")
+    return "; " + ", ".join(words)
 
 
 def _round_line(current: Round) -> str:

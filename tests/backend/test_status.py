@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from backend import status
+from backend.learning import evaluate_round, train_round
+from backend.round_folder import start_round
+from backend.settings import Settings
+from tests.backend.round_places import read_round, workplace
+
+
+def quiet(step: str, share: float, **details: object) -> None:
+    pass
+
+
+def lines(data_dir: Path) -> list[str]:
+    return list(status.describe(Settings(data_dir=data_dir), None))
+
+
+def test_what_was_chosen_for_a_training_is_shown(tmp_path: Path) -> None:
+    place = workplace(tmp_path, engine="torchvision", network_config="nano", train_iterations_base=1)
+    current = read_round(place, 1, {1: "a", 2: "a"})
+    train_round(place, current, quiet)
+    evaluate_round(place, current, quiet)
+    (line,) = [line for line in lines(tmp_path) if "maskal-r1:" in line]
+    assert line.startswith(
+        "  maskal-r1: no validation images, promoted, first version; trained 1 of 1 steps of 4 images"
+    )
+    assert "adamw, learning rate 0.05, cosine, rare classes 1.0 times, at 192 to 256 px, anchors of" in line
+
+
+def test_of_cancelled_rounds_the_newest_is_shown_until_another_begins(tmp_path: Path) -> None:
+    place = workplace(tmp_path)
+    for _ in range(2):
+        start_round(place.folder, 0).cancel()
+    shown = lambda: [line for line in lines(tmp_path) if line.startswith("  round")]  # noqa: E731
+    assert shown() == ["  round 2 is cancelled"]
+    start_round(place.folder, 0)
+    assert shown() == ["  round 3 is started"]
+
+
+def test_without_a_project_it_says_what_to_do(tmp_path: Path) -> None:
+    assert "run `maskal connect`" in lines(tmp_path)[0]
