@@ -61,7 +61,7 @@ def test_status_tells_versions_ap_and_what_the_next_round_needs(stack: Stack, ma
     assert head.endswith("serving maskal-r1")
     assert need == "  the next round needs 3 more annotations (0 of 3 new or changed annotations)"
     measured = r"(mask AP \d\.\d{3}|no validation images)"
-    trained = r"trained \d+ of 60 steps of 4 images, sgd, learning rate 0\.05, cosine, rare classes 1\.\d times"
+    trained = r"trained \d+ of 60 steps of 4 images, adamw, learning rate 0\.05, cosine, rare classes 1\.\d times"
     assert re.fullmatch(f"  maskal-r1: {measured}, promoted, first version; {trained}", version)
     client, labels = stack.client(), parse_label_config(project.label_config)
     for _ in range(2):
