@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -44,20 +44,24 @@ LOOKS = {
 }
 
 
-def generate(count: int, seed: int, size_hw: Size = (256, 256)) -> Iterator[GeneratedImage]:
-    """So many images of a field, the same ones for the same seed; a few hold no head."""
+def generate(
+    count: int, seed: int, size_hw: Size = (256, 256), shares: Sequence[float] = SHARES
+) -> Iterator[GeneratedImage]:
+    """So many images of a field, the same ones for the same seed; a few hold no head. `shares` of the classes."""
     for index in range(count):
-        yield _image(np.random.default_rng([seed, index]), np.random.default_rng([seed, index, 1]), size_hw)
+        yield _image(np.random.default_rng([seed, index]), np.random.default_rng([seed, index, 1]), size_hw, shares)
 
 
-def _image(rng: np.random.Generator, cuts: np.random.Generator, size_hw: Size) -> GeneratedImage:
+def _image(
+    rng: np.random.Generator, cuts: np.random.Generator, size_hw: Size, shares: Sequence[float]
+) -> GeneratedImage:
     canvas = _soil(rng, size_hw)
     owner = np.full(size_hw, -1, np.int32)
     heads = 0 if rng.random() < NONE_SHARE else int(rng.integers(1, MAX_HEADS + 1))
     labels: list[str] = []
     scale = min(size_hw)
     for centre in _centres(rng, heads, size_hw):
-        label = str(rng.choice(LABELS, p=SHARES))
+        label = str(rng.choice(LABELS, p=shares))
         radius = scale * rng.uniform(0.10, 0.15) * LOOKS[label].size
         _leaves(rng, canvas, owner, centre, radius * 1.9, int(rng.integers(7, 11)), share=1.0)
         _head(rng, canvas, owner, centre, radius, label, len(labels))

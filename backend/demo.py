@@ -84,10 +84,12 @@ def _data(options: DemoOptions) -> DemoData:
 
 
 def _config(options: DemoOptions, initial: int, pool: int) -> ProjectConfig:
-    """The user's settings, with the demo's sizes where they say nothing."""
+    """The user's settings, with the demo's where they say nothing."""
     given = read_config(options.config) if options.config is not None else ProjectConfig()
-    sizes = {"initial_datasize": initial, "pool_size": pool}
-    unset = {name: value for name, value in sizes.items() if name not in given.model_fields_set}
+    own: dict[str, Any] = {"initial_datasize": initial, "pool_size": pool}
+    if options.images is None:
+        own["pretrained_weights"] = "none"  # not those of a network that knows such fields already
+    unset = {name: value for name, value in own.items() if name not in given.model_fields_set}
     return ProjectConfig.model_validate({**given.model_dump(exclude_unset=True), **unset})
 
 

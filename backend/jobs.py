@@ -371,7 +371,7 @@ def _find(redis: Redis, job_id: str) -> Job | None:
         return None
 
 
-CANCELLABLE = ("read", "train", "evaluate")
+CANCELLABLE = ("read", "prepare", "train", "evaluate")
 """Steps before a version is accepted."""
 
 LOCKS = {"examine": "examine", "run_round": "round", "tidy": "tidy"}

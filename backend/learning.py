@@ -14,12 +14,12 @@ import torch
 from backend.annotations import read_outlines
 from backend.errors import BadSetting
 from backend.round_folder import AnnotatedImage, Round
+from backend.starts import load_start
 from backend.training_plan import Plan, device_of, plan_round, read_plan
 from backend.workplace import Workplace
 from model import checkpoints
 from model.engines.base import Engine
-from model.engines.loader import build_engine, load_pretrained, load_version
-from model.errors import BadCheckpoint
+from model.engines.loader import build_engine, load_version
 from model.evaluation import Detections, detections_of, evaluate, truth_of
 from model.files import read_json, write_json
 from model.gate import MIN_IMAGES, Contender, judge
@@ -73,8 +73,9 @@ def train_round(place: Workplace, current: Round, report: Report) -> None:
     records, uris = _records(place, current, "train")
     plan = plan_round(place, current, records)
     engine = build_engine(place.config.engine, plan.classes, plan.engine)
-    _load_initial(place, engine, plan)
     device = device_of(place)
+    if rank == 0:  # from whom the others of a group get theirs
+        _load_initial(place, engine, plan, report)
     engine.to(f"{device}:{rank}" if processes > 1 and device == "cuda" else device)
     logger.info("round %d: %s", current.state.number, plan.in_words(len(records)))
     trained = train(
@@ -95,12 +96,14 @@ def train_round(place: Workplace, current: Round, report: Report) -> None:
     current.checkpoint.unlink(missing_ok=True)
 
 
-def _load_initial(place: Workplace, engine: Engine, plan: Plan) -> None:
-    if plan.parent is None:
-        _load_pretrained(engine, place.config.pretrained_weights, plan.classes)
-    else:
+def _load_initial(place: Workplace, engine: Engine, plan: Plan, report: Report) -> None:
+    if plan.parent is not None:
         registry = place.folder.registry
         engine.load_tensors(registry.weights(plan.parent)[0], registry.get(plan.parent).classes)
+        return
+    folder = place.folder.path.parents[1] / "cache" / "starts"
+    tell = lambda progress: report("prepare", progress.step / progress.steps)  # noqa: E731
+    load_start(engine, place.config.pretrained_weights, folder, device_of(place), tell)
 
 
 def _teller(current: Round, report: Report) -> Callable[[Progress], None]:
@@ -192,16 +195,6 @@ def evaluate_round(place: Workplace, current: Round, report: Report) -> Version:
     version = registry.add(fields, tensors)
     current.weights.unlink(missing_ok=True)
     return version
-
-
-def _load_pretrained(engine: Engine, weights: str | None, classes: Sequence[str]) -> None:
-    if weights is not None:
-        load_pretrained(engine, weights, classes)
-    elif engine.has_coco_weights:
-        try:
-            load_pretrained(engine, "COCO", classes)
-        except BadCheckpoint as err:
-            logger.warning("training starts from random weights: %s", err)
 
 
 def _records(place: Workplace, current: Round, split: str) -> tuple[list[Record], dict[str, str]]:

@@ -18,9 +18,10 @@ from tqdm import tqdm
 from backend.config import ProjectConfig, read_config
 from backend.errors import BadSetting
 from backend.simulation_report import Row, write_report
+from backend.starts import load_start
 from model import checkpoints
 from model.engines.base import Engine, EngineConfig
-from model.engines.loader import build_engine, load_pretrained
+from model.engines.loader import build_engine
 from model.errors import BadRecord
 from model.evaluation import Evaluation, detections_of, evaluate, truth_of
 from model.files import read_json, write_json
@@ -76,10 +77,11 @@ def run(options: SimulationOptions) -> Path:
     _check_settings(options, config, len(records))
     order = [(seed, strategy) for seed in range(1, options.seeds + 1) for strategy in options.strategies]
     rows: list[Row] = []
+    starts = options.out / "runs" / "starts"
     with tqdm(total=len(order) * (options.loops + 1), unit="loop") as bar:
         for seed, strategy in order:
             split = stratified_split(records, options.test_share, seed)
-            world = _World(records, options.images, classes, config, split, _device(options, config))
+            world = _World(records, options.images, classes, config, split, _device(options, config), starts)
             for row in _play(options, world, strategy, seed):
                 rows.append(row)
                 bar.set_description(f"{strategy} seed {seed}: {row.images} images, mask AP {row.mask_ap:.3f}")
@@ -110,6 +112,7 @@ class _World:
     config: ProjectConfig
     split: tuple[list[int], list[int]]
     device: str
+    starts: Path
 
     def engine_config(self) -> EngineConfig:
         """One for all runs, with the input that fits the objects."""
@@ -166,8 +169,7 @@ class CocoLearner:
             torch.manual_seed(self.seed)
             fresh = build_engine(self.engine.name, self.world.classes, self.engine.config)
             self._load(fresh.tensors())
-            pretrained = self.world.config.pretrained_weights or ("COCO" if self.engine.has_coco_weights else "none")
-            load_pretrained(self.engine, pretrained, self.world.classes)
+            load_start(self.engine, self.world.config.pretrained_weights, self.world.starts, self.world.device)
         records = [self.world.records[index] for index in images]
         config = self.world.config.training_config(
             self.engine.config.network, records, warm=is_warm, seed=100 * self.seed + loop, device=self.world.device

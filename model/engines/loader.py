@@ -66,5 +66,7 @@ def load_pretrained(engine: Engine, weights: str, classes: Sequence[str]) -> Non
     elif path.suffix in (".pth", ".pt"):
         tensors, names = checkpoints.load_torch(path), tuple(classes)
     else:
-        raise BadCheckpoint(f"pretrained_weights must be none, COCO or a .safetensors or .pth file, got {weights!r}")
+        raise BadCheckpoint(
+            f"pretrained_weights must be none, COCO, generated or a .safetensors or .pth file, got {weights!r}"
+        )
     engine.load_tensors(tensors, names)

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from backend import starts
+from backend.starts import load_start
+from model.engines.base import Engine, EngineConfig
+from model.engines.loader import build_engine
+from model.errors import BadCheckpoint
+
+BODY, SCORES = "backbone.body.conv1.weight", "roi_heads.box_predictor.cls_score.weight"
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(starts, "TRAINING", replace(starts.TRAINING, iterations=2))
+    monkeypatch.setattr(starts, "IMAGES", 6)
+
+
+def fresh(seed: int = 0, network: str = "nano", engine: str = "torchvision") -> Engine:
+    torch.manual_seed(seed)
+    return build_engine(engine, ("healthy", "rust"), EngineConfig(network, image_size=(240, 320)))
+
+
+def test_a_network_without_weights_starts_from_generated_images_and_trains_on_them_once(tmp_path: Path) -> None:
+    told: list[int] = []
+    first, second = fresh(1), fresh(2)
+    own = second.tensors()[SCORES][1:].clone()
+    load_start(first, None, tmp_path, "cpu", lambda progress: told.append(progress.step))
+    assert told == [1, 2] and [path.suffix for path in tmp_path.iterdir()] == [".safetensors"]
+    load_start(second, "generated", tmp_path, "cpu", lambda progress: told.append(progress.step))
+    assert told == [1, 2], "it is kept"
+    assert torch.equal(first.tensors()[BODY], second.tensors()[BODY])
+    assert torch.equal(second.tensors()[SCORES][1:], own), "no class's output is taken over, not even of the same name"
+
+
+def test_the_same_start_is_trained_anywhere(tmp_path: Path) -> None:
+    made = []
+    for name in ("here", "there"):
+        engine = fresh(3)
+        load_start(engine, None, tmp_path / name, "cpu")
+        made.append(engine.tensors()[BODY])
+    assert torch.equal(*made)
+
+
+def test_a_torn_file_is_made_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    load_start(fresh(), None, tmp_path, "cpu")
+    (path,) = tmp_path.iterdir()
+    path.write_bytes(b"torn")
+    with caplog.at_level(logging.WARNING):
+        load_start(fresh(), None, tmp_path, "cpu")
+    assert "made anew" in caplog.text and path.stat().st_size > 1000
+
+
+def test_nothing_is_loaded_where_it_is_not_wanted_or_not_needed(tmp_path: Path) -> None:
+    for engine, wanted in ((fresh(), "none"), (fresh(engine="fake"), None)):
+        before = {name: tensor.clone() for name, tensor in engine.tensors().items()}
+        load_start(engine, wanted, tmp_path, "cpu")
+        assert all(torch.equal(tensor, before[name]) for name, tensor in engine.tensors().items())
+    assert not list(tmp_path.iterdir())
+
+
+def test_coco_weights_that_cannot_be_had_leave_random_ones_unless_they_were_asked_for(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Offline:
+        name, has_coco_weights, classes = "torchvision", True, ("leaf",)
+
+        def load_coco(self) -> None:
+            raise BadCheckpoint("no network")
+
+    with caplog.at_level(logging.WARNING):
+        load_start(Offline(), None, tmp_path, "cpu")
+    assert "random weights: no network" in caplog.text
+    with pytest.raises(BadCheckpoint, match="no network"):
+        load_start(Offline(), "COCO", tmp_path, "cpu")
