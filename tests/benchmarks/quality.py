@@ -4,8 +4,9 @@
 
 The photos are split 70/15/15 by class. Ours trains as a first round does, with what the preset chooses from the data.
 The reference is the recipe of torchvision's detection references on the same network, from random weights, in as many
-seconds (those of ours include what it does to get a start): float32, mirrored images, SGD with momentum, 0.0025 for each two images, a warm-up over the first epoch
-and steps after 16 and 22 of 26 parts of the time. Both are measured on the test images.
+seconds (those of ours include what it does to get a start): float32, mirrored images, SGD with momentum, 0.0025 for
+each two images, a warm-up over the first epoch and steps after 16 and 22 of 26 parts of the time. Both are measured on
+the test images.
 """
 
 from __future__ import annotations
