@@ -74,9 +74,9 @@ def train_round(place: Workplace, current: Round, report: Report) -> None:
     plan = plan_round(place, current, records)
     engine = build_engine(place.config.engine, plan.classes, plan.engine)
     device = device_of(place)
-    if rank == 0:  # from whom the others of a group get theirs
-        _load_initial(place, engine, plan, report)
-    engine.to(f"{device}:{rank}" if processes > 1 and device == "cuda" else device)
+    device = f"{device}:{rank}" if processes > 1 and device == "cuda" else device
+    _load_initial(place, engine, plan, device, report)
+    engine.to(device)
     logger.info("round %d: %s", current.state.number, plan.in_words(len(records)))
     trained = train(
         engine,
@@ -96,14 +96,13 @@ def train_round(place: Workplace, current: Round, report: Report) -> None:
     current.checkpoint.unlink(missing_ok=True)
 
 
-def _load_initial(place: Workplace, engine: Engine, plan: Plan, report: Report) -> None:
+def _load_initial(place: Workplace, engine: Engine, plan: Plan, device: str, report: Report) -> None:
     if plan.parent is not None:
         registry = place.folder.registry
         engine.load_tensors(registry.weights(plan.parent)[0], registry.get(plan.parent).classes)
         return
-    folder = place.folder.path.parents[1] / "cache" / "starts"
     tell = lambda progress: report("prepare", progress.step / progress.steps)  # noqa: E731
-    load_start(engine, place.config.pretrained_weights, folder, device_of(place), tell)
+    load_start(engine, place.config.pretrained_weights, place.folder.data_dir / "cache" / "starts", device, tell)
 
 
 def _teller(current: Round, report: Report) -> Callable[[Progress], None]:

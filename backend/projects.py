@@ -28,6 +28,11 @@ class ProjectFolder:
         return self.path.name
 
     @property
+    def data_dir(self) -> Path:
+        """What all projects share."""
+        return self.path.parents[1]
+
+    @property
     def project_id(self) -> int:
         """The project's number in Label Studio."""
         return int(self.uid.partition(".")[0])

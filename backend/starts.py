@@ -22,7 +22,7 @@ from model.engines.loader import build_engine, load_pretrained
 from model.errors import BadCheckpoint
 from model.geometry import mask_to_polygons
 from model.records import Outline, Record
-from model.training import Progress, TrainingConfig, train
+from model.training import Progress, TrainingConfig, place_in_group, train
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ def generated_start(
 ) -> dict[str, torch.Tensor]:
     """Weights for an engine's network, from the folder or trained now on generated images (a minute or two on a CPU).
 
-    A killed training goes on from its last minute.
+    A killed training goes on from its last minute. A group of processes (torch.distributed) has to call it together.
     """
     usual = EngineConfig(like.config.network, like.config.dropout_probability)
     path = folder / f"{usual.network}-{_digest(usual)}.safetensors"
@@ -75,8 +75,9 @@ def generated_start(
     checkpoint = path.with_suffix(".training")
     folder.mkdir(parents=True, exist_ok=True)
     train(engine, records, lambda name: made[int(name)].image, TRAINING, tell, checkpoint=checkpoint)
-    checkpoints.save(path, engine.tensors(), {})
-    checkpoint.unlink(missing_ok=True)
+    if place_in_group()[0] == 0:
+        checkpoints.save(path, engine.tensors(), {})
+        checkpoint.unlink(missing_ok=True)
     return engine.tensors()
 
 

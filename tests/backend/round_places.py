@@ -71,3 +71,7 @@ def region_of(task: int) -> dict[str, Any]:
         "original_height": SIZE_HW[0],
         "value": {"points": points, "polygonlabels": [label_of(task)]},
     }
+
+
+def quiet(step: str, share: float, **details: Any) -> None:
+    """Take what a step tells, and do nothing about it."""

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from backend import jobs, starts
 from backend.errors import BadSetting
 from backend.learning import evaluate_round, train_round
 from backend.round_folder import Round
@@ -14,7 +16,7 @@ from backend.training_group import processes_of
 from backend.workplace import Workplace
 from model import checkpoints
 from model.files import read_json
-from tests.backend.round_places import COLOURS, label_of, read_round, workplace
+from tests.backend.round_places import COLOURS, label_of, quiet, read_round, workplace
 
 TRUTH = torch.tensor([COLOURS["leaf"], COLOURS["spot"]]) / 255
 TASKS = {task: "a" for task in range(1, 9)}
@@ -22,10 +24,6 @@ TASKS = {task: "a" for task in range(1, 9)}
 
 class Killed(BaseException):
     """The process is gone."""
-
-
-def quiet(step: str, share: float, **details: Any) -> None:
-    pass
 
 
 def kill_at(limit: float, name: str = "train") -> Any:
@@ -105,6 +103,15 @@ def test_evaluation_tells_each_image_so_that_it_can_be_stopped(tmp_path: Path) -
     version = evaluate_round(place, current, lambda step, share, **details: told.append(share))
     assert told == [pytest.approx(n / 8) for n in range(1, 9)]
     assert version.metrics["per_class"]["leaf"]["instances"] == sum(label_of(t) == "leaf" for t in range(9, 17))
+
+
+def test_a_round_can_be_cancelled_while_its_start_is_prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(starts, "TRAINING", replace(starts.TRAINING, iterations=4))
+    place = workplace(tmp_path, engine="torchvision", network_config="nano")
+    current = read_round(place, 1, TASKS)
+    with pytest.raises(Killed):
+        train_round(place, current, kill_at(0.5, "prepare"))
+    assert not current.weights.exists() and "prepare" in jobs.CANCELLABLE
 
 
 @pytest.mark.parametrize(

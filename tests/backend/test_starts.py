@@ -1,17 +1,22 @@
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from torch import distributed, multiprocessing
 
 from backend import starts
+from backend.learning import train_round
+from backend.round_folder import Round
 from backend.starts import load_start
 from model.engines.base import Engine, EngineConfig
 from model.engines.loader import build_engine
 from model.errors import BadCheckpoint
+from tests.backend.round_places import quiet, read_round, workplace
 
 BODY, SCORES = "backbone.body.conv1.weight", "roi_heads.box_predictor.cls_score.weight"
 
@@ -39,7 +44,7 @@ def test_a_network_without_weights_starts_from_generated_images_and_trains_on_th
     assert torch.equal(second.tensors()[SCORES][1:], own), "no class's output is taken over, not even of the same name"
 
 
-def test_the_same_start_is_trained_anywhere(tmp_path: Path) -> None:
+def test_training_it_twice_gives_the_same_start(tmp_path: Path) -> None:
     made = []
     for name in ("here", "there"):
         engine = fresh(3)
@@ -79,3 +84,26 @@ def test_coco_weights_that_cannot_be_had_leave_random_ones_unless_they_were_aske
     assert "random weights: no network" in caplog.text
     with pytest.raises(BadCheckpoint, match="no network"):
         load_start(Offline(), "COCO", tmp_path, "cpu")
+
+
+def take_part(rank: int, data_dir: Path) -> None:
+    """One process of a group that trains a round, from a start that is not there yet."""
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo", f"file://{data_dir}/meeting", rank=rank, world_size=2)
+    starts.TRAINING, starts.IMAGES = replace(starts.TRAINING, iterations=2), 6
+    place = workplace(data_dir, engine="torchvision", network_config="nano", train_iterations_base=2, device="cpu")
+    train_round(place, Round(place.folder.rounds / "1"), quiet)
+    distributed.destroy_process_group()
+
+
+def test_a_group_of_processes_trains_its_start_together(tmp_path: Path) -> None:
+    current = read_round(workplace(tmp_path), 1, {task: "a" for task in range(1, 7)})
+    group = multiprocessing.spawn(take_part, (tmp_path,), 2, join=False)
+    deadline = time.monotonic() + 120
+    while not group.join(1):
+        if time.monotonic() > deadline:
+            for process in group.processes:
+                process.kill()
+            pytest.fail("the processes wait for each other")
+    assert current.weights.exists()
+    assert [path.suffix for path in (tmp_path / "cache" / "starts").iterdir()] == [".safetensors"]

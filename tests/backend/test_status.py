@@ -6,11 +6,7 @@ from backend import status
 from backend.learning import evaluate_round, train_round
 from backend.round_folder import start_round
 from backend.settings import Settings
-from tests.backend.round_places import read_round, workplace
-
-
-def quiet(step: str, share: float, **details: object) -> None:
-    pass
+from tests.backend.round_places import quiet, read_round, workplace
 
 
 def lines(data_dir: Path) -> list[str]:
@@ -18,7 +14,8 @@ def lines(data_dir: Path) -> list[str]:
 
 
 def test_what_was_chosen_for_a_training_is_shown(tmp_path: Path) -> None:
-    place = workplace(tmp_path, engine="torchvision", network_config="nano", train_iterations_base=1)
+    settings = {"engine": "torchvision", "network_config": "nano", "pretrained_weights": "none"}
+    place = workplace(tmp_path, train_iterations_base=1, **settings)
     current = read_round(place, 1, {1: "a", 2: "a"})
     train_round(place, current, quiet)
     evaluate_round(place, current, quiet)

@@ -12,15 +12,11 @@ from backend.workplace import Workplace
 from model.engines.base import EngineConfig
 from model.files import write_json
 from model.records import Record
-from tests.backend.round_places import read_round, workplace
+from tests.backend.round_places import quiet, read_round, workplace
 
 PARENTS = EngineConfig("nano", image_size=(240, 320), anchor_sizes=(8.0, 16.0, 32.0, 64.0, 128.0))
 
 RECORDS = [Record("1", (60, 80), ())]
-
-
-def quiet(step: str, share: float, **details: object) -> None:
-    pass
 
 
 def publish(place: Workplace, current: Round) -> str:

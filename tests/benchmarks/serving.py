@@ -48,11 +48,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, Processes() as processes:
         stack = start_stack(processes, read_settings({**os.environ, "REDIS_URL": ""}), Path(folder))
-        report = {
-            **measure(stack, options.requests, options.iterations),
-            "cpu": platform.processor() or platform.machine(),
-            "cores": os.cpu_count(),
-        }
+        report = measure(stack, options.requests, options.iterations)
     report |= {"cpu": platform.processor() or platform.machine(), "cores": os.cpu_count()}
     print(json.dumps(report, indent=2))
     if options.json is not None:
