@@ -52,11 +52,12 @@ def main() -> None:
     parser.add_argument("--weights", help="what ours starts from, as in pretrained_weights  [default: a project's]")
     parser.add_argument("--iterations", type=int, help="of ours  [default: what the preset chooses]")
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--split-seed", type=int, default=0, help="of the split of the photos")
     parser.add_argument("--repeat", action="store_true", help="train ours twice with each seed")
     parser.add_argument("--ours-only", action="store_true")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    data = Data(options.images, options.annotations)
+    data = Data(options.images, options.annotations, options.split_seed)
     settings = ProjectConfig(network_config=options.network, train_iterations_base=options.iterations)
     runs = []
     for seed in range(options.seeds):
@@ -73,6 +74,7 @@ def main() -> None:
         "runs": runs,
         "images": {"train": len(data.train), "val": len(data.val), "test": len(data.test)},
         "network": engine.config.network,
+        "split_seed": options.split_seed,
         "device": device_name(engine),
         "threads": torch.get_num_threads(),
     }
@@ -83,12 +85,12 @@ def main() -> None:
 class Data:
     """Annotated photos in three parts."""
 
-    def __init__(self, folder: Path, annotations: Path) -> None:
+    def __init__(self, folder: Path, annotations: Path, split_seed: int) -> None:
         self.folder = folder
         self.classes = coco.class_names(annotations)
         records = coco.read(annotations)
-        rest, test = stratified_split(records, SHARE, 0)
-        learned, val = stratified_split([records[i] for i in rest], SHARE / (1 - SHARE), 0)
+        rest, test = stratified_split(records, SHARE, split_seed)
+        learned, val = stratified_split([records[i] for i in rest], SHARE / (1 - SHARE), split_seed)
         self.test = [records[i] for i in test]
         self.train, self.val = [records[rest[i]] for i in learned], [records[rest[i]] for i in val]
 
