@@ -30,7 +30,7 @@ def mask_to_polygons(mask: np.ndarray, tolerance_px: float = 1.0) -> tuple[Polyg
     top_left = np.array([columns[0], rows[0]], float)
     crop = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     parts = sorted(_edge_polygons(crop), key=lambda part: -_area(part.exterior))
-    return tuple(_shifted(_simplified(part, tolerance_px), top_left) for part in parts)
+    return tuple(shifted(_simplified(part, tolerance_px), top_left) for part in parts)
 
 
 def polygons_to_mask(parts: Sequence[Polygon], size_hw: tuple[int, int]) -> np.ndarray:
@@ -51,6 +51,23 @@ def rings_to_mask(rings: Sequence[np.ndarray], size_hw: tuple[int, int]) -> np.n
     return mask
 
 
+def rings_to_polygons(rings: Sequence[np.ndarray]) -> tuple[Polygon, ...]:
+    """Sort rings of one object by the even-odd rule: those inside of an odd number of others are holes.
+
+    Rings are (k, 2) float in any order; a part keeps the place of its outer ring. Rings that cross are parts.
+    """
+    areas = [_area(ring) for ring in rings]
+    around = [
+        [other for other in range(len(rings)) if areas[other] > areas[index] and _is_inside(ring, rings[other])]
+        for index, ring in enumerate(rings)
+    ]
+    holes: dict[int, list[np.ndarray]] = {index: [] for index, outer in enumerate(around) if len(outer) % 2 == 0}
+    for index, outer in enumerate(around):
+        if len(outer) % 2:
+            holes[min((other for other in outer if other in holes), key=areas.__getitem__)].append(rings[index])
+    return tuple(Polygon(rings[index], tuple(inner)) for index, inner in holes.items())
+
+
 def without_specks(mask: np.ndarray, size_px: float) -> np.ndarray:
     """A (h, w) bool mask without holes, gaps, bumps and parts that are narrower than `size_px`."""
     size = round(size_px) | 1
@@ -69,6 +86,11 @@ def box_of(mask: np.ndarray) -> np.ndarray:
     if not len(rows):
         return np.zeros(4)
     return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], float)
+
+
+def shifted(part: Polygon, by_xy: np.ndarray) -> Polygon:
+    """The part moved by (2,) pixels x, y."""
+    return Polygon(part.exterior + by_xy, tuple(hole + by_xy for hole in part.holes))
 
 
 def keyhole(polygon: Polygon) -> np.ndarray:
@@ -141,10 +163,6 @@ def _thinned(ring: np.ndarray, tolerance_px: float) -> np.ndarray:
     return cv2.approxPolyDP(ring.astype(np.float32)[:, None], tolerance_px, closed=True)[:, 0].astype(float)
 
 
-def _shifted(part: Polygon, by_xy: np.ndarray) -> Polygon:
-    return Polygon(part.exterior + by_xy, tuple(hole + by_xy for hole in part.holes))
-
-
 def _iou(one: np.ndarray, other: np.ndarray) -> float:
     return float((one & other).sum() / max((one | other).sum(), 1))
 
@@ -153,6 +171,14 @@ def _area(ring: np.ndarray) -> float:
     """Area inside a (k, 2) ring in square pixels (shoelace formula)."""
     x, y = ring.T
     return float(abs(x @ np.roll(y, 1) - y @ np.roll(x, 1)) / 2)
+
+
+def _is_inside(ring: np.ndarray, other: np.ndarray) -> bool:
+    """Whether no point of a (k, 2) ring lies outside of the other ring, and one not even on it."""
+    contour = other.astype(np.float32)[:, None]
+    sides = [cv2.pointPolygonTest(contour, (float(x), float(y)), False) for x, y in ring]
+    middle = ring.mean(0)
+    return min(sides) >= 0 and (max(sides) > 0 or cv2.pointPolygonTest(contour, tuple(map(float, middle)), False) > 0)
 
 
 def _paint(rings: Sequence[np.ndarray], mask: np.ndarray) -> None:

@@ -33,14 +33,19 @@ class Polygon:
 
 @dataclass(frozen=True, eq=False)
 class Outline:
-    """One annotated object: its label and all its parts."""
+    """One object: its label and all its parts; of a predicted one also how sure the model was, 0..1."""
 
     label: str
     parts: tuple[Polygon, ...]
+    score: float | None = None
 
     def __post_init__(self) -> None:
         if not self.parts:
             raise BadRecord(f"object {self.label!r} has no part; delete the region or draw its outline")
+        if self.score is not None and not 0 <= self.score <= 1:
+            raise BadRecord(
+                f"the score of object {self.label!r} is {self.score}, wanted 0..1; correct it or leave it out"
+            )
 
 
 @dataclass(frozen=True, eq=False)
