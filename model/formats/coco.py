@@ -1,9 +1,14 @@
-"""COCO instance JSON (https://cocodataset.org/#format-data), as CVAT, datumaro, Roboflow and others write it."""
+"""COCO instance JSON (https://cocodataset.org/#format-data), as CVAT, datumaro, Roboflow and others write it.
+
+`read` takes one file and stops at what is broken; `read_records` and `write_records` are like those of all formats.
+A predicted object's score stands beside its segmentation, as in COCO's results.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -13,8 +18,16 @@ from faster_coco_eval.core import mask as coco_mask
 
 from model.errors import BadRecord
 from model.files import read_json, write_json
+from model.formats.layout import annotation_files, checked_size, image_in, root_of
+from model.formats.pieces import check_labels
+from model.formats.problems import BROKEN, OnProblem, noted, problem_line, reason
 from model.geometry import mask_to_polygons, polygons_to_mask
 from model.records import Outline, Polygon, Record
+
+FILE_NAME = "annotations.json"
+CROWDS = "left out %d annotations with iscrowd=1 (crowds; iscrowd_masks reads those that are RLE masks)"
+
+OnBroken = Callable[[str, Exception], None]
 
 logger = logging.getLogger(__name__)
 
@@ -29,26 +42,39 @@ def read(annotations: Path, *, iscrowd_masks: bool = False, tolerance_px: float 
     some tools set it for every RLE mask, which `iscrowd_masks` then reads as objects.
     Raises BadRecord that names the file, the annotation and what is wrong.
     """
+
+    def stop(place: str, err: Exception) -> None:
+        raise BadRecord(f"{annotations}: {place}: {reason(err)}") from err
+
     content = _content(annotations)
-    images, names = _images(content, annotations), _category_names(content, annotations)
-    outlines: dict[Any, list[Outline]] = {image_id: [] for image_id in images}
-    crowds = 0
-    for annotation in content.get("annotations", []):
-        try:
-            if annotation.get("iscrowd") and not (iscrowd_masks and _is_rle(annotation)):
-                crowds += 1
-                continue
-            image_id = annotation["image_id"]
-            outlines[image_id].append(_outline(annotation, names, images[image_id].size_hw, tolerance_px))
-        except (BadRecord, LookupError, ValueError, TypeError, AttributeError) as err:
-            raise BadRecord(f"{annotations}: annotation {_id_of(annotation)}: {_reason(err)}") from err
+    records, crowds = _records(content, _category_names(content, annotations), stop, iscrowd_masks, tolerance_px)
     if crowds:
-        logger.warning(
-            "%s: left out %d annotations with iscrowd=1 (crowds; iscrowd_masks reads those that are RLE masks)",
-            annotations,
-            crowds,
-        )
-    return tuple(Record(image.image, image.size_hw, tuple(outlines[key])) for key, image in images.items())
+        logger.warning("%s: " + CROWDS, annotations, crowds)
+    return records
+
+
+def read_records(source: Path, on_problem: OnProblem, *, iscrowd_masks: bool = False) -> Iterator[Record]:
+    """One record for each image of a file, or of all JSON files of a folder; what is broken goes to `on_problem`."""
+    for path in annotation_files(source, ".json", on_problem):
+
+        def tell(place: str, err: Exception, path: Path = path) -> None:
+            on_problem(problem_line(path, place, reason(err)))
+
+        with noted(on_problem, path):
+            content = _content(path)
+            records, crowds = _records(content, _category_names(content, path), tell, iscrowd_masks)
+            if crowds:
+                on_problem(problem_line(path, CROWDS % crowds))
+            for record in records:
+                with noted(on_problem, path, f"image {record.image!r}"):
+                    yield replace(record, image=_image_in(root_of(source), path, record.image))
+
+
+def _image_in(root: Path, path: Path, name: str) -> str:
+    """As the file names it, or in datumaro's and CVAT's layout: annotations/instances_train.json, images/train."""
+    folder = path.parent.parent if path.parent.name == "annotations" and path.parent != root else path.parent
+    subset = path.stem.partition("_")[2] or path.stem
+    return image_in(root, folder, name, f"images/{name}", f"images/{subset}/{name}")
 
 
 def class_names(annotations: Path) -> tuple[str, ...]:
@@ -65,18 +91,24 @@ def write(records: Iterable[Record], path: Path, class_names: Sequence[str]) -> 
     annotations: list[dict[str, Any]] = []
     for image_id, record in enumerate(records, start=1):
         height, width = record.size_hw
+        check_labels(record, class_names)
         images.append({"id": image_id, "file_name": record.image, "width": width, "height": height})
         for outline in record.outlines:
-            if outline.label not in class_names:
-                raise BadRecord(f"object of {record.image} is a {outline.label!r}, wanted one of {tuple(class_names)}")
             ids = {
                 "id": len(annotations) + 1,
                 "image_id": image_id,
                 "category_id": class_names.index(outline.label) + 1,
             }
-            annotations.append(ids | _shape(outline, record.size_hw))
+            score = {} if outline.score is None else {"score": outline.score}
+            annotations.append(ids | _shape(outline, record.size_hw) | score)
     categories = [{"id": number, "name": name} for number, name in enumerate(class_names, start=1)]
     write_json(path, {"images": images, "annotations": annotations, "categories": categories}, indent=None)
+
+
+def write_records(records: Iterable[Record], folder: Path, classes: Sequence[str]) -> None:
+    """Write annotations.json with all records, in place of an older one; see `write`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write(records, folder / FILE_NAME, classes)
 
 
 def _content(path: Path) -> dict[str, Any]:
@@ -89,16 +121,35 @@ def _content(path: Path) -> dict[str, Any]:
     return content
 
 
-def _images(content: dict[str, Any], path: Path) -> dict[Any, Record]:
+def _records(
+    content: dict[str, Any], names: dict[Any, str], on_broken: OnBroken, iscrowd_masks: bool, tolerance_px: float = 0.0
+) -> tuple[tuple[Record, ...], int]:
+    """All records, and how many crowds were left out. What is broken is left out too if `on_broken` does not raise."""
+    images = _images(content, on_broken)
+    outlines: dict[Any, list[Outline]] = {image_id: [] for image_id in images}
+    crowds = 0
+    for annotation in content.get("annotations", []):
+        try:
+            if annotation.get("iscrowd") and not (iscrowd_masks and _is_rle(annotation)):
+                crowds += 1
+                continue
+            image_id = annotation["image_id"]
+            outlines[image_id].append(_outline(annotation, names, images[image_id].size_hw, tolerance_px))
+        except BROKEN as err:
+            on_broken(f"annotation {_id_of(annotation)}", err)
+    return tuple(replace(image, outlines=tuple(outlines[key])) for key, image in images.items()), crowds
+
+
+def _images(content: dict[str, Any], on_broken: OnBroken) -> dict[Any, Record]:
     """Empty records by COCO's image id."""
     images: dict[Any, Record] = {}
     for image in content["images"]:
         try:
             if image["id"] in images:
                 raise ValueError("its id stands for another image already; ids must differ")
-            images[image["id"]] = Record(str(image["file_name"]), (int(image["height"]), int(image["width"])), ())
-        except (LookupError, ValueError, TypeError) as err:
-            raise BadRecord(f"{path}: image {_id_of(image)}: {_reason(err)}") from err
+            images[image["id"]] = Record(str(image["file_name"]), checked_size(image["height"], image["width"]), ())
+        except BROKEN as err:
+            on_broken(f"image {_id_of(image)}", err)
     return images
 
 
@@ -106,16 +157,11 @@ def _category_names(content: dict[str, Any], path: Path) -> dict[Any, str]:
     try:
         return {category["id"]: str(category["name"]) for category in content["categories"]}
     except (LookupError, TypeError) as err:
-        raise BadRecord(f"{path}: categories: {_reason(err)}") from err
+        raise BadRecord(f"{path}: categories: {reason(err)}") from err
 
 
 def _id_of(entry: Any) -> Any:
     return entry.get("id", "without id") if isinstance(entry, dict) else repr(entry)
-
-
-def _reason(err: Exception) -> str:
-    """What is wrong, for a reader who knows the file but not this code; a LookupError is a missing key or id."""
-    return f"{err} is missing or stands for nothing in the file" if isinstance(err, LookupError) else str(err)
 
 
 def _is_rle(annotation: dict[str, Any]) -> bool:
@@ -126,15 +172,15 @@ def _outline(
     annotation: dict[str, Any], names: dict[Any, str], size_hw: tuple[int, int], tolerance_px: float
 ) -> Outline:
     """One annotation as an outline; errors say what is wrong, not where."""
-    label, shape = names[annotation["category_id"]], annotation["segmentation"]
+    label, shape, score = names[annotation["category_id"]], annotation["segmentation"], annotation.get("score")
     if _is_rle(annotation):
         parts = mask_to_polygons(_rle_to_mask(shape, size_hw), tolerance_px)
         if not parts:
             raise BadRecord("its mask holds no pixel; delete it")
-        return Outline(label, parts)
+        return Outline(label, parts, score)
     if not shape:
         raise BadRecord("it has no outline (a box only?); draw its outline or delete it")
-    return Outline(label, tuple(Polygon(_points(polygon)) for polygon in shape))
+    return Outline(label, tuple(Polygon(_points(polygon)) for polygon in shape), score)
 
 
 def _points(polygon: list[float]) -> np.ndarray:

@@ -1,0 +1,156 @@
+"""LabelMe JSON, versions 4 to 7 (https://github.com/wkentaro/labelme): one file beside each image.
+
+Shapes with the same group_id and label are parts of one object, those with group_id null an object each. Holes are
+written as keyholes: a ring that walks to the hole and back, which every version draws and which covers the same
+pixels.
+
+No library: the `labelme` package wants a desktop (Qt), pulls in onnxruntime, knows no objects of several parts, gives
+up a whole file for one broken shape, and needs the image to read its annotations.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+import numpy as np
+
+from model.errors import BadRecord
+from model.files import read_json, write_json
+from model.formats.layout import (
+    annotation_files,
+    checked_size,
+    claimed,
+    image_in,
+    image_size,
+    root_of,
+    written_path,
+)
+from model.formats.masks import decode_base64, decode_png, mask_parts
+from model.formats.pieces import Piece, check_labels, join
+from model.formats.problems import OnProblem, noted
+from model.formats.shapes import ellipse, rectangle, ring
+from model.geometry import keyhole
+from model.records import Outline, Polygon, Record
+
+VERSION = "5.4.1"  # whose files ours are like; readers of all versions take them
+DECIMALS = 3  # of written coordinates, in pixels
+
+Shape = dict[str, Any]
+Size = tuple[int, int]
+
+
+def read(source: Path, on_problem: OnProblem) -> Iterator[Record]:
+    """One record for each JSON file of a folder, or of one file; what is broken is told to `on_problem`."""
+    for path in annotation_files(source, ".json", on_problem):
+        with noted(on_problem, path):
+            yield _record(path, root_of(source), on_problem)
+
+
+def write(records: Iterable[Record], folder: Path, classes: Sequence[str]) -> None:
+    """Write `a.json` beside where `a.jpg` lies in the folder; other files there stay.
+
+    Raises BadRecord for a label that is not among the classes, and where the file belongs to another image.
+    """
+    for record in records:
+        check_labels(record, classes)
+        image = written_path(folder, record.image)
+        path = claimed(image.with_suffix(".json"), image.name, _image_of)
+        shapes = [shape for number, outline in enumerate(record.outlines, 1) for shape in _shapes(outline, number)]
+        height, width = record.size_hw
+        content: dict[str, Any] = {"version": VERSION, "flags": {}, "shapes": shapes, "imagePath": image.name}
+        write_json(path, content | {"imageData": None, "imageHeight": height, "imageWidth": width})
+
+
+def _image_of(path: Path) -> str:
+    return str(read_json(path).get("imagePath"))
+
+
+def _record(path: Path, root: Path, on_problem: OnProblem) -> Record:
+    content = read_json(path)
+    if not isinstance(content, dict) or not isinstance(content.get("shapes"), list):
+        raise BadRecord("wanted LabelMe JSON with 'shapes' and 'imagePath', got other JSON; take it out of the folder")
+    image = _image(content["imagePath"], path.parent, root)
+    size_hw = _size(content, root / image)
+    pieces: list[Piece] = []
+    for number, shape in enumerate(content["shapes"], start=1):
+        label = shape.get("label") if isinstance(shape, dict) else None
+        with noted(on_problem, path, f"shape {number} ({label})"):
+            is_box = shape.get("shape_type") == "rectangle"
+            pieces.append(Piece(shape["label"], _parts(shape, size_hw), shape.get("group_id"), is_box=is_box))
+    return Record(image, size_hw, join(pieces))
+
+
+def _image(name: Any, folder: Path, root: Path) -> str:
+    """The image's path; where LabelMe could not make it relative (another drive), the image beside the file counts."""
+    windows = PureWindowsPath(str(name))
+    if (windows.drive or PurePosixPath(str(name)).is_absolute()) and (folder / windows.name).is_file():
+        return image_in(root, folder, windows.name)
+    return image_in(root, folder, name)
+
+
+def _size(content: dict[str, Any], image: Path) -> Size:
+    """As the file tells it; older files do not, but may hold the image."""
+    if content.get("imageHeight") is not None and content.get("imageWidth") is not None:
+        return checked_size(content["imageHeight"], content["imageWidth"])
+    embedded = content.get("imageData")
+    return checked_size(*image_size(decode_base64(embedded) if embedded else image))
+
+
+def _parts(shape: Shape, size_hw: Size) -> tuple[Polygon, ...]:
+    kind = shape.get("shape_type") or "polygon"
+    if kind not in SHAPES:
+        raise BadRecord(f"a {kind} is no object; it is left out (wanted {', '.join(SHAPES)})")
+    return SHAPES[kind](shape, size_hw)
+
+
+def _polygon(shape: Shape, size_hw: Size) -> tuple[Polygon, ...]:
+    return (Polygon(ring(shape["points"])),)
+
+
+def _rectangle(shape: Shape, size_hw: Size) -> tuple[Polygon, ...]:
+    """Two opposite corners, or since version 7 all four."""
+    points = ring(shape["points"])
+    return (rectangle(*points.ravel()) if len(points) == 2 else Polygon(points),)
+
+
+def _circle(shape: Shape, size_hw: Size) -> tuple[Polygon, ...]:
+    """A middle, and a point on the circle."""
+    (x, y), (x1, y1) = ring(shape["points"])
+    radius = math.hypot(x1 - x, y1 - y)
+    return (ellipse(x, y, radius, radius),)
+
+
+def _mask(shape: Shape, size_hw: Size) -> tuple[Polygon, ...]:
+    """Its upper left and lower right pixel, and a PNG of the pixels between."""
+    (x0, y0), (x1, y1) = ring(shape["points"]).astype(int).tolist()
+    mask = decode_png(decode_base64(shape["mask"]))
+    if mask.shape != (y1 - y0 + 1, x1 - x0 + 1):
+        size = f"{mask.shape[1]} x {mask.shape[0]}"
+        raise BadRecord(f"its mask has {size} pixels, its box {x1 - x0 + 1} x {y1 - y0 + 1}; export it again")
+    return mask_parts(mask, (x0, y0), size_hw)
+
+
+SHAPES: dict[str, Callable[[Shape, Size], tuple[Polygon, ...]]] = {
+    "polygon": _polygon,
+    "rectangle": _rectangle,
+    "oriented_rectangle": _polygon,
+    "circle": _circle,
+    "mask": _mask,
+}
+
+
+def _shapes(outline: Outline, number: int) -> Iterator[Shape]:
+    """One polygon for each part; the number ties those of one object together."""
+    for part in outline.parts:
+        yield {
+            "label": outline.label,
+            "points": np.round(keyhole(part), DECIMALS).tolist(),
+            "group_id": number if len(outline.parts) > 1 else None,
+            "description": "",
+            "shape_type": "polygon",
+            "flags": {},
+            "mask": None,
+        }

@@ -1,0 +1,198 @@
+"""LabelMe 3.0 XML, the old web tool's format, as CVAT and datumaro still write it: one file for each image.
+
+An object is a <polygon>, or a <segm> whose mask is a PNG in the folder Masks. Objects tied by <parts> are parts of one
+object if their labels are the same; a wheel of a car stays an object of its own. Deleted objects are left out. A part
+with holes is written as a <segm>.
+
+No library: datumaro reads this format only in its own folder layout and stops a whole import at one broken file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree.ElementTree import SubElement
+
+import numpy as np
+
+from model.errors import BadRecord
+from model.files import write_atomically
+from model.formats import xml_tree
+from model.formats.layout import (
+    annotation_files,
+    checked_size,
+    claimed,
+    image_in,
+    image_size,
+    root_of,
+    written_path,
+)
+from model.formats.masks import cropped_mask, decode_png, encode_png, mask_parts
+from model.formats.pieces import Piece, check_labels, join
+from model.formats.problems import OnProblem, noted
+from model.formats.shapes import ring
+from model.formats.xml_tree import Element, add, text
+from model.geometry import polygons_to_mask
+from model.records import Outline, Polygon, Record
+
+MASKS = "Masks"
+DECIMALS = 2  # of coordinates, as CVAT writes them
+
+
+@dataclass(frozen=True, eq=False)
+class _Place:
+    """An XML file and what its shapes need to know about its image."""
+
+    path: Path
+    root: Path
+    size_hw: tuple[int, int]
+
+
+def read(source: Path, on_problem: OnProblem) -> Iterator[Record]:
+    """One record for each XML file of a folder, or of one file; what is broken is told to `on_problem`."""
+    for path in annotation_files(source, ".xml", on_problem):
+        with noted(on_problem, path):
+            yield _record(path, root_of(source), on_problem)
+
+
+def write(records: Iterable[Record], folder: Path, classes: Sequence[str]) -> None:
+    """Write `a.xml` beside where `a.jpg` lies in the folder, and masks into Masks there; other files stay.
+
+    Raises BadRecord for a label that is not among the classes, and where the file belongs to another image.
+    """
+    for record in records:
+        check_labels(record, classes)
+        image = written_path(folder, record.image)
+        path = claimed(image.with_suffix(".xml"), image.name, _image_of)
+        root = Element("annotation")
+        add(root, "filename", image.name)
+        add(root, "folder", record.image.rpartition("/")[0])
+        source = SubElement(root, "source")
+        add(source, "sourceImage")
+        add(source, "sourceAnnotation", "MaskAL Studio")
+        size = SubElement(root, "imagesize")
+        add(size, "nrows", record.size_hw[0])
+        add(size, "ncols", record.size_hw[1])
+        for outline in record.outlines:
+            _add_object(root, outline, path, record.size_hw)
+        xml_tree.write(root, path)
+
+
+def _image_of(path: Path) -> str:
+    return text(xml_tree.parse(path), "filename")
+
+
+def _record(path: Path, root: Path, on_problem: OnProblem) -> Record:
+    tree = xml_tree.parse(path)
+    if tree.tag != "annotation":
+        raise BadRecord(f"wanted LabelMe's <annotation>, got <{tree.tag}>; take the file out of the folder")
+    beside, of_datumaro = path.parent, _sibling(path, "Images")
+    name = text(tree, "filename")
+    image = image_in(root, root, *(str((f / name).relative_to(root)) if name else "" for f in (beside, of_datumaro)))
+    rows, columns = text(tree, "imagesize/nrows"), text(tree, "imagesize/ncols")
+    size_hw = checked_size(rows, columns) if rows and columns else image_size(root / image)
+    place = _Place(path, root, size_hw)
+    kept = [element for element in tree.iter("object") if text(element, "deleted") not in ("1", "yes", "true")]
+    groups = _groups(kept)
+    pieces: list[Piece] = []
+    for number, element in enumerate(kept, start=1):
+        label = text(element, "name")
+        with noted(on_problem, path, f"object {text(element, 'id') or number} ({label})"):
+            is_box = text(element, "type") == "bounding_box" and element.find("segm") is None
+            pieces.append(Piece(label, _parts(element, place), groups.get(text(element, "id")), is_box=is_box))
+    return Record(image, size_hw, join(pieces))
+
+
+def _sibling(path: Path, folder: str) -> Path:
+    """datumaro's layout: for Annotations/train/a.xml the folder Images/train, else the file's own folder."""
+    parts = list(path.parent.parts)
+    if "Annotations" not in parts:
+        return path.parent
+    place = len(parts) - 1 - parts[::-1].index("Annotations")
+    return Path(*parts[:place], folder, *parts[place + 1 :])
+
+
+def _groups(elements: list[Element]) -> dict[str, str]:
+    """The id of the object that each object (by id) belongs to: up the parents as long as the label is the same."""
+    labels = {text(element, "id"): text(element, "name") for element in elements}
+    parents: dict[str, str] = {}
+    for element in elements:
+        own = text(element, "id")
+        parents.update({child: own for child in _ids(element, "parts/hasparts")})
+        if whole := _ids(element, "parts/ispartof"):
+            parents[own] = whole[0]
+    groups = {}
+    for start in labels:
+        own, seen = start, {start}
+        while (parent := parents.get(own)) and parent not in seen and labels.get(parent) == labels[own]:
+            own = parent
+            seen.add(own)
+        groups[start] = own
+    return groups
+
+
+def _ids(element: Element, path: str) -> list[str]:
+    return [part.strip() for part in text(element, path).split(",") if part.strip()]
+
+
+def _parts(element: Element, place: _Place) -> tuple[Polygon, ...]:
+    if (mask := element.find("segm/mask")) is not None:
+        return _mask(mask.text or "", place)
+    if (polygon := element.find("polygon")) is not None:
+        points = [(point.findtext("x"), point.findtext("y")) for point in polygon.iter("pt")]
+        return (Polygon(ring(np.array(points, float).reshape(-1, 2))),)
+    raise BadRecord("it has neither a polygon nor a mask; draw it or delete it")
+
+
+def _mask(name: str, place: _Place) -> tuple[Polygon, ...]:
+    folders = (place.path.parent / MASKS, _sibling(place.path, MASKS))
+    below = image_in(place.root, place.root, *(str((folder / name).relative_to(place.root)) for folder in folders))
+    if not (place.root / below).is_file():
+        raise BadRecord(f"its mask {below} is not there; restore it or delete the object")
+    mask = decode_png((place.root / below).read_bytes())
+    if mask.shape != place.size_hw:
+        size = f"{mask.shape[1]} x {mask.shape[0]}"
+        raise BadRecord(f"its mask {below} is {size}, its image {place.size_hw[1]} x {place.size_hw[0]} pixels")
+    return mask_parts(mask, (0, 0), place.size_hw)
+
+
+def _add_object(root: Element, outline: Outline, path: Path, size_hw: tuple[int, int]) -> None:
+    """One <object> for each part; the first has the others as parts."""
+    first = len(root.findall("object"))
+    ids = range(first, first + len(outline.parts))
+    for number, part in zip(ids, outline.parts, strict=True):
+        element = SubElement(root, "object")
+        for tag, content in (("name", outline.label), ("deleted", 0), ("verified", 0), ("occluded", "no")):
+            add(element, tag, content)
+        add(element, "date")
+        add(element, "id", number)
+        parts = SubElement(element, "parts")
+        add(parts, "hasparts", ",".join(map(str, ids[1:])) if number == first else "")
+        add(parts, "ispartof", first if number != first else "")
+        if part.holes:
+            _add_mask(element, part, path.parent / MASKS / f"{path.stem}_mask_{number}.png", size_hw)
+        else:
+            _add_points(SubElement(element, "polygon"), part)
+        add(element, "attributes")
+
+
+def _add_points(polygon: Element, part: Polygon) -> None:
+    for x, y in part.exterior.tolist():
+        point = SubElement(polygon, "pt")
+        add(point, "x", f"{x:.{DECIMALS}f}")
+        add(point, "y", f"{y:.{DECIMALS}f}")
+    add(polygon, "username")
+
+
+def _add_mask(element: Element, part: Polygon, path: Path, size_hw: tuple[int, int]) -> None:
+    crop, (left, top) = cropped_mask((part,), size_hw)
+    path.parent.mkdir(exist_ok=True)
+    write_atomically(path, encode_png(polygons_to_mask((part,), size_hw), "RGBA"))
+    segm = SubElement(element, "segm")
+    add(segm, "mask", path.name)
+    box = SubElement(segm, "box")
+    corners = {"xmin": left, "ymin": top, "xmax": left + crop.shape[1], "ymax": top + crop.shape[0]}
+    for tag, content in corners.items():
+        add(box, tag, content)
+    add(segm, "username")

@@ -1,0 +1,102 @@
+"""Where annotation files and their images lie, and how large an image is."""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+from io import BytesIO
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+from PIL import ExifTags, Image
+
+from model.errors import BadRecord
+from model.files import TEMPORARY_PREFIX
+from model.formats.problems import OnProblem, problem_line
+
+MOST_PIXELS = 2**30  # of one image: more is a broken file, and its masks would fill the memory
+LYING = (5, 6, 7, 8)  # EXIF orientations that swap width and height
+UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
+"""What Pillow raises for broken images."""
+
+
+def root_of(source: Path) -> Path:
+    """The folder that image paths are relative to."""
+    return source if source.is_dir() else source.parent
+
+
+def annotation_files(source: Path, suffix: str, on_problem: OnProblem, *, folder: str | None = None) -> Iterator[Path]:
+    """`source` itself, or all files below it with the suffix in a stable order, hidden ones left out.
+
+    With `folder` ("ann") only files in folders of that name. Nothing found is a problem.
+    """
+    if source.is_file():
+        yield source
+        return
+    found = False
+    for path in sorted(source.rglob(f"*{suffix}")):
+        hidden = any(part.startswith((".", TEMPORARY_PREFIX)) for part in path.relative_to(source).parts)
+        if path.is_file() and not hidden and folder in (None, path.parent.name):
+            found = True
+            yield path
+    if not found:
+        place = f"a folder {folder} with {suffix} files" if folder else f"{suffix} files"
+        on_problem(
+            problem_line(source, f"wanted {place}, found none; give the folder of the export or one of its files")
+        )
+
+
+def image_in(root: Path, folder: Path, *names: Any) -> str:
+    """POSIX path below `root` of the first name (relative to `folder`) that is a file, else of the first name.
+
+    Names may hold backslashes. Raises BadRecord for a name that is no text, absolute or leads out of `root`.
+    """
+    paths = [_below(root, folder, name) for name in names]
+    return next((path for path in paths if (root / path).is_file()), paths[0])
+
+
+def _below(root: Path, folder: Path, name: Any) -> str:
+    if not isinstance(name, str) or not name.strip():
+        raise BadRecord(f"wanted the name of its image, got {name!r}; enter the name or delete the file")
+    posix = name.replace("\\", "/")
+    if PurePosixPath(posix).is_absolute() or PureWindowsPath(posix).drive or "\0" in posix:
+        raise BadRecord(f"its image {name!r} has an absolute path; make it relative to the file")
+    path = os.path.normpath(os.path.join(os.path.relpath(folder, root), posix)).replace(os.sep, "/")
+    if path.startswith("..") or path == ".":
+        raise BadRecord(f"its image {name!r} lies outside of {root}; give the folder that holds both")
+    return path
+
+
+def written_path(folder: Path, image: str) -> Path:
+    """Where an image with that name lies in a folder that is written; BadRecord if the name leads out of it."""
+    if image.startswith("./") or PurePosixPath(image).as_posix() != image:
+        raise BadRecord(f"wanted the image as a path like 'field/a.jpg', got {image!r}; correct the record")
+    return folder / _below(folder, folder, image)
+
+
+def claimed(path: Path, image: str, image_of: Callable[[Path], str]) -> Path:
+    """`path` in an existing folder; BadRecord if it holds the annotations of another image (a.jpg and a.png)."""
+    if path.exists() and (other := image_of(path)) != image:
+        raise BadRecord(f"{path} belongs to {other}, {image} would overwrite it; rename one of the two images")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def checked_size(height: Any, width: Any) -> tuple[int, int]:
+    """An image's (height, width) as a file tells them; numbers may be text. BadRecord if they cannot be true."""
+    size = float(height), float(width)
+    if not all(side >= 1 and side == int(side) for side in size) or size[0] * size[1] > MOST_PIXELS:
+        raise BadRecord(f"its image has the size {width} x {height}, wanted whole numbers of pixels; export it again")
+    return int(size[0]), int(size[1])
+
+
+def image_size(content: Path | bytes) -> tuple[int, int]:
+    """Upright (height, width) of an image file or of its bytes, from its header; BadRecord if it is none."""
+    try:
+        with Image.open(BytesIO(content) if isinstance(content, bytes) else content) as image:
+            lying = image.getexif().get(ExifTags.Base.Orientation) in LYING
+            return (image.width, image.height) if lying else (image.height, image.width)
+    except UNREADABLE as err:
+        raise BadRecord(f"the size of its image is not in the file, and the image cannot be read ({err})") from err

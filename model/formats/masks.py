@@ -1,0 +1,86 @@
+"""Masks as PNG files, and masks of a part of an image as outlines."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from model.errors import BadRecord
+from model.formats.layout import MOST_PIXELS, UNREADABLE
+from model.geometry import box_of, mask_to_polygons, polygons_to_mask, shifted
+from model.records import Polygon
+
+
+def decode_base64(text: Any) -> bytes:
+    """The bytes of base64 text, which may hold line breaks; BadRecord if it is none."""
+    try:
+        return base64.b64decode("".join(text.split()), validate=True)
+    except (binascii.Error, ValueError, AttributeError) as err:
+        raise BadRecord(f"wanted base64 text, got {str(text)[:20]!r} ({err}); export the file again") from err
+
+
+def decode_png(content: bytes) -> np.ndarray:
+    """Mask (h, w) bool of an image: what is not transparent, or if all is opaque, what is not black."""
+    try:
+        with Image.open(BytesIO(content)) as image:
+            if image.width * image.height > MOST_PIXELS:
+                raise BadRecord(f"its mask has {image.width} x {image.height} pixels; export the file again")
+            if image.mode in ("P", "PA", "LA"):
+                return _painted(np.asarray(image.convert("RGBA")))
+            return _painted(np.asarray(image))
+    except UNREADABLE as err:
+        raise BadRecord(f"its mask is no image ({err}); export the file again") from err
+
+
+def _painted(pixels: np.ndarray) -> np.ndarray:
+    channels = pixels.reshape(*pixels.shape[:2], -1)  # (h, w, c)
+    coloured = (channels[..., :3] > 0).max(2)
+    if channels.shape[2] < 4:
+        return coloured
+    opaque = channels[..., 3] > 0
+    return coloured if opaque.all() and coloured.any() else opaque
+
+
+def encode_png(mask: np.ndarray, mode: str = "1") -> bytes:
+    """PNG of a (h, w) bool mask: "1" black and white, "P" or "RGBA" white on transparent ground."""
+    image, content = Image.fromarray(mask), BytesIO()
+    if mode == "P":
+        image = Image.fromarray(mask.astype(np.uint8))
+        image.putpalette([0, 0, 0, 255, 255, 255])
+        image.save(content, "PNG", transparency=0, optimize=True)
+    else:
+        if mode == "RGBA":
+            image = Image.fromarray(np.repeat(mask[..., None].astype(np.uint8) * 255, 4, axis=2))
+        image.save(content, "PNG", optimize=True)
+    return content.getvalue()
+
+
+def mask_parts(mask: np.ndarray, left_top: tuple[int, int], size_hw: tuple[int, int]) -> tuple[Polygon, ...]:
+    """Exact outlines of a (h, w) bool mask whose upper left pixel is pixel `left_top` (x, y) of the image.
+
+    Raises BadRecord if it is empty or reaches out of the image.
+    """
+    if not mask.any():
+        raise BadRecord("its mask holds no pixel; delete it")
+    x0, y0, x1, y1 = box_of(mask) + np.tile(left_top, 2)
+    if x0 < 0 or y0 < 0 or x1 > size_hw[1] or y1 > size_hw[0]:
+        box = f"x {x0:g}..{x1:g}, y {y0:g}..{y1:g}"
+        raise BadRecord(f"its mask covers {box}, its image is {size_hw[1]} x {size_hw[0]} pixels; export it again")
+    return tuple(shifted(part, np.array(left_top, float)) for part in mask_to_polygons(mask, 0))
+
+
+def cropped_mask(parts: tuple[Polygon, ...], size_hw: tuple[int, int]) -> tuple[np.ndarray, tuple[int, int]]:
+    """The pixels of some parts in their bounding box, (h, w) bool, and its upper left pixel (x, y).
+
+    Raises BadRecord if the parts cover no pixel.
+    """
+    mask = polygons_to_mask(parts, size_hw)
+    if not mask.any():
+        raise BadRecord("it covers no pixel of its image, and its holes need a mask; delete it")
+    x0, y0, x1, y1 = box_of(mask).astype(int)
+    return mask[y0:y1, x0:x1], (int(x0), int(y0))

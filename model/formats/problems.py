@@ -1,0 +1,37 @@
+"""What is broken in a file becomes one line that says where and why, and the rest of the file is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from model.errors import BadRecord
+
+OnProblem = Callable[[str], None]
+
+BROKEN = (BadRecord, OSError, LookupError, ValueError, TypeError, AttributeError, ArithmeticError, RecursionError)
+"""What reading a file raises that does not hold what it should: values of a wrong type or size, missing keys, ..."""
+
+
+@contextmanager
+def noted(on_problem: OnProblem, *place: object) -> Iterator[None]:
+    """Report what is broken in the block as one line "file: place: reason"; what follows the block goes on."""
+    try:
+        yield
+    except BROKEN as err:
+        on_problem(problem_line(*place, reason(err)))
+
+
+def problem_line(*parts: object) -> str:
+    """Join places and a reason in one line; a place that the reason names already is not told twice."""
+    *places, last = (" ".join(str(part).split()) for part in parts)
+    return ": ".join([*(place for place in places if place not in last), last])
+
+
+def reason(err: Exception) -> str:
+    """What is wrong, for a reader who knows the file but not this code."""
+    if isinstance(err, KeyError):
+        return f"{err} is missing or stands for nothing in the file"
+    if isinstance(err, BadRecord | OSError | ValueError):
+        return str(err)
+    return f"it is not built as the format wants it ({type(err).__name__}: {err}); export it again"
