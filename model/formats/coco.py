@@ -18,7 +18,7 @@ from faster_coco_eval.core import mask as coco_mask
 
 from model.errors import BadRecord
 from model.files import read_json, write_json
-from model.formats.layout import annotation_files, checked_size, image_in, root_of
+from model.formats.layout import annotation_files, checked_size, image_in, root_of, written_path
 from model.formats.pieces import check_labels
 from model.formats.problems import BROKEN, OnProblem, noted, problem_line, reason
 from model.geometry import mask_to_polygons, polygons_to_mask
@@ -107,8 +107,11 @@ def write(records: Iterable[Record], path: Path, class_names: Sequence[str]) -> 
 
 def write_records(records: Iterable[Record], folder: Path, classes: Sequence[str]) -> None:
     """Write annotations.json with all records, in place of an older one; see `write`."""
+    held = list(records)
+    for record in held:
+        written_path(folder, record.image)
     folder.mkdir(parents=True, exist_ok=True)
-    write(records, folder / FILE_NAME, classes)
+    write(held, folder / FILE_NAME, classes)
 
 
 def _content(path: Path) -> dict[str, Any]:

@@ -63,7 +63,8 @@ def write(records: Iterable[Record], folder: Path, classes: Sequence[str], meta_
     kinds = {entry["title"]: entry for entry in meta["classes"]}
     for record in records:
         check_labels(record, classes)
-        image = written_path(folder, image_path(record.image))
+        written_path(folder, record.image)
+        image = folder / image_path(record.image)
         if image.suffix.lower() in NOT_TAKEN:
             raise BadRecord(f"{record.image}: Supervisely takes no TIFF; convert the image to PNG and read it again")
         path = image.parent.parent / ANN / f"{image.name}.json"
