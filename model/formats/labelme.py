@@ -126,7 +126,7 @@ def _circle(shape: Shape, size_hw: Size) -> tuple[Polygon, ...]:
 def _mask(shape: Shape, size_hw: Size) -> tuple[Polygon, ...]:
     """Its upper left and lower right pixel, and a PNG of the pixels between."""
     (x0, y0), (x1, y1) = ring(shape["points"]).astype(int).tolist()
-    mask = decode_png(decode_base64(shape["mask"]))
+    mask = decode_png(decode_base64(shape["mask"]), size_hw)
     if mask.shape != (y1 - y0 + 1, x1 - x0 + 1):
         size = f"{mask.shape[1]} x {mask.shape[0]}"
         raise BadRecord(f"its mask has {size} pixels, its box {x1 - x0 + 1} x {y1 - y0 + 1}; export it again")

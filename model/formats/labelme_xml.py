@@ -150,7 +150,7 @@ def _mask(name: str, place: _Place) -> tuple[Polygon, ...]:
     below = image_in(place.root, place.root, *(str((folder / name).relative_to(place.root)) for folder in folders))
     if not (place.root / below).is_file():
         raise BadRecord(f"its mask {below} is not there; restore it or delete the object")
-    mask = decode_png((place.root / below).read_bytes())
+    mask = decode_png((place.root / below).read_bytes(), place.size_hw)
     if mask.shape != place.size_hw:
         size = f"{mask.shape[1]} x {mask.shape[0]}"
         raise BadRecord(f"its mask {below} is {size}, its image {place.size_hw[1]} x {place.size_hw[0]} pixels")

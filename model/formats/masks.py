@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from model.errors import BadRecord
-from model.formats.layout import MOST_PIXELS, UNREADABLE
+from model.formats.layout import UNREADABLE
 from model.geometry import box_of, mask_to_polygons, polygons_to_mask, shifted
 from model.records import Polygon
 
@@ -24,12 +24,16 @@ def decode_base64(text: Any) -> bytes:
         raise BadRecord(f"wanted base64 text, got {str(text)[:20]!r} ({err}); export the file again") from err
 
 
-def decode_png(content: bytes) -> np.ndarray:
-    """Mask (h, w) bool of an image: what is not transparent, or if all is opaque, what is not black."""
+def decode_png(content: bytes, most_hw: tuple[int, int]) -> np.ndarray:
+    """Mask (h, w) bool of an image: what is not transparent, or if all is opaque, what is not black.
+
+    Raises BadRecord if it is no image, and before it takes memory if it is larger than `most_hw`.
+    """
     try:
         with Image.open(BytesIO(content)) as image:
-            if image.width * image.height > MOST_PIXELS:
-                raise BadRecord(f"its mask has {image.width} x {image.height} pixels; export the file again")
+            if image.height > most_hw[0] or image.width > most_hw[1]:
+                size = f"{image.width} x {image.height}"
+                raise BadRecord(f"its mask is {size}, its image {most_hw[1]} x {most_hw[0]} pixels; export it again")
             if image.mode in ("P", "PA", "LA"):
                 return _painted(np.asarray(image.convert("RGBA")))
             return _painted(np.asarray(image))

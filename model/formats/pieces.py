@@ -27,7 +27,9 @@ class Piece:
     def __post_init__(self) -> None:
         if not isinstance(self.label, str) or not self.label.strip():
             raise BadRecord(f"wanted a label, got {self.label!r}; choose one or delete the object")
-        hash(self.group)  # a list would fail only later, where its place is not known any more
+        # what else joining would find fault with, while the place in the file is known
+        hash(self.group)
+        Outline(self.label, self.parts, self.score)
 
 
 def join(pieces: Iterable[Piece]) -> tuple[Outline, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from model.errors import BadRecord
 
@@ -23,9 +24,10 @@ def noted(on_problem: OnProblem, *place: object) -> Iterator[None]:
 
 
 def problem_line(*parts: object) -> str:
-    """Join places and a reason in one line; a place that the reason names already is not told twice."""
-    *places, last = (" ".join(str(part).split()) for part in parts)
-    return ": ".join([*(place for place in places if place not in last), last])
+    """Join places and a reason in one line; a file that the reason names already is not told twice."""
+    *places, last = parts
+    told = [place for place in places if not (isinstance(place, Path) and str(place) in str(last))]
+    return ": ".join(" ".join(str(part).split()) for part in [*told, last])
 
 
 def reason(err: Exception) -> str:

@@ -22,7 +22,7 @@ import numpy as np
 
 from model.errors import BadRecord
 from model.files import read_json, write_json
-from model.formats.layout import MOST_PIXELS, annotation_files, checked_size, image_in, root_of, written_path
+from model.formats.layout import annotation_files, checked_size, image_in, root_of, written_path
 from model.formats.masks import cropped_mask, decode_base64, decode_png, encode_png, mask_parts
 from model.formats.pieces import Piece, check_labels, join
 from model.formats.problems import OnProblem, noted
@@ -34,6 +34,7 @@ META = "meta.json"
 DATASET = "ds0"  # of images that lie in no folder
 ANN, IMG = "ann", "img"
 DECIMALS = 3  # of written coordinates, in pixels
+PNG_HEADER = 2**16  # room in bytes, beside at most 4 for a pixel
 NOT_TAKEN = (".tif", ".tiff")
 
 Json = dict[str, Any]
@@ -133,11 +134,11 @@ def _bitmap(entry: Json, size_hw: Size) -> tuple[Polygon, ...]:
     if not content.startswith(b"\x89PNG"):
         unpacking = zlib.decompressobj()
         try:
-            content = unpacking.decompress(content, MOST_PIXELS)  # a bomb ends here
+            content = unpacking.decompress(content, 4 * size_hw[0] * size_hw[1] + PNG_HEADER)  # a bomb ends here
         except zlib.error as err:
             raise BadRecord(f"its bitmap cannot be unpacked ({err}); export the file again") from err
     left, top = (int(value) for value in entry["bitmap"]["origin"])
-    return mask_parts(decode_png(content), (left, top), size_hw)
+    return mask_parts(decode_png(content, size_hw), (left, top), size_hw)
 
 
 SHAPES: dict[str, Callable[[Json, Size], tuple[Polygon, ...]]] = {
