@@ -5,7 +5,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from model.geometry import keyhole, mask_to_polygons, polygons_to_mask, rings_to_mask, without_specks
+from model.geometry import (
+    keyhole,
+    mask_to_polygons,
+    polygons_to_mask,
+    rings_to_mask,
+    rings_to_polygons,
+    without_specks,
+)
 from model.records import Polygon
 
 MASKS = arrays(bool, st.tuples(st.integers(1, 14), st.integers(1, 14)))
@@ -195,3 +202,26 @@ def test_specks_go_and_the_object_stays():
     tiny = np.zeros((9, 9), bool)
     tiny[4, 4] = True
     assert (without_specks(tiny, 7) == tiny).all(), "an object is never lost"
+
+
+@given(MASKS, st.randoms(use_true_random=False))
+def test_rings_of_any_mask_find_their_parts_again(mask, random):
+    parts = mask_to_polygons(mask, 0)
+    rings = [ring for part in parts for ring in (part.exterior, *part.holes)]
+    random.shuffle(rings)
+    back = rings_to_polygons(rings)
+    assert np.array_equal(polygons_to_mask(back, mask.shape), mask)
+    assert sorted(len(part.holes) for part in back) == sorted(len(part.holes) for part in parts)
+
+
+def test_an_island_in_a_hole_is_a_part():
+    rings = [box(0, 0, 20, 20), box(2, 2, 18, 18), box(4, 4, 16, 16), box(6, 6, 14, 14)]
+    parts = rings_to_polygons(rings)
+    assert [len(part.holes) for part in parts] == [1, 1]
+    assert parts[1].exterior.tolist() == rings[2].tolist() and parts[1].holes[0].tolist() == rings[3].tolist()
+
+
+def test_rings_side_by_side_or_crossing_are_parts():
+    assert [len(part.holes) for part in rings_to_polygons([box(0, 0, 4, 4), box(4, 0, 8, 4)])] == [0, 0]
+    assert [len(part.holes) for part in rings_to_polygons([box(0, 0, 9, 9), box(5, 5, 12, 12)])] == [0, 0]
+    assert rings_to_polygons([]) == ()
