@@ -3,9 +3,9 @@
 Shapes with the same group_id and label are parts of one object; CVAT's group 0 is none. A part with holes is written
 as a <mask>, the others as <polygon>. Tags stand for the whole image and are passed over.
 
-No library: datumaro (CVAT's own base) stops a whole import at one broken shape, reads no ellipse, and wants all images to
-be there; its fork in CVAT drops masks when it writes this format. Here images are read one by one, so that an export of
-any length does not fill the memory.
+No library: datumaro (CVAT's own base) stops a whole import at one broken shape, reads no ellipse, and wants all images
+to be there; its fork in CVAT drops masks when it writes this format. Here images are read one by one, so that an export
+of any length does not fill the memory.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ def _below(root: Path, folder: Path, name: Any) -> str:
     if PurePosixPath(posix).is_absolute() or PureWindowsPath(posix).drive or "\0" in posix:
         raise BadRecord(f"its image {name!r} has an absolute path; make it relative to the file")
     path = os.path.normpath(os.path.join(os.path.relpath(folder, root), posix)).replace(os.sep, "/")
-    if path.startswith("..") or path == ".":
+    if path in (".", "..") or path.startswith("../"):
         raise BadRecord(f"its image {name!r} lies outside of {root}; give the folder that holds both")
     return path
 
@@ -87,7 +87,7 @@ def claimed(path: Path, image: str, image_of: Callable[[Path], str]) -> Path:
 def checked_size(height: Any, width: Any) -> tuple[int, int]:
     """An image's (height, width) as a file tells them; numbers may be text. BadRecord if they cannot be true."""
     size = float(height), float(width)
-    if not all(side >= 1 and side == int(side) for side in size) or size[0] * size[1] > MOST_PIXELS:
+    if not all(side >= 1 and side.is_integer() for side in size) or size[0] * size[1] > MOST_PIXELS:
         raise BadRecord(f"its image has the size {width} x {height}, wanted whole numbers of pixels; export it again")
     return int(size[0]), int(size[1])
 

@@ -14,7 +14,7 @@ Read = Callable[[Path, OnProblem], Iterator[Record]]
 """Reads a folder or one file; images are told as POSIX paths relative to the folder (of the file).
 
 Nothing in a file raises: each broken file or object is one line "file: place: reason" to the callable, and the rest is
-read.
+read. Images need not be there, but for a file that does not tell the size of its image.
 """
 
 Write = Callable[[Iterable[Record], Path, Sequence[str]], None]
