@@ -59,8 +59,7 @@ def write(records: Iterable[Record], folder: Path, classes: Sequence[str]) -> No
         check_labels(record, classes)
         image = written_path(folder, record.image)
         path = claimed(image.with_suffix(".json"), image.name, _image_of)
-        written = enumerate(record.outlines)
-        annotations = [_annotation(outline, record, number) for number, outline in written]
+        annotations = [_annotation(outline, record, number) for number, outline in enumerate(record.outlines)]
         height, width = record.size_hw
         source_files = [{"file_name": image.name, "url": None}]
         slot = {"type": "image", "slot_name": SLOT, "width": width, "height": height, "source_files": source_files}
