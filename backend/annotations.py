@@ -32,16 +32,17 @@ def annotation_digest(annotation: Annotation) -> str:
 
 
 def read_outlines(
-    annotation: Annotation, config: LabelConfig, size_hw: tuple[int, int]
+    annotation: Annotation, config: LabelConfig, size_hw: tuple[int, int], *, with_scores: bool = False
 ) -> tuple[tuple[Outline, ...], tuple[str, ...]]:
     """The objects of an annotation on an image of that size, and one line for each region that cannot be used.
 
     Regions tied by `parentID` are parts of one object. Regions of other controls than the config's are
     not shapes and are passed over. Label Studio stores what is drawn on a turned image (`image_rotation`) as on the
-    image itself.
+    image itself. Annotations keep the scores of the predictions that they began as, which are read `with_scores` only.
     """
     parts: dict[str, list[Polygon]] = {}
     labels: dict[str, str] = {}
+    scores: dict[str, float | None] = {}
     problems: list[str] = []
     tags = {control.name: control.tag for control in config.controls}
     roots = {region.get("id"): region.get("parentID") for region in annotation["result"]}
@@ -54,6 +55,7 @@ def read_outlines(
             root = _root(str(region.get("id")), roots)
             parts.setdefault(root, []).extend(SHAPES[tag](region["value"], size_hw))
             labels.setdefault(root, label)
+            scores.setdefault(root, region.get("score") if with_scores else None)
         except (BadRecord, KeyError, TypeError, ValueError) as err:
             reason = (
                 str(err)
@@ -61,7 +63,8 @@ def read_outlines(
                 else f"its {type(err).__name__} {err} does not fit a {tag} region"
             )
             problems.append(f"region {region.get('id')} of annotation {annotation.get('id')} is left out: {reason}")
-    return tuple(Outline(labels[root], tuple(p)) for root, p in parts.items() if p), tuple(problems)
+    outlines = (Outline(labels[root], tuple(p), scores[root]) for root, p in parts.items() if p)
+    return tuple(outlines), tuple(problems)
 
 
 def _label(region: Region, config: LabelConfig) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
@@ -29,6 +29,12 @@ ACTIONS = {
     "cancel": ("backend.jobs", "cancel"),
     "roll_back": ("backend.rollback", "roll_back"),
     "find_folder": ("backend.projects", "find_folder"),
+    "auto_annotate": ("backend.auto_annotate", "auto_annotate"),
+    "auto_annotate_options": ("backend.auto_annotate", "AutoAnnotateOptions"),
+    "import_records": ("backend.importing", "import_records"),
+    "import_options": ("backend.importing", "ImportOptions"),
+    "export_records": ("backend.exporting", "export_records"),
+    "export_options": ("backend.exporting", "ExportOptions"),
     "take_part": ("backend.training_group", "take_part"),
     "simulate": ("backend.simulation", "run"),
     "simulation_options": ("backend.simulation", "SimulationOptions"),
@@ -38,10 +44,23 @@ ACTIONS = {
 """What the commands call; imported when called, so that `maskal --help` does not wait for torch."""
 
 
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+NEW_FOLDER = click.Path(file_okay=False, path_type=Path)
+
+TOOLS = ("coco", "cvat", "darwin", "labelme", "labelme_xml", "supervisely")
+"""Keys of `model.formats.table.FORMATS`, which would wait for numpy and more."""
+
+
 def _action(name: str) -> Callable[..., Any]:
     module, attribute = ACTIONS[name]
     action: Callable[..., Any] = getattr(import_module(module), attribute)
     return action
+
+
+def _names(text: str) -> tuple[str, ...]:
+    """Comma-separated names."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 class _OneLineErrors(click.Group):
@@ -90,9 +109,7 @@ def worker(queue: str | None) -> None:
 @click.option("--url", "label_studio_url", help="Address of Label Studio, as this machine reaches it.")
 @click.option("--api-key", help="API key: a legacy token or a personal access token.")
 @click.option("--backend-url", help="Address of `maskal serve`, as Label Studio reaches it.")
-@click.option(
-    "--config", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="The project's settings (YAML)."
-)
+@click.option("--config", type=FILE, help="The project's settings (YAML).")
 @click.option("--label-studio-ml", "is_hosted", is_flag=True, help="It is label-studio-ml's server that answers there.")
 def connect(**options: Any) -> None:
     """Add this backend to a Label Studio project, or mend the connection."""
@@ -157,18 +174,14 @@ def doctor(project_id: int, as_json: bool) -> None:
 
 
 @main.command()
-@click.option(
-    "--images", type=click.Path(exists=True, file_okay=False, path_type=Path), required=True, help="Folder of images."
-)
+@click.option("--images", type=FOLDER, required=True, help="Folder of images.")
 @click.option(
     "--annotations",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=FILE,
     required=True,
     help="Their COCO annotations, all of them.",
 )
-@click.option(
-    "--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Results; goes on if begun there."
-)
+@click.option("--out", type=NEW_FOLDER, required=True, help="Results; goes on if begun there.")
 @click.option(
     "--strategies",
     default="random,random_foreground,uncertainty,class_aware,diverse,stratified",
@@ -181,29 +194,97 @@ def doctor(project_id: int, as_json: bool) -> None:
 @click.option("--loops", type=click.IntRange(min=1), default=6, show_default=True, help="How often images are chosen.")
 @click.option("--test-share", type=click.FloatRange(0.01, 0.9), default=0.3, show_default=True)
 @click.option("--limit", type=click.IntRange(min=4), help="Use at most so many images.")
-@click.option("--config", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Project settings (YAML).")
+@click.option("--config", type=FILE, help="Project settings (YAML).")
 @click.option("--device", help="cpu, cuda or cuda:1  [default: a GPU if there is one]")
 def simulate(strategies: str, **options: Any) -> None:
     """Compare strategies on images whose annotations are all known."""
-    names = tuple(name.strip() for name in strategies.split(",") if name.strip())
-    summary = _action("simulate")(_action("simulation_options")(strategies=names, **options))
+    summary = _action("simulate")(_action("simulation_options")(strategies=_names(strategies), **options))
     click.echo(summary.read_text())
     click.echo(f"Curves: {summary.with_name('curves.png')}")
+
+
+@main.command("auto-annotate")
+@click.option("--img-dir", type=FOLDER, required=True, help="Folder of images, with its subfolders.")
+@click.option("--weights", type=FILE, help="A checkpoint: .safetensors (of a version), .pth or .pt.")
+@click.option(
+    "--version", help="Instead: a version of a connected project, such as maskal-r3  [default: the served one]"
+)
+@click.option("--project", "project_id", type=int, help="Number of that project  [default: the only one]")
+@click.option("--network-config", help="Network of the weights, if they do not tell it.")
+@click.option("--classes", default="", help="Comma-separated classes of the weights, if they do not tell them.")
+@click.option(
+    "--conf-thres", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="An object's least score."
+)
+@click.option(
+    "--nms-thres", type=click.FloatRange(0, 1), default=0.2, show_default=True, help="IoU above which two are the same."
+)
+@click.option("--export-format", type=click.Choice([*TOOLS, "labelstudio"]), required=True)
+@click.option("--supervisely-meta-json", type=FILE, help="The meta.json of the Supervisely project to upload to.")
+@click.option("--image-root-url", help="labelstudio: what image addresses begin with  [default: its local files]")
+@click.option("--out", type=NEW_FOLDER, help="Where the annotations go  [default: beside the images]")
+@click.option("--overwrite", is_flag=True, help="Annotate again what is annotated already.")
+@click.option("--device", help="cpu, cuda or cuda:1  [default: a GPU if there is one]")
+def auto_annotate(classes: str, **options: Any) -> None:
+    """Outline a folder of images, in the format of an annotation tool; run it again to go on."""
+    if options["supervisely_meta_json"] is not None and options["export_format"] != "supervisely":
+        raise click.UsageError("--supervisely-meta-json belongs to --export-format supervisely")
+    wanted = _action("auto_annotate_options")(classes=_names(classes), **options)
+    done = _action("auto_annotate")(read_settings(), wanted)
+    before = f", {done.before} had been before" if done.before else ""
+    _tell(f"{done.images} images outlined with {done.objects} objects{before}", done.problems)
+
+
+@main.command("import")
+@click.argument("source", type=click.Path(exists=True, path_type=Path))
+@click.option("--from", "format", type=click.Choice(TOOLS), required=True, help="The tool that made the annotations.")
+@click.option("--images", type=FOLDER, help="Folder of the images  [default: that of the annotations]")
+@click.option("--project", "project_id", type=int, help="Number of the Label Studio project.")
+@click.option("--create-project", metavar="TITLE", help="Instead: a new project that has the labels.")
+@click.option("--as-predictions", is_flag=True, help="As pre-labels to be corrected, not as annotations.")
+@click.option("--empty-is-done", is_flag=True, help="Images without objects are annotated: they hold none.")
+@click.option("--url", help="Address of Label Studio  [default: that of `maskal connect`]")
+@click.option("--api-key", help="API key  [default: that of `maskal connect`]")
+def import_(**options: Any) -> None:
+    """Make tasks of images that were annotated elsewhere (SOURCE: folder or file); run it again to go on."""
+    done = _action("import_records")(read_settings(), _action("import_options")(**options))
+    before = f", {done.before} were there already" if done.before else ""
+    _tell(f"project {done.project.id} ({done.project.title}): {done.made} tasks made{before}", done.problems)
+
+
+@main.command()
+@click.option("--to", "format", type=click.Choice(TOOLS), required=True, help="The tool that is to read them.")
+@click.option("--project", "project_id", type=int, required=True, help="Number of the Label Studio project.")
+@click.option("--out", type=NEW_FOLDER, required=True, help="A new or empty folder.")
+@click.option("--predictions", is_flag=True, help="Those of the served version, not the annotations.")
+@click.option("--supervisely-meta-json", type=FILE, help="The meta.json of the Supervisely project to upload to.")
+@click.option("--url", help="Address of Label Studio  [default: that of `maskal connect`]")
+@click.option("--api-key", help="API key  [default: that of `maskal connect`]")
+def export(**options: Any) -> None:
+    """Write a project's images and annotations for another tool."""
+    if options["supervisely_meta_json"] is not None and options["format"] != "supervisely":
+        raise click.UsageError("--supervisely-meta-json belongs to --to supervisely")
+    done = _action("export_records")(read_settings(), _action("export_options")(**options))
+    _tell(f"{done.images} images with {done.objects} objects written to {options['out']}", done.problems)
+
+
+def _tell(done: str, problems: Sequence[str]) -> None:
+    """The result, and each problem on a line of its own."""
+    click.echo(f"{done}{f'; {len(problems)} problems:' if problems else ''}")
+    for line in problems:
+        click.echo(f"  {line}", err=True)
 
 
 @main.command()
 @click.option("--headless", is_flag=True, help="Play the annotator, check every promise, and end.")
 @click.option("--rounds", type=click.IntRange(min=1), default=2, show_default=True, help="Rounds of a headless demo.")
-@click.option("--images", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Folder of own images.")
-@click.option(
-    "--annotations", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Their COCO annotations."
-)
+@click.option("--images", type=FOLDER, help="Folder of own images.")
+@click.option("--annotations", type=FILE, help="Their COCO annotations.")
 @click.option("--limit", type=click.IntRange(min=4), help="Use at most so many images.")
 @click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="Write a headless demo's report here.")
-@click.option("--config", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Project settings (YAML).")
+@click.option("--config", type=FILE, help="Project settings (YAML).")
 @click.option(
     "--folder",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=NEW_FOLDER,
     help="Keep everything here  [default: .demo, or a temporary folder if headless]",
 )
 @click.option("--port", type=int, help="Port of Label Studio  [default: 8080, or a free one if headless]")

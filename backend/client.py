@@ -70,12 +70,13 @@ class Project:
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """A task: its data and, where asked for, its annotations as the server lists them."""
+    """A task: its data and, where asked for, its annotations and predictions as the server lists them."""
 
     id: int
     data: dict[str, Any]
     is_labeled: bool
     annotations: list[dict[str, Any]] = field(default_factory=list)
+    predictions: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -143,6 +144,14 @@ class LabelStudio(Caller):
         parameters["query"] = _query(submitted, skipped, conjunction="or")
         for row in self._rows(project_id, parameters, PAGE):
             yield Task(row["id"], row["data"], bool(row["is_labeled"]), row["annotations"])
+
+    def predicted_tasks(self, project_id: int, version: str) -> Iterator[Task]:
+        """Tasks with a prediction of that version, each with its predictions of that version."""
+        parameters = {"fields": "all", "include": "id,data,is_labeled,predictions", "resolve_uri": "false"}
+        for row in self._rows(project_id, {**parameters, "query": _query(_holds(version))}, PAGE):
+            own = [p for p in row["predictions"] if p["model_version"] == version]
+            if own:
+                yield Task(row["id"], row["data"], bool(row["is_labeled"]), predictions=own)
 
     def tasks_with_version(self, project_id: int, version: str) -> set[int]:
         """Ids of the tasks that hold a prediction of that version."""

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from xml.sax.saxutils import quoteattr
 
 import cv2
 
 from backend.broccoli import LABELS, generate
 from backend.client import LabelStudio
-from backend.labels import LabelConfig
+from backend.labels import LabelConfig, polygon_config
 from backend.predictions import outlines_to_regions
 from model.errors import BadRecord
 from model.formats import coco
@@ -20,7 +19,6 @@ from model.records import Outline, Record
 
 GENERATED_IMAGES = 120
 SEED = 7
-COLOURS = ("#2ca02c", "#d62728", "#ff7f0e", "#1f77b4", "#9467bd", "#8c564b", "#e377c2", "#bcbd22", "#17becf")
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,15 +40,8 @@ class DemoData:
 
     @property
     def label_config(self) -> str:
-        """A labelling config with one polygon control for those labels."""
-        rows = [
-            f"    <Label value={quoteattr(label)} background={quoteattr(COLOURS[index % len(COLOURS)])}/>"
-            for index, label in enumerate(self.labels)
-        ]
-        head = (
-            '<View>\n  <Image name="image" value="$image" zoom="true"/>\n  <PolygonLabels name="label" toName="image">'
-        )
-        return "\n".join([head, *rows, "  </PolygonLabels>\n</View>"])
+        """A labelling config for those labels."""
+        return polygon_config(self.labels)
 
 
 def generated_data(limit: int | None) -> DemoData:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from xml.etree import ElementTree
+from xml.sax.saxutils import quoteattr
 
 from label_studio_sdk._extensions.label_studio_tools.core.label_config import parse_config
 from label_studio_sdk._extensions.label_studio_tools.core.utils.exceptions import (
@@ -16,6 +17,8 @@ from backend.errors import BadLabelConfig
 
 CONTROL_TAGS = ("PolygonLabels", "BrushLabels", "RectangleLabels")
 """Controls that take an instance, the preferred first."""
+
+COLOURS = ("#2ca02c", "#d62728", "#ff7f0e", "#1f77b4", "#9467bd", "#8c564b", "#e377c2", "#bcbd22", "#17becf")
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,16 @@ class LabelConfig:
     def label_for(self, class_name: str) -> str | None:
         """The label that a model's class stands for: by name, then by `predicted_values`."""
         return class_name if class_name in self.classes else self.predicted_values.get(class_name)
+
+
+def polygon_config(labels: Sequence[str]) -> str:
+    """A labelling config (XML) with an image and one polygon control for those labels."""
+    rows = [
+        f"    <Label value={quoteattr(label)} background={quoteattr(COLOURS[index % len(COLOURS)])}/>"
+        for index, label in enumerate(labels)
+    ]
+    head = '<View>\n  <Image name="image" value="$image" zoom="true"/>\n  <PolygonLabels name="label" toName="image">'
+    return "\n".join([head, *rows, "  </PolygonLabels>\n</View>"])
 
 
 def parse_label_config(xml: str) -> LabelConfig:

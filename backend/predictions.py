@@ -44,6 +44,21 @@ def instances_to_regions(
     return regions
 
 
+def instances_to_outlines(instances: Instances, classes: tuple[str, ...]) -> tuple[Outline, ...]:
+    """The objects with their scores, each with all its parts; those without a pixel are left out."""
+    shapes = zip(instances.masks, instances.boxes_xyxy, instances.labels, instances.scores, strict=True)
+    found = (
+        (classes[int(label)], mask_to_polygons(mask, tolerance_px(box)), round(float(score), 4))
+        for mask, box, label, score in shapes
+    )
+    return tuple(Outline(label, parts, score) for label, parts, score in found if parts)
+
+
+def tolerance_px(box_xyxy: np.ndarray) -> float:
+    """How far the outline of an object with that box (4,) may lie off its mask, pixels."""
+    return max(TOLERANCE_PX, TOLERANCE_SHARE * float(np.max(box_xyxy[2:] - box_xyxy[:2])))
+
+
 def mask_to_regions(
     mask: np.ndarray, box_xyxy: np.ndarray, label: str, config: LabelConfig, region_id: str
 ) -> list[Region]:
@@ -56,26 +71,29 @@ def mask_to_regions(
         raise BadLabelConfig(
             f"label {label!r} is not one of {', '.join(config.classes)}; add it in the project's settings"
         )
-    tolerance_px = max(TOLERANCE_PX, TOLERANCE_SHARE * float(np.max(box_xyxy[2:] - box_xyxy[:2])))
-    values = SHAPES[control.tag](mask, box_xyxy, tolerance_px)
+    values = SHAPES[control.tag](mask, box_xyxy, tolerance_px(box_xyxy))
     return _tied(region_id, [_region(control, label, value, mask.shape) for value in values])
 
 
 def outlines_to_regions(outlines: Sequence[Outline], size_hw: tuple[int, int], config: LabelConfig) -> list[Region]:
-    """Regions of annotated objects on an image of that size; polygons keep their points, other controls get the mask.
+    """Regions of objects on an image of that size; polygons keep their points, other controls get the mask.
 
     Raises BadLabelConfig for a label without a control.
     """
     regions: list[Region] = []
     for index, outline in enumerate(outlines):
-        control = config.control_for(outline.label)
-        if control is not None and control.tag == "PolygonLabels":
-            values = _polygon_values(outline.parts, size_hw)
-            regions += _tied(f"a{index}", [_region(control, outline.label, value, size_hw) for value in values])
-        else:
-            mask = polygons_to_mask(outline.parts, size_hw)
-            regions += mask_to_regions(mask, box_of(mask), outline.label, config, f"a{index}")
+        score = {} if outline.score is None else {"score": outline.score}
+        regions += [{**part, **score} for part in _outline_regions(outline, size_hw, config, f"a{index}")]
     return regions
+
+
+def _outline_regions(outline: Outline, size_hw: tuple[int, int], config: LabelConfig, region_id: str) -> list[Region]:
+    control = config.control_for(outline.label)
+    if control is not None and control.tag == "PolygonLabels":
+        values = _polygon_values(outline.parts, size_hw)
+        return _tied(region_id, [_region(control, outline.label, value, size_hw) for value in values])
+    mask = polygons_to_mask(outline.parts, size_hw)
+    return mask_to_regions(mask, box_of(mask), outline.label, config, region_id)
 
 
 def _tied(root: str, regions: list[Region]) -> list[Region]:

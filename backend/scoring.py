@@ -93,7 +93,7 @@ def _score_encoded(engine: Engine, encoded: Any, labels: LabelConfig, config: Sc
     """One image; an object that is surely there is outlined even if its class is in doubt, with its likeliest label."""
     usual = engine.config.confidence_threshold
     lowest = min(usual if c.score_threshold is None else c.score_threshold for c in labels.controls)
-    instances = _smoothed(engine.decode(encoded, confidence_threshold=lowest, any_class=True))
+    instances = smoothed(engine.decode(encoded, confidence_threshold=lowest, any_class=True))
     generator = torch.Generator(_device(engine)).manual_seed(seed)
     found = score(engine, encoded, config, generator)
     return Scored(
@@ -109,7 +109,8 @@ def _device(engine: Engine) -> torch.device:
     return device
 
 
-def _smoothed(instances: Instances) -> Instances:
+def smoothed(instances: Instances) -> Instances:
+    """The instances with masks that are worth showing; see `smooth`."""
     masks = [smooth(m, b) for m, b in zip(instances.masks, instances.boxes_xyxy, strict=True)]
     return replace(instances, masks=np.stack(masks)) if masks else instances
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from backend.client import LabelStudio
@@ -58,7 +58,12 @@ def open_workplace(settings: Settings, folder: ProjectFolder, source: ProjectFac
     return Workplace(folder, client, images, source.label_config, labels, folder.config())
 
 
-def open_client(settings: Settings) -> LabelStudio:
-    """The connected Label Studio; BadSetting if there is none yet."""
-    url, api_key = load_credentials(settings).require_label_studio()
-    return LabelStudio(url, api_key)
+def open_client(settings: Settings, url: str | None = None, api_key: str | None = None) -> LabelStudio:
+    """The connected Label Studio, or another with an address and key of its own; BadSetting if one is not known."""
+    known = load_credentials(settings)
+    chosen = replace(
+        known,
+        label_studio_url=url or known.label_studio_url,
+        label_studio_api_key=api_key or known.label_studio_api_key,
+    )
+    return LabelStudio(*chosen.require_label_studio())

@@ -22,11 +22,23 @@ TURNS = {
 }
 """What an EXIF orientation asks for; Pillow's own exif_transpose also writes the EXIF anew and fails on sloppy ones."""
 
+IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+SUFFIXES = {"BMP": ".bmp", "JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "TIFF": ".tif", "WEBP": ".webp"}
+
 BROKEN = (
     *(OSError, EOFError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, RuntimeError),
     *(struct.error, zlib.error),
 )
 """What Pillow raises for broken files; it has no class of its own for them."""
+
+
+def suffix_of(content: bytes) -> str:
+    """The usual ending of an image file's name, such as ".jpg"; "" if it is no image."""
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            return SUFFIXES.get(image.format or "", "")
+    except BROKEN:
+        return ""
 
 
 def decode_image(content: bytes, name: str, max_megapixels: float) -> np.ndarray:

@@ -13,6 +13,7 @@ import numpy as np
 from model.dataset import Showing
 from model.schedule import epoch_order
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 AHEAD = 2
@@ -34,7 +35,7 @@ def showings(factors: np.ndarray, seed: int, start: int = 0) -> Iterator[Showing
 
 
 def read_ahead(
-    items: Iterator[Showing], batch_size: int, read: Callable[[Showing], T], threads: int
+    items: Iterator[S], batch_size: int, read: Callable[[S], T], threads: int
 ) -> Generator[list[T], None, None]:
     """Batches of what `read` makes of the items, in their order, the next ones read in the background by threads.
 

@@ -9,6 +9,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from model import checkpoints
 from model.engines.base import Engine, EngineConfig
 from model.errors import BadCheckpoint, BadEngine
@@ -18,6 +20,8 @@ ENGINES = {
     "torchvision": ("model.engines.torchvision", "TorchvisionEngine"),
     "fake": ("model.engines.fake", "FakeEngine"),
 }
+
+TORCH_SUFFIXES = (".pth", ".pt")
 
 
 def build_engine(name: str, classes: Sequence[str], config: EngineConfig) -> Engine:
@@ -60,13 +64,39 @@ def load_pretrained(engine: Engine, weights: str, classes: Sequence[str]) -> Non
         engine.load_coco()
         return
     path = Path(weights)
-    if path.suffix == ".safetensors":
-        tensors, metadata = checkpoints.load(path)
-        names = tuple(json.loads(metadata["classes"])) if "classes" in metadata else tuple(classes)
-    elif path.suffix in (".pth", ".pt"):
-        tensors, names = checkpoints.load_torch(path), tuple(classes)
-    else:
+    if path.suffix not in (".safetensors", *TORCH_SUFFIXES):
         raise BadCheckpoint(
             f"pretrained_weights must be none, COCO, generated or a .safetensors or .pth file, got {weights!r}"
         )
+    tensors, metadata = _read(path)
+    engine.load_tensors(tensors, _classes(metadata) or tuple(classes))
+
+
+def load_alone(path: Path, config: EngineConfig, network: str | None, classes: Sequence[str]) -> Engine:
+    """The engine of a checkpoint file, with the thresholds in `config`.
+
+    A `.safetensors` file written by this project names its network and classes; of any other they have to be given.
+    Raises BadCheckpoint or BadEngine.
+    """
+    tensors, metadata = _read(path)
+    names = _classes(metadata) or tuple(classes)
+    if classes and tuple(classes) != names:
+        raise BadCheckpoint(f"{path} was trained for {', '.join(names)}, not for {', '.join(classes)}; leave them out")
+    stored = json.loads(metadata.get("config", "{}"))
+    if not names or not (network or stored):
+        raise BadCheckpoint(f"{path} does not tell its network and classes; give them (--network-config, --classes)")
+    fitting = with_input(config, stored) if stored else config
+    engine = build_engine(
+        metadata.get("engine", "torchvision"), names, replace(fitting, network=network or fitting.network)
+    )
     engine.load_tensors(tensors, names)
+    return engine
+
+
+def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Tensors of a file, and what it tells of itself."""
+    return checkpoints.load(path) if path.suffix == ".safetensors" else (checkpoints.load_torch(path), {})
+
+
+def _classes(metadata: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(json.loads(metadata.get("classes", "[]")))

@@ -161,7 +161,8 @@ def _image(record: Record, number: int, folder: Path, classes: Sequence[str]) ->
 
 
 def _add_part(image: Element, outline: Outline, part: Polygon, size_hw: Size, tied: dict[str, str]) -> None:
-    common = {"label": outline.label, "source": "manual", "occluded": "0"}
+    source = "manual" if outline.score is None else "auto"
+    common = {"label": outline.label, "source": source, "occluded": "0"}
     if part.holes:
         SubElement(image, "mask", {**common, **_rle((part,), size_hw), "z_order": "0", **tied})
     else:

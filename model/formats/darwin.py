@@ -21,6 +21,7 @@ from model.errors import BadRecord
 from model.files import read_json, write_json
 from model.formats.layout import (
     annotation_files,
+    beside,
     checked_size,
     claimed,
     image_in,
@@ -36,6 +37,7 @@ from model.geometry import mask_to_polygons, polygons_to_mask, rings_to_mask, ri
 from model.records import Outline, Polygon, Record
 
 SCHEMA = "https://darwin-public.s3.eu-west-1.amazonaws.com/darwin_json/2.0/schema.json"
+SUFFIX = ".json"
 DECIMALS = 3  # of written coordinates, in pixels
 SLOT = "0"  # V7's name of the only image of an item
 
@@ -45,7 +47,7 @@ Parts = tuple[Polygon, ...]
 
 def read(source: Path, on_problem: OnProblem) -> Iterator[Record]:
     """One record for each JSON file of a folder, or of one file; what is broken is told to `on_problem`."""
-    for path in annotation_files(source, ".json", on_problem):
+    for path in annotation_files(source, SUFFIX, on_problem):
         with noted(on_problem, path):
             yield _record(path, root_of(source), on_problem)
 
@@ -58,7 +60,7 @@ def write(records: Iterable[Record], folder: Path, classes: Sequence[str]) -> No
     for record in records:
         check_labels(record, classes)
         image = written_path(folder, record.image)
-        path = claimed(image.with_suffix(".json"), image.name, _image_of)
+        path = claimed(folder / beside(record.image, SUFFIX), image.name, _image_of)
         annotations = [_annotation(outline, record, number) for number, outline in enumerate(record.outlines)]
         height, width = record.size_hw
         source_files = [{"file_name": image.name, "url": None}]

@@ -21,6 +21,7 @@ from model.errors import BadRecord
 from model.files import read_json, write_json
 from model.formats.layout import (
     annotation_files,
+    beside,
     checked_size,
     claimed,
     image_in,
@@ -36,6 +37,7 @@ from model.geometry import keyhole
 from model.records import Outline, Polygon, Record
 
 VERSION = "5.4.1"  # whose files ours are like; readers of all versions take them
+SUFFIX = ".json"
 DECIMALS = 3  # of written coordinates, in pixels
 
 Shape = dict[str, Any]
@@ -44,7 +46,7 @@ Size = tuple[int, int]
 
 def read(source: Path, on_problem: OnProblem) -> Iterator[Record]:
     """One record for each JSON file of a folder, or of one file; what is broken is told to `on_problem`."""
-    for path in annotation_files(source, ".json", on_problem):
+    for path in annotation_files(source, SUFFIX, on_problem):
         with noted(on_problem, path):
             yield _record(path, root_of(source), on_problem)
 
@@ -57,7 +59,7 @@ def write(records: Iterable[Record], folder: Path, classes: Sequence[str]) -> No
     for record in records:
         check_labels(record, classes)
         image = written_path(folder, record.image)
-        path = claimed(image.with_suffix(".json"), image.name, _image_of)
+        path = claimed(folder / beside(record.image, SUFFIX), image.name, _image_of)
         shapes = [shape for number, outline in enumerate(record.outlines, 1) for shape in _shapes(outline, number)]
         height, width = record.size_hw
         content: dict[str, Any] = {"version": VERSION, "flags": {}, "shapes": shapes, "imagePath": image.name}
@@ -66,6 +68,15 @@ def write(records: Iterable[Record], folder: Path, classes: Sequence[str]) -> No
 
 def _image_of(path: Path) -> str:
     return str(read_json(path).get("imagePath"))
+
+
+def embedded_image(folder: Path, image: str) -> bytes | None:
+    """The image file that the JSON beside where `image` would lie holds; None if there is none or it is broken."""
+    try:
+        data = read_json(folder / beside(image, SUFFIX)).get("imageData")
+        return decode_base64(data) if data else None
+    except (OSError, ValueError, AttributeError, BadRecord):
+        return None
 
 
 def _record(path: Path, root: Path, on_problem: OnProblem) -> Record:

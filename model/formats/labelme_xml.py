@@ -21,6 +21,7 @@ from model.files import write_atomically
 from model.formats import xml_tree
 from model.formats.layout import (
     annotation_files,
+    beside,
     checked_size,
     claimed,
     image_in,
@@ -37,6 +38,7 @@ from model.geometry import polygons_to_mask
 from model.records import Outline, Polygon, Record
 
 MASKS = "Masks"
+SUFFIX = ".xml"
 DECIMALS = 2  # of coordinates, as CVAT writes them
 
 
@@ -51,7 +53,7 @@ class _Place:
 
 def read(source: Path, on_problem: OnProblem) -> Iterator[Record]:
     """One record for each XML file of a folder, or of one file; what is broken is told to `on_problem`."""
-    for path in annotation_files(source, ".xml", on_problem):
+    for path in annotation_files(source, SUFFIX, on_problem):
         with noted(on_problem, path):
             yield _record(path, root_of(source), on_problem)
 
@@ -64,7 +66,7 @@ def write(records: Iterable[Record], folder: Path, classes: Sequence[str]) -> No
     for record in records:
         check_labels(record, classes)
         image = written_path(folder, record.image)
-        path = claimed(image.with_suffix(".xml"), image.name, _image_of)
+        path = claimed(folder / beside(record.image, SUFFIX), image.name, _image_of)
         root = Element("annotation")
         add(root, "filename", image.name)
         add(root, "folder", record.image.rpartition("/")[0])

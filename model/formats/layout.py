@@ -76,6 +76,11 @@ def written_path(folder: Path, image: str) -> Path:
     return folder / _below(folder, folder, image)
 
 
+def beside(image: str, suffix: str) -> str:
+    """The path of an image's annotations where tools keep them beside it: a.json of a.jpg."""
+    return str(PurePosixPath(image).with_suffix(suffix))
+
+
 def claimed(path: Path, image: str, image_of: Callable[[Path], str]) -> Path:
     """`path` in an existing folder; BadRecord if it holds the annotations of another image (a.jpg and a.png)."""
     if path.exists() and (other := image_of(path)) != image:

@@ -22,7 +22,7 @@ import numpy as np
 
 from model.errors import BadRecord
 from model.files import read_json, write_json
-from model.formats.layout import annotation_files, checked_size, image_in, root_of, written_path
+from model.formats.layout import annotation_files, checked_size, image_in, written_path
 from model.formats.masks import cropped_mask, decode_base64, decode_png, encode_png, mask_parts
 from model.formats.pieces import Piece, check_labels, join
 from model.formats.problems import OnProblem, noted
@@ -46,10 +46,15 @@ def read(source: Path, on_problem: OnProblem) -> Iterator[Record]:
 
     What is broken is told to `on_problem`. For one file images are told relative to its dataset.
     """
-    root = source if source.is_dir() else root_of(source).parent
+    root = root_of(source)
     for path in annotation_files(source, ".json", on_problem, folder=ANN):
         with noted(on_problem, path):
             yield _record(path, root, on_problem)
+
+
+def root_of(source: Path) -> Path:
+    """The folder that image paths are relative to: of one file its dataset."""
+    return source if source.is_dir() else source.parent.parent
 
 
 def write(records: Iterable[Record], folder: Path, classes: Sequence[str], meta_json: Path | None = None) -> None:
@@ -68,7 +73,7 @@ def write(records: Iterable[Record], folder: Path, classes: Sequence[str], meta_
         image = folder / image_path(record.image)
         if image.suffix.lower() in NOT_TAKEN:
             raise BadRecord(f"{record.image}: Supervisely takes no TIFF; convert the image to PNG and read it again")
-        path = image.parent.parent / ANN / f"{image.name}.json"
+        path = folder / annotation_path(record.image)
         path.parent.mkdir(parents=True, exist_ok=True)
         height, width = record.size_hw
         objects = [entry for outline in record.outlines for entry in _objects(outline, record, kinds[outline.label])]
@@ -82,6 +87,12 @@ def image_path(image: str) -> str:
     if len(folders) > 1 and folders[-1] == IMG:
         return image
     return "/".join(["/datasets/".join(folders or [DATASET]), IMG, name])
+
+
+def annotation_path(image: str) -> str:
+    """Where in the folder the annotations of an image are: field/a.jpg in field/ann/a.jpg.json."""
+    *dataset, _, name = PurePosixPath(image_path(image)).parts
+    return "/".join([*dataset, ANN, f"{name}.json"])
 
 
 def class_names(path: Path) -> tuple[str, ...]:

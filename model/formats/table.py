@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from model.formats import coco, cvat, darwin, labelme, labelme_xml, supervisely
+from model.formats.layout import beside, root_of
 from model.formats.problems import OnProblem
 from model.records import Record
 
@@ -28,29 +30,84 @@ def _as_it_is(image: str) -> str:
     return image
 
 
-@dataclass(frozen=True)
-class Format:
-    """One annotation format.
+def _none(folder: Path, image: str) -> None:
+    return None
 
-    Where `is_one_file`, all records go into one call of `write`, which replaces an older file; else each call adds the
-    files of its records to the folder. `image_path` tells where in the folder the tool looks for the image of a record;
-    what is there already stays there.
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """How records are written for a tool.
+
+    annotation_path  where in the folder the annotations of an image are
+    is_one_file      all records go into one call of `write`, which replaces an older file; else each call adds the
+                     files of its records to the folder
+    image_path       where in the folder the tool looks for the image of a record; what is there already stays there
+    wants_images     the tool opens images from the folder, they are not known to it otherwise
     """
 
     title: str
-    read: Read
     write: Write
-    is_one_file: bool
+    annotation_path: Callable[[str], str]
+    is_one_file: bool = False
     image_path: Callable[[str], str] = _as_it_is
+    wants_images: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Format(Output):
+    """One annotation format.
+
+    root            the folder that the images of a source are told relative to
+    embedded_image  the image file of a record that was read, where the annotations hold it
+    """
+
+    read: Read
+    root: Callable[[Path], Path] = root_of
+    embedded_image: Callable[[Path, str], bytes | None] = _none
 
 
 FORMATS: dict[str, Format] = {
-    "coco": Format("COCO instances", coco.read_records, coco.write_records, is_one_file=True),
-    "cvat": Format("CVAT for images 1.1", cvat.read, cvat.write, is_one_file=True),
-    "darwin": Format("V7 Darwin JSON", darwin.read, darwin.write, is_one_file=False),
-    "labelme": Format("LabelMe JSON", labelme.read, labelme.write, is_one_file=False),
-    "labelme_xml": Format("LabelMe 3.0 XML (of CVAT)", labelme_xml.read, labelme_xml.write, is_one_file=False),
+    "coco": Format(
+        title="COCO instances",
+        read=coco.read_records,
+        write=coco.write_records,
+        annotation_path=lambda image: coco.FILE_NAME,
+        is_one_file=True,
+    ),
+    "cvat": Format(
+        title="CVAT for images 1.1",
+        read=cvat.read,
+        write=cvat.write,
+        annotation_path=lambda image: cvat.FILE_NAME,
+        is_one_file=True,
+    ),
+    "darwin": Format(
+        title="V7 Darwin JSON",
+        read=darwin.read,
+        write=darwin.write,
+        annotation_path=partial(beside, suffix=darwin.SUFFIX),
+    ),
+    "labelme": Format(
+        title="LabelMe JSON",
+        read=labelme.read,
+        write=labelme.write,
+        annotation_path=partial(beside, suffix=labelme.SUFFIX),
+        wants_images=True,
+        embedded_image=labelme.embedded_image,
+    ),
+    "labelme_xml": Format(
+        title="LabelMe 3.0 XML (of CVAT)",
+        read=labelme_xml.read,
+        write=labelme_xml.write,
+        annotation_path=partial(beside, suffix=labelme_xml.SUFFIX),
+    ),
     "supervisely": Format(
-        "Supervisely project", supervisely.read, supervisely.write, is_one_file=False, image_path=supervisely.image_path
+        title="Supervisely project",
+        read=supervisely.read,
+        root=supervisely.root_of,
+        write=supervisely.write,
+        annotation_path=supervisely.annotation_path,
+        image_path=supervisely.image_path,
+        wants_images=True,
     ),
 }

@@ -1,0 +1,232 @@
+"""`maskal auto-annotate`: a folder of images outlined by a network, in the format of an annotation tool."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from urllib.parse import quote
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from backend.annotation_store import FilesBesideImages, OneFile, Store
+from backend.errors import BadSetting
+from backend.predictions import instances_to_outlines
+from backend.projects import ProjectFolder, connected_projects, find_folder
+from backend.scoring import IMAGES_AT_ONCE, LOADERS, smoothed
+from backend.settings import Settings
+from backend.task_files import LOCAL_FILES, label_studio_output
+from model.engines.base import Engine, EngineConfig
+from model.engines.loader import load_alone, load_version
+from model.errors import BadImageFile, BadRecord
+from model.files import replacing
+from model.formats import supervisely
+from model.formats.table import FORMATS, Output
+from model.image_files import IMAGE_SUFFIXES, decode_image
+from model.instances import Instances
+from model.records import Record
+from model.showings import read_ahead
+
+
+@dataclass(frozen=True)
+class AutoAnnotateOptions:
+    """The options of `maskal auto-annotate`.
+
+    export_format   a key of FORMATS, or "labelstudio"
+    weights         a checkpoint; what it does not tell of itself is in network_config and classes
+    project_id      instead: a connected project, of which `version` (None: the served one)
+    out             where the annotations go; None: beside the images
+    image_root_url  what Label Studio's image addresses begin with; None: its local files, served from img_dir's parent
+    """
+
+    img_dir: Path
+    export_format: str
+    weights: Path | None = None
+    version: str | None = None
+    project_id: int | None = None
+    network_config: str | None = None
+    classes: tuple[str, ...] = ()
+    conf_thres: float = 0.5
+    nms_thres: float = 0.2
+    supervisely_meta_json: Path | None = None
+    image_root_url: str | None = None
+    out: Path | None = None
+    overwrite: bool = False
+    device: str | None = None
+
+
+@dataclass
+class Annotated:
+    """What came of it: images outlined now and before, objects found now, and a line for each image left out."""
+
+    images: int = 0
+    before: int = 0
+    objects: int = 0
+    problems: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Network:
+    """An engine, and what tells it from others: a name for people and a hash of its weights."""
+
+    engine: Engine
+    name: str
+    sha256: str
+
+
+def auto_annotate(settings: Settings, options: AutoAnnotateOptions) -> Annotated:
+    """Outline all images of the folder and its subfolders that are not outlined yet.
+
+    What is done is kept at once, so that a stopped run goes on where it was. Images that cannot be read are left out.
+    Raises BadSetting, BadCheckpoint, BadEngine, BadVersion, NotFound or BadRecord.
+    """
+    network = _network(settings, options)
+    form, out = _output(options, network.name), options.out or options.img_dir
+    if out.resolve() == options.img_dir.resolve() and form.image_path("a.jpg") != "a.jpg":
+        raise BadSetting(f"{form.title}: its folders cannot lie among the images; give another folder with --out")
+    result = Annotated()
+    images = _images(options.img_dir, out, form, result.problems)
+    store = _store(network, form, out, options)
+    waiting = [image for image in images if not store.has(image)]
+    result.before = len(images) - len(waiting)
+    with tqdm(desc="outlining", unit="image", total=len(images), initial=result.before) as bar:
+        for record in _outlined(network.engine, partial(_load, settings, options.img_dir), waiting):
+            try:
+                if isinstance(record, BadImageFile):
+                    raise record
+                if form.wants_images:
+                    _bring(options.img_dir / record.image, out / form.image_path(record.image))
+                store.add(record)
+                result.images += 1
+                result.objects += len(record.outlines)
+            except (BadImageFile, BadRecord) as err:
+                result.problems.append(str(err))
+            bar.update()
+    store.finish(images)
+    return result
+
+
+def _network(settings: Settings, options: AutoAnnotateOptions) -> _Network:
+    """The engine that the options name, on its device."""
+    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    config = EngineConfig(confidence_threshold=options.conf_thres, nms_threshold=options.nms_thres)
+    if options.weights is not None:
+        if options.version is not None or options.project_id is not None:
+            raise BadSetting("give either --weights or a version of a project (--version, --project)")
+        engine = load_alone(options.weights, config, options.network_config, options.classes)
+        sha256 = hashlib.sha256(options.weights.read_bytes()).hexdigest()
+        return _Network(engine.to(device), options.weights.stem, sha256)
+    registry = _folder(settings, options.project_id).registry
+    name = options.version or registry.current()
+    if name is None:
+        raise BadSetting("the project has no version yet; give --weights, or wait for its first round")
+    version = registry.get(name)
+    return _Network(load_version(registry, version, config).to(device), name, version.weights_sha256)
+
+
+def _folder(settings: Settings, project_id: int | None) -> ProjectFolder:
+    """The folder of the project; without a number that of the only one."""
+    if project_id is not None:
+        return find_folder(settings.data_dir, project_id)
+    folders = connected_projects(settings.data_dir)
+    if len(folders) != 1:
+        numbers = ", ".join(str(folder.project_id) for folder in folders) or "none"
+        raise BadSetting(f"connected projects: {numbers}; choose one with --project, or give --weights")
+    return folders[0]
+
+
+def _output(options: AutoAnnotateOptions, version: str) -> Output:
+    if options.export_format == "labelstudio":
+        root = options.image_root_url or f"{LOCAL_FILES}{quote(options.img_dir.resolve().name)}/"
+        return label_studio_output(root, version)
+    form = FORMATS[options.export_format]
+    if options.supervisely_meta_json is not None:
+        return replace(form, write=partial(supervisely.write, meta_json=options.supervisely_meta_json))
+    return form
+
+
+def _store(network: _Network, form: Output, out: Path, options: AutoAnnotateOptions) -> Store:
+    classes = network.engine.classes
+    if not form.is_one_file:
+        return FilesBesideImages(form, out, classes, overwrite=options.overwrite)
+    thresholds = {"conf_thres": options.conf_thres, "nms_thres": options.nms_thres}
+    settings = {"weights": network.sha256, "classes": classes, **thresholds}
+    return OneFile(form, out, classes, settings, overwrite=options.overwrite)
+
+
+def _images(folder: Path, out: Path, form: Output, problems: list[str]) -> list[str]:
+    """POSIX paths of the images below a folder, in a stable order, without hidden files and what lies in `out`.
+
+    Of two images whose annotations would be one file, the second is a problem. BadSetting if there is no image.
+    """
+    claimed: dict[str, str] = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder)
+        is_output = out != folder and path.is_relative_to(out)
+        if path.suffix.lower() not in IMAGE_SUFFIXES or is_output or any(part.startswith(".") for part in name.parts):
+            continue
+        place = name.as_posix() if form.is_one_file else form.annotation_path(name.as_posix())
+        if place in claimed:
+            problems.append(f"{path} has the name of {claimed[place]} but for its ending; rename one of the two")
+        elif path.is_file():
+            claimed[place] = name.as_posix()
+    if not claimed:
+        raise BadSetting(f"{folder} holds no image ({', '.join(IMAGE_SUFFIXES)}); give the folder of the images")
+    return list(claimed.values())
+
+
+Loaded = tuple[str, np.ndarray | BadImageFile]
+"""An image's name, and its pixels RGB uint8 (h, w, 3) or why there are none."""
+
+
+def _load(settings: Settings, folder: Path, name: str) -> Loaded:
+    path = folder / name
+    try:
+        return name, decode_image(path.read_bytes(), str(path), settings.max_image_megapixels)
+    except OSError as err:
+        return name, BadImageFile(f"{path} cannot be read ({err.strerror}); check its access rights")
+    except BadImageFile as err:
+        return name, err
+
+
+def _outlined(engine: Engine, load: Callable[[str], Loaded], images: Sequence[str]) -> Iterator[Record | BadImageFile]:
+    """A record for each image in their order, or why there is none.
+
+    While a batch is computed, the next ones are read and the one before is outlined.
+    """
+    device = next(engine.network.parameters()).device.type
+    before: list[Future[Record | BadImageFile]] = []
+    with ThreadPoolExecutor(LOADERS, "outline") as outliners:
+        for batch in read_ahead(iter(images), IMAGES_AT_ONCE["cuda" if device == "cuda" else "cpu"], load, LOADERS):
+            readable = {name: pixels for name, pixels in batch if isinstance(pixels, np.ndarray)}
+            encoded = dict(zip(readable, engine.encode(list(readable.values())), strict=True))
+            found = {name: engine.decode(one) for name, one in encoded.items()}
+            coming = [
+                outliners.submit(_record, name, pixels, found.get(name), engine.classes) for name, pixels in batch
+            ]
+            yield from (future.result() for future in before)
+            before = coming
+        yield from (future.result() for future in before)
+
+
+def _record(
+    name: str, pixels: np.ndarray | BadImageFile, found: Instances | None, classes: tuple[str, ...]
+) -> Record | BadImageFile:
+    if isinstance(pixels, BadImageFile):
+        return pixels
+    outlines = () if found is None else instances_to_outlines(smoothed(found), classes)
+    return Record(name, pixels.shape[:2], outlines)
+
+
+def _bring(image: Path, target: Path) -> None:
+    """Copy an image to where its tool looks for it, unless something is there."""
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(target) as temporary:
+            shutil.copyfile(image, temporary)
