@@ -95,14 +95,16 @@ def auto_annotate(settings: Settings, options: AutoAnnotateOptions) -> Annotated
     store = _store(network, form, out, options)
     waiting = [image for image in images if not store.has(image)]
     result.before = len(images) - len(waiting)
+    bring = partial(_bring, form, options.img_dir, out)
+    for image in set(images) - set(waiting):
+        bring(image)  # unless a stopped run did
     with tqdm(desc="outlining", unit="image", total=len(images), initial=result.before) as bar:
         for record in _outlined(network.engine, partial(_load, settings, options.img_dir), waiting):
             try:
                 if isinstance(record, BadImageFile):
                     raise record
-                if form.wants_images:
-                    _bring(options.img_dir / record.image, out / form.image_path(record.image))
                 store.add(record)
+                bring(record.image)
                 result.images += 1
                 result.objects += len(record.outlines)
             except (BadImageFile, BadRecord) as err:
@@ -224,9 +226,10 @@ def _record(
     return Record(name, pixels.shape[:2], outlines)
 
 
-def _bring(image: Path, target: Path) -> None:
-    """Copy an image to where its tool looks for it, unless something is there."""
-    if not target.exists():
+def _bring(form: Output, folder: Path, out: Path, image: str) -> None:
+    """Copy an image to where its tool looks for it, if the tool wants it there and nothing is there."""
+    target = out / form.image_path(image)
+    if form.wants_images and not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
         with replacing(target) as temporary:
-            shutil.copyfile(image, temporary)
+            shutil.copyfile(folder / image, temporary)

@@ -72,6 +72,12 @@ class _OneLineErrors(click.Group):
         except (BackendError, ModelError) as err:
             click.echo(f"maskal: {err}", err=True)
             sys.exit(1)
+        except OSError as err:
+            if err.filename is None:
+                raise
+            reason = f"{err.strerror}: {err.filename}"
+            click.echo(f"maskal: {reason}; check access rights and free space there", err=True)
+            sys.exit(1)
 
 
 @click.group(cls=_OneLineErrors, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
