@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from threading import Lock
 from typing import Any, Protocol
 
 import numpy as np
@@ -25,7 +26,7 @@ class Store(Protocol):
         ...
 
     def add(self, record: Record) -> None:
-        """Keep one more; BadRecord if the format cannot hold it."""
+        """Keep one more, in any thread; BadRecord if the format cannot hold it."""
         ...
 
     def finish(self, images: Sequence[str]) -> None:
@@ -77,6 +78,7 @@ class OneFile:
         if overwrite:
             self.journal.unlink(missing_ok=True)
         self.done = self._begun(json.dumps(settings, sort_keys=True))
+        self._lock = Lock()
 
     def has(self, image: str) -> bool:
         """Whether the image is in the journal."""
@@ -84,9 +86,10 @@ class OneFile:
 
     def add(self, record: Record) -> None:
         """Note the record in the journal."""
-        with self.journal.open("a") as stream:
-            stream.write(json.dumps(encode(record)) + "\n")
-        self.done[record.image] = record
+        line = json.dumps(encode(record)) + "\n"
+        with self._lock, self.journal.open("a") as stream:
+            stream.write(line)
+            self.done[record.image] = record
 
     def finish(self, images: Sequence[str]) -> None:
         """Write the file, with the images in that order, and remove the journal."""

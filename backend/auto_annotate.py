@@ -98,15 +98,16 @@ def auto_annotate(settings: Settings, options: AutoAnnotateOptions) -> Annotated
     bring = partial(_bring, form, options.img_dir, out)
     for image in set(images) - set(waiting):
         bring(image)  # unless a stopped run did
+
+    def keep(record: Record) -> None:
+        store.add(record)
+        bring(record.image)
+
     with tqdm(desc="outlining", unit="image", total=len(images), initial=result.before) as bar:
-        for record in _outlined(network.engine, partial(_load, settings, options.img_dir), waiting):
+        for done in _outlined(network.engine, partial(_load, settings, options.img_dir), waiting, keep):
             try:
-                if isinstance(record, BadImageFile):
-                    raise record
-                store.add(record)
-                bring(record.image)
+                result.objects += len(done.result().outlines)
                 result.images += 1
-                result.objects += len(record.outlines)
             except (BadImageFile, BadRecord) as err:
                 result.problems.append(str(err))
             bar.update()
@@ -197,33 +198,35 @@ def _load(settings: Settings, folder: Path, name: str) -> Loaded:
         return name, err
 
 
-def _outlined(engine: Engine, load: Callable[[str], Loaded], images: Sequence[str]) -> Iterator[Record | BadImageFile]:
-    """A record for each image in their order, or why there is none.
+def _outlined(
+    engine: Engine, load: Callable[[str], Loaded], images: Sequence[str], keep: Callable[[Record], None]
+) -> Iterator[Future[Record]]:
+    """What came of each image, in their order: its record, or BadImageFile or BadRecord.
 
-    While a batch is computed, the next ones are read and the one before is outlined.
+    While a batch is computed, the next ones are read and the one before is outlined and kept.
     """
     device = next(engine.network.parameters()).device.type
-    before: list[Future[Record | BadImageFile]] = []
+    before: list[Future[Record]] = []
     with ThreadPoolExecutor(LOADERS, "outline") as outliners:
         for batch in read_ahead(iter(images), IMAGES_AT_ONCE["cuda" if device == "cuda" else "cpu"], load, LOADERS):
             readable = {name: pixels for name, pixels in batch if isinstance(pixels, np.ndarray)}
             encoded = dict(zip(readable, engine.encode(list(readable.values())), strict=True))
             found = {name: engine.decode(one) for name, one in encoded.items()}
-            coming = [
-                outliners.submit(_record, name, pixels, found.get(name), engine.classes) for name, pixels in batch
-            ]
-            yield from (future.result() for future in before)
+            coming = [outliners.submit(_kept, loaded, found.get(loaded[0]), engine.classes, keep) for loaded in batch]
+            yield from before
             before = coming
-        yield from (future.result() for future in before)
+        yield from before
 
 
-def _record(
-    name: str, pixels: np.ndarray | BadImageFile, found: Instances | None, classes: tuple[str, ...]
-) -> Record | BadImageFile:
+def _kept(loaded: Loaded, found: Instances | None, classes: tuple[str, ...], keep: Callable[[Record], None]) -> Record:
+    """The record of one image, which is kept."""
+    name, pixels = loaded
     if isinstance(pixels, BadImageFile):
-        return pixels
+        raise pixels
     outlines = () if found is None else instances_to_outlines(smoothed(found), classes)
-    return Record(name, pixels.shape[:2], outlines)
+    record = Record(name, pixels.shape[:2], outlines)
+    keep(record)
+    return record
 
 
 def _bring(form: Output, folder: Path, out: Path, image: str) -> None:

@@ -65,7 +65,8 @@ def write(records: Iterable[Record], folder: Path, classes: Sequence[str], meta_
     """
     meta = _given_meta(meta_json, classes) if meta_json else _own_meta(folder / META, classes)
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / META, meta)
+    if not (folder / META).exists() or read_json(folder / META) != meta:
+        write_json(folder / META, meta)
     kinds = {entry["title"]: entry for entry in meta["classes"]}
     for record in records:
         check_labels(record, classes)
