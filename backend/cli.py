@@ -247,11 +247,14 @@ def auto_annotate(classes: str, **options: Any) -> None:
 @click.option("--project", "project_id", type=int, help="Number of the Label Studio project.")
 @click.option("--create-project", metavar="TITLE", help="Instead: a new project that has the labels.")
 @click.option("--as-predictions", is_flag=True, help="As pre-labels to be corrected, not as annotations.")
+@click.option("--iscrowd-masks", is_flag=True, help="coco: masks with iscrowd=1 are objects (some tools mark all so).")
 @click.option("--empty-is-done", is_flag=True, help="Images without objects are annotated: they hold none.")
 @click.option("--url", help="Address of Label Studio  [default: that of `maskal connect`]")
 @click.option("--api-key", help="API key  [default: that of `maskal connect`]")
 def import_(**options: Any) -> None:
     """Make tasks of images that were annotated elsewhere (SOURCE: folder or file); run it again to go on."""
+    if options["iscrowd_masks"] and options["format"] != "coco":
+        raise click.UsageError("--iscrowd-masks belongs to --from coco")
     done = _action("import_records")(read_settings(), _action("import_options")(**options))
     before = f", {done.before} were there already" if done.before else ""
     _tell(f"project {done.project.id} ({done.project.title}): {done.made} tasks made{before}", done.problems)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from backend.predictions import outlines_to_regions
 from backend.settings import Settings
 from backend.workplace import open_client
 from model.errors import BadImageFile
+from model.formats import coco
 from model.formats.table import FORMATS
 from model.image_files import decode_image
 from model.records import Record
@@ -37,6 +39,7 @@ class ImportOptions:
     source          folder (or one file) of the annotations
     images          folder that their image names count from; None: the source's own
     project_id      project to import into, or None with `create_project`, the title of a new one
+    iscrowd_masks   of COCO, RLE masks with iscrowd=1 are objects, as some tools mark every mask
     empty_is_done   images without objects are annotated as holding none; else they are tasks still to be done
     """
 
@@ -46,6 +49,7 @@ class ImportOptions:
     project_id: int | None = None
     create_project: str | None = None
     as_predictions: bool = False
+    iscrowd_masks: bool = False
     empty_is_done: bool = False
     url: str | None = None
     api_key: str | None = None
@@ -69,7 +73,8 @@ def import_records(settings: Settings, options: ImportOptions) -> Imported:
     if (options.project_id is None) == (options.create_project is None):
         raise BadSetting("give either --project or --create-project")
     problems: list[str] = []
-    records = list(FORMATS[options.format].read(options.source, problems.append))
+    read = partial(coco.read_records, iscrowd_masks=True) if options.iscrowd_masks else FORMATS[options.format].read
+    records = list(read(options.source, problems.append))
     if not records:
         reasons = "; ".join(problems) or "check --from"
         raise BadSetting(f"{options.source} holds no {FORMATS[options.format].title} with an image: {reasons}")

@@ -25,7 +25,7 @@ from model.geometry import mask_to_polygons, polygons_to_mask
 from model.records import Outline, Polygon, Record
 
 FILE_NAME = "annotations.json"
-CROWDS = "left out %d annotations with iscrowd=1 (crowds; iscrowd_masks reads those that are RLE masks)"
+CROWDS = "left out %d annotations with iscrowd=1 (crowds; if the tool marks every mask so, --iscrowd-masks reads them)"
 
 OnBroken = Callable[[str, Exception], None]
 
