@@ -278,7 +278,8 @@ def export(**options: Any) -> None:
 
 def _tell(done: str, problems: Sequence[str]) -> None:
     """The result, and each problem on a line of its own."""
-    click.echo(f"{done}{f'; {len(problems)} problems:' if problems else ''}")
+    count = f"; {len(problems)} problem{'s' * (len(problems) > 1)}:" if problems else ""
+    click.echo(f"{done}{count}")
     for line in problems:
         click.echo(f"  {line}", err=True)
 

@@ -7,7 +7,7 @@ import struct
 import zlib
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from model.errors import BadImageFile
 
@@ -58,4 +58,5 @@ def decode_image(content: bytes, name: str, max_megapixels: float) -> np.ndarray
                 upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
             return np.array(upright.convert("RGB"))
     except BROKEN as err:
-        raise BadImageFile(f"{name} cannot be read ({err}); replace the file") from err
+        reason = "it is no image" if isinstance(err, UnidentifiedImageError) else err
+        raise BadImageFile(f"{name} cannot be read ({reason}); replace the file") from err

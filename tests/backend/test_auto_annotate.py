@@ -308,9 +308,9 @@ def test_the_command_tells_what_was_done_and_what_could_not_be(photos: Path, wei
     arguments = ["auto-annotate", "--img-dir", str(photos), "--weights", str(weights), "--export-format", "labelme"]
     shown = CliRunner().invoke(main, arguments, env={"DATA_DIR": str(photos.parent / "data")})
     assert shown.exit_code == 0
-    assert "3 images outlined with 4 objects; 1 problems:" in shown.output and "0.jpg cannot be read" in shown.output
+    assert "3 images outlined with 4 objects; 1 problem:" in shown.output and "0.jpg cannot be read" in shown.output
     again = CliRunner().invoke(main, arguments, env={"DATA_DIR": str(photos.parent / "data")})
-    assert "0 images outlined with 0 objects, 3 had been before; 1 problems:" in again.output
+    assert "0 images outlined with 0 objects, 3 had been before; 1 problem:" in again.output
     wrong = CliRunner().invoke(main, [*arguments, "--supervisely-meta-json", str(weights)])
     assert wrong.exit_code == 2
 
@@ -334,3 +334,16 @@ def test_an_empty_folder_is_told(tmp_path: Path, weights: Path) -> None:
     (tmp_path / "nothing").mkdir()
     with pytest.raises(BadSetting, match=r"nothing holds no image \(.bmp, "):
         run(tmp_path / "nothing", weights, "labelme")
+
+
+def test_the_real_labelme_opens_what_was_outlined(photos: Path, weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QT_QPA_PLATFORM", "offscreen")
+    labelme = pytest.importorskip("labelme", reason="the vendor's package labelme is not installed here")
+    run(photos, weights, "labelme")
+    opened = labelme.LabelFile(str(photos / "field 1/Rübe.json"))
+    assert (labelme.utils.img_data_to_arr(opened.imageData) == picture(SQUARES["field 1/Rübe.png"])).all()
+    for label, corners in SQUARES["field 1/Rübe.png"].items():
+        drawn = (picture({label: corners}) == COLOURS[label]).all(2)
+        (shape,) = [shape for shape in opened.shapes if shape["label"] == label]
+        mask = labelme.utils.shape_to_mask((128, 128), shape["points"], shape["shape_type"])
+        assert (mask & drawn).sum() / (mask | drawn).sum() > 0.85
