@@ -107,8 +107,13 @@ class PlainDataset(Dataset[tuple[torch.Tensor, dict[str, torch.Tensor]]]):
         image, masks = self.transform(image, tv_tensors.Mask(torch.from_numpy(stacked).to(torch.uint8)))
         labels = torch.tensor([self.classes.index(o.label) + 1 for o in record.outlines])
         is_there = masks.flatten(1).any(1)
-        masks, labels = masks[is_there], labels[is_there]
-        return image, {"boxes": masks_to_boxes(masks), "labels": labels, "masks": masks}
+        boxes = masks_to_boxes(masks[is_there])
+        has_size = (boxes[:, 2:] > boxes[:, :2]).all(1)
+        return image, {
+            "boxes": boxes[has_size],
+            "labels": labels[is_there][has_size],
+            "masks": masks[is_there][has_size],
+        }
 
 
 def plain_loader(
