@@ -8,7 +8,7 @@ import torch
 
 from model import checkpoints
 from model.engines.base import Engine, EngineConfig
-from model.engines.loader import ENGINES, build_engine, load_pretrained, load_version
+from model.engines.loader import ENGINES, build_engine, load_alone, load_pretrained, load_version
 from model.errors import BadCheckpoint, BadEngine
 from model.registry import Registry, Version, VersionFields
 
@@ -145,3 +145,25 @@ def test_a_version_of_an_engine_that_is_gone_is_refused(tmp_path: Path) -> None:
     version = stored_version(registry, engine="yolo")
     with pytest.raises(BadEngine, match="got 'yolo'"):
         load_version(registry, version, EngineConfig())
+
+
+def test_a_checkpoint_alone_tells_its_network_and_classes(tmp_path: Path) -> None:
+    metadata = {"engine": "fake", "classes": json.dumps(CLASSES), "config": json.dumps({"network": "theirs"})}
+    checkpoints.save(tmp_path / "a.safetensors", {"colours": COLOURS}, metadata)
+    engine = load_alone(tmp_path / "a.safetensors", EngineConfig(confidence_threshold=0.7), None, ())
+    assert (engine.name, engine.classes, engine.config.network) == ("fake", CLASSES, "theirs")
+    assert engine.config.confidence_threshold == 0.7 and torch.equal(colours(engine), COLOURS)
+    named = load_alone(tmp_path / "a.safetensors", EngineConfig(), "another", CLASSES)
+    assert named.config.network == "another"
+    with pytest.raises(BadCheckpoint, match="was trained for red, blue, not for red; leave them out"):
+        load_alone(tmp_path / "a.safetensors", EngineConfig(), None, ("red",))
+
+
+def test_a_checkpoint_that_tells_nothing_needs_both(tmp_path: Path) -> None:
+    own = build_engine("torchvision", CLASSES, EngineConfig("nano"))
+    torch.save(own.tensors(), tmp_path / "a.pth")
+    engine = load_alone(tmp_path / "a.pth", EngineConfig("nano"), "nano", CLASSES)
+    assert all(torch.equal(tensor, engine.tensors()[name]) for name, tensor in own.tensors().items())
+    for network, classes in ((None, CLASSES), ("nano", ())):
+        with pytest.raises(BadCheckpoint, match=r"does not tell its network and classes; give them \(--network"):
+            load_alone(tmp_path / "a.pth", EngineConfig(), network, classes)

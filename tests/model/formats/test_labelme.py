@@ -101,6 +101,16 @@ def test_the_size_comes_from_the_embedded_image_where_the_file_does_not_tell_it(
     assert record.size_hw == (17, 31)
 
 
+def test_an_embedded_image_is_found_beside_where_the_image_would_lie(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", imageData=base64.b64encode(b"an image").decode())
+    assert labelme.embedded_image(tmp_path, "a.jpg") == b"an image"
+    assert labelme.embedded_image(tmp_path, "b.jpg") is None
+    write_json(tmp_path / "a.json", imageData=None)
+    assert labelme.embedded_image(tmp_path, "a.jpg") is None
+    write_json(tmp_path / "a.json", imageData="no base64!")
+    assert labelme.embedded_image(tmp_path, "a.jpg") is None
+
+
 def test_the_size_comes_from_the_upright_image_where_nothing_else_tells_it(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6

@@ -31,6 +31,16 @@ def test_the_table_says_which_formats_are_one_file() -> None:
     assert FILE_PER_IMAGE == ["darwin", "labelme", "labelme_xml", "supervisely"]
 
 
+@pytest.mark.parametrize("name", FORMATS)
+def test_annotations_lie_where_the_table_says(name: str, tmp_path: Path) -> None:
+    form = FORMATS[name]
+    form.write(RECORDS, tmp_path, CLASSES)
+    wanted = {form.annotation_path(record.image) for record in RECORDS}
+    found = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.suffix in (".json", ".xml")}
+    assert found - {"meta.json"} == wanted
+    assert len(wanted) == (1 if form.is_one_file else len(RECORDS))
+
+
 @pytest.mark.parametrize(("first", "second"), list(product(FORMATS, FORMATS)))
 def test_records_come_back_by_way_of_two_formats(first: str, second: str, tmp_path: Path) -> None:
     FORMATS[first].write(RECORDS, tmp_path / "first", CLASSES)
