@@ -32,6 +32,7 @@ ACTIONS = {
     "take_part": ("backend.training_group", "take_part"),
     "simulate": ("backend.simulation", "run"),
     "simulation_options": ("backend.simulation", "SimulationOptions"),
+    "convert": ("model.engines.conversion", "convert"),
     "demo": ("backend.demo", "demo"),
     "demo_options": ("backend.demo", "DemoOptions"),
 }
@@ -189,6 +190,27 @@ def simulate(strategies: str, **options: Any) -> None:
     summary = _action("simulate")(_action("simulation_options")(strategies=names, **options))
     click.echo(summary.read_text())
     click.echo(f"Curves: {summary.with_name('curves.png')}")
+
+
+@main.group()
+def weights() -> None:
+    """Weights of other programs."""
+
+
+@weights.command()
+@click.argument("source", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--config", required=True, metavar="NAME", help="Detectron2's model-zoo name, or the path of a YAML config."
+)
+@click.option("--classes", help="Comma-separated, in the order they were trained in  [default: COCO's, if 80]")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="A .safetensors file.")
+def convert(source: Path, config: str, classes: str | None, out: Path) -> None:
+    """Convert Detectron2's weights (.pth, .pkl), MaskAL's too, into a checkpoint for `pretrained_weights`."""
+    names = None if classes is None else tuple(name.strip() for name in classes.split(",") if name.strip())
+    done = _action("convert")(source, config, names, out)
+    click.echo(f"{out}: {done.network}, {len(done.classes)} classes ({', '.join(done.classes)})")
+    if done.is_backbone_alone:
+        click.echo(f"{source} holds a backbone alone: all else in it is random and has to be trained.")
 
 
 @main.command()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from model import checkpoints
+from model.engines import detectron2_weights
 from model.engines.base import Engine, EngineConfig
 from model.errors import BadCheckpoint, BadEngine
 from model.registry import Registry, Version
@@ -38,11 +39,12 @@ def load_version(registry: Registry, version: Version, config: EngineConfig) -> 
 
 
 def with_input(config: EngineConfig, stored: Mapping[str, Any]) -> EngineConfig:
-    """A config with the network, input size and anchors of a stored one (JSON)."""
+    """A config with the network, input size and anchors of a stored one (JSON), whatever files are gone since."""
     size, anchors = stored.get("image_size"), stored.get("anchor_sizes")
     return replace(
         config,
         network=stored["network"],
+        network_facts=stored.get("network_facts"),
         image_size=tuple(size) if size else None,
         anchor_sizes=tuple(anchors) if anchors else None,
     )
@@ -52,7 +54,7 @@ def load_pretrained(engine: Engine, weights: str, classes: Sequence[str]) -> Non
     """Start an engine from `weights`: "none", "COCO", or the path of a checkpoint file.
 
     A `.safetensors` file written by this project names its own classes; any other file is taken as
-    trained for `classes`. Raises BadCheckpoint or BadEngine.
+    trained for `classes`, or for COCO's if it is Detectron2's and knows as many. Raises BadCheckpoint or BadEngine.
     """
     if weights == "none":
         return
@@ -63,10 +65,11 @@ def load_pretrained(engine: Engine, weights: str, classes: Sequence[str]) -> Non
     if path.suffix == ".safetensors":
         tensors, metadata = checkpoints.load(path)
         names = tuple(json.loads(metadata["classes"])) if "classes" in metadata else tuple(classes)
-    elif path.suffix in (".pth", ".pt"):
-        tensors, names = checkpoints.load_torch(path), tuple(classes)
+    elif path.suffix in (".pth", ".pt", ".pkl"):
+        tensors, names = detectron2_weights.read(path), tuple(classes)
     else:
         raise BadCheckpoint(
-            f"pretrained_weights must be none, COCO, generated or a .safetensors or .pth file, got {weights!r}"
+            "pretrained_weights must be none, COCO, generated or a .safetensors, .pth or .pkl file, "
+            f"got {weights!r}"
         )
     engine.load_tensors(tensors, names)

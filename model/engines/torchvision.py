@@ -13,16 +13,15 @@ from torch.nn.functional import softmax
 from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import MultiScaleRoIAlign, clip_boxes_to_image
 
-from model.dataset import scaled_image, scaled_size
 from model.engines.base import EngineConfig, InputRange, Target
 from model.engines.batching import in_halves
 from model.engines.first_look import FirstLook, worth_sampling
 from model.engines.mask_samples import group_boxes, mask_probabilities, read_boxes
-from model.engines.networks import build_network, find_network, train_mode
+from model.engines.networks import build_network, find_network, train_mode, with_facts
 from model.engines.pasting import paste_coarse, paste_masks
 from model.engines.pooling import pool_boxes
 from model.engines.selection import Selection, select
-from model.engines.weights import coco_weights, fitted
+from model.engines.weights import coco_weights, fitted, translated
 from model.errors import BadEngine
 from model.instances import CoarseInstances, Instances
 
@@ -77,15 +76,17 @@ class TorchvisionEngine:
         if not classes:
             raise BadEngine("an engine needs at least one class, got none; add labels to the labelling config")
         self.classes = tuple(classes)
-        self.config = config
-        self.network = build_network(config, len(self.classes)).eval()
+        self.config = with_facts(config)
+        self._kind = find_network(self.config.network, self.config.network_facts)
+        self.scaling = self._kind.scaling
+        self.network = build_network(self.config, len(self.classes)).eval()
         self.network.backbone.to(memory_format=torch.channels_last)
         self.network.rpn.head.register_forward_hook(_in_float32)
 
     @property
-    def input_range(self) -> InputRange:
+    def input_range(self) -> InputRange | None:
         """What input the network can take."""
-        return find_network(self.config.network).input
+        return self._kind.input
 
     @property
     def training_size_hw(self) -> tuple[int, int]:
@@ -116,7 +117,7 @@ class TorchvisionEngine:
     def _encode(self, images: Sequence[np.ndarray], exact: bool) -> list[Encoded]:
         resized = self._resized(images)
         self.network.rpn.score_thresh = 0.0 if exact else MIN_OBJECTNESS
-        with self._precision(exact or not find_network(self.config.network).has_sturdy_features):
+        with self._precision(exact or not self._kind.has_sturdy_features):
             levels = self.network.backbone(resized.tensors)
             proposals = self.network.rpn(resized, levels)[0]
         self.network.rpn.score_thresh = 0.0  # as it is in training
@@ -163,7 +164,7 @@ class TorchvisionEngine:
         """The network's input for RGB uint8 (h, w, 3) images: scaled, normalised and padded."""
         transform, inputs = self.network.transform, []
         for image in images:
-            scaled = scaled_image(image, scaled_size(image.shape[:2], *self.training_size_hw))
+            scaled = self.scaling.image(image, self.scaling.size(image.shape[:2], *self.training_size_hw))
             pixels = torch.from_numpy(scaled).to(self.device).permute(2, 0, 1)
             inputs.append(transform.normalize(pixels.float() / 255))
         batch = transform.batch_images(inputs, transform.size_divisible)
@@ -171,7 +172,7 @@ class TorchvisionEngine:
 
     def _padded_hw(self, size_hw: tuple[int, int]) -> tuple[int, int]:
         """About the size of the network's input for an image of that size."""
-        return self._padded(scaled_size(size_hw, *self.training_size_hw))
+        return self._padded(self.scaling.size(size_hw, *self.training_size_hw))
 
     def _padded(self, resized_hw: tuple[int, int]) -> tuple[int, int]:
         step = self.network.transform.size_divisible
@@ -317,12 +318,13 @@ class TorchvisionEngine:
         self, encoded: Encoded, selection: Selection, softmaxes: torch.Tensor, masks: torch.Tensor
     ) -> Instances:
         boxes = self._in_original_pixels(encoded, selection.boxes_xyxy)
+        kept = (boxes[:, 2:] > boxes[:, :2]).all(1)  # a box beyond the image's rim is clipped to nothing
         return Instances(
-            boxes_xyxy=boxes.float().cpu().numpy(),
-            scores=selection.scores.float().cpu().numpy(),
-            labels=selection.labels.cpu().numpy(),
-            softmaxes=softmaxes.float().cpu().numpy(),
-            masks=paste_masks(masks, boxes, encoded.original_hw),
+            boxes_xyxy=boxes[kept].float().cpu().numpy(),
+            scores=selection.scores[kept].float().cpu().numpy(),
+            labels=selection.labels[kept].cpu().numpy(),
+            softmaxes=softmaxes[kept].float().cpu().numpy(),
+            masks=paste_masks(masks[kept], boxes[kept], encoded.original_hw),
         )
 
     def losses(self, images: Sequence[torch.Tensor], targets: Sequence[Target]) -> dict[str, torch.Tensor]:
@@ -342,18 +344,19 @@ class TorchvisionEngine:
         return dict(self.network.state_dict())
 
     def load_tensors(self, tensors: Mapping[str, torch.Tensor], classes: Sequence[str]) -> None:
-        """Take over weights trained for `classes`; rows of classes that both know are kept, by name.
+        """Take over weights trained for `classes`, Detectron2's too; rows of classes that both know are kept, by name.
 
         Weights that were not trained here freeze the batch norm. Raises BadCheckpoint if they are not of
         this network.
         """
         own = self.network.state_dict()
-        self.network.load_state_dict(fitted(own, self.classes, tensors, tuple(classes), self.config.network))
+        tensors, names = translated(own, self.classes, tensors, tuple(classes), self._kind.facts)
+        self.network.load_state_dict(fitted(own, self.classes, tensors, names, self.config.network))
 
     @property
     def has_coco_weights(self) -> bool:
         """Whether torchvision offers COCO weights for this network."""
-        return find_network(self.config.network).coco_weights is not None
+        return self._kind.coco_weights is not None
 
     def load_coco(self) -> None:
         """Start from torchvision's COCO weights, through torchvision's own (cached) download."""

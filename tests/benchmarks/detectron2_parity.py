@@ -1,0 +1,176 @@
+"""Do Detectron2's weights give here what they give in Detectron2?
+
+    python -m tests.benchmarks.detectron2_parity --json parity.json
+
+Needs an installed Detectron2. Of each config it builds Detectron2's model with random weights that find something (batch
+norm with the statistics of an image, heads that are sure of themselves), converts its checkpoint as `maskal weights
+convert` does, and compares the predictions for images of odd sizes, enlarged and reduced ones. Both select as MaskAL
+does, with one non-maximum suppression across all classes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from detectron2 import model_zoo
+from detectron2.config import get_cfg
+from detectron2.data.transforms import ResizeShortestEdge
+from detectron2.layers import FrozenBatchNorm2d
+from detectron2.modeling import build_model
+from detectron2.modeling.roi_heads import fast_rcnn
+from torchvision.ops import nms
+
+from model.engines.base import EngineConfig
+from model.engines.conversion import convert
+from model.engines.detectron2_configs import ZOO
+from model.engines.loader import build_engine, load_pretrained
+from model.instances import Instances
+
+CLASSES = ("leaf", "stem", "spot", "fruit", "bud")
+SIZES_HW = ((237, 313), (480, 641), (201, 507), (1203, 1601), (801, 799))
+SCORE, NMS = 0.5, 0.3
+SPREADS = {
+    "proposal_generator.rpn_head.objectness_logits": 2.0,
+    "proposal_generator.rpn_head.anchor_deltas": 0.2,
+    "roi_heads.box_predictor.cls_score": 3.0,
+    "roi_heads.box_predictor.bbox_pred": 1.0,
+    "roi_heads.mask_head.predictor": 4.0,
+}
+"""Standard deviation of the heads' outputs, about as training makes them."""
+
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--configs", nargs="*", default=[name for name in ZOO if "1x" not in name])
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    report = {name: compare(name) for name in options.configs}
+    text = json.dumps(report, indent=2)
+    print(text)
+    if options.json is not None:
+        options.json.write_text(text)
+
+
+def compare(name: str, sizes_hw: Sequence[tuple[int, int]] = SIZES_HW) -> dict[str, Any]:
+    """The largest differences over all images, boxes in pixels of the original image."""
+    pictures = [picture(size_hw, seed) for seed, size_hw in enumerate(sizes_hw)]
+    cfg, model = sensible_model(name, pictures[0])
+    with TemporaryDirectory() as folder:
+        source, out = Path(folder, "model_final.pth"), Path(folder, "w.safetensors")
+        torch.save({"model": model.state_dict(), "iteration": 100}, source)
+        convert(source, name, CLASSES, out)
+        engine = build_engine("torchvision", CLASSES, EngineConfig(name, 0.25, SCORE, NMS))
+        load_pretrained(engine, str(out), ())
+    found = []
+    with across_classes():
+        for image in pictures:
+            found.append((reference(cfg, model, image), engine.predict(image)))
+    return {
+        "detections": [len(ours) for _, ours in found],
+        "detections_of_detectron2": [len(theirs) for theirs, _ in found],
+        **{key: max(part[key] for part in map(_difference, found)) for key in ("box_px", "score", "labels", "mask_px")},
+        "mask_px_in_all": sum(_difference(pair)["mask_px"] for pair in found),
+        "mask_px_of": int(sum(theirs.masks.sum() for theirs, _ in found)),
+    }
+
+
+def _difference(pair: tuple[Instances, Instances]) -> dict[str, Any]:
+    theirs, ours = pair
+    if len(theirs) != len(ours):
+        return {"box_px": np.inf, "score": np.inf, "labels": np.inf, "mask_px": np.inf}
+    return {
+        "box_px": float(np.abs(theirs.boxes_xyxy - ours.boxes_xyxy).max(initial=0)),
+        "score": float(np.abs(theirs.scores - ours.scores).max(initial=0)),
+        "labels": int((theirs.labels != ours.labels).sum()),
+        "mask_px": int((theirs.masks != ours.masks).sum()),
+    }
+
+
+def picture(size_hw: tuple[int, int], seed: int) -> np.ndarray:
+    """A photo-like image: ellipses of all sizes on a mottled ground, with noise."""
+    rng = np.random.default_rng(seed)
+    ground = rng.integers(60, 120, (12, 16, 3)).astype(np.uint8)
+    image = cv2.resize(ground, size_hw[::-1], interpolation=cv2.INTER_CUBIC)
+    for _ in range(40):
+        centre = [int(rng.integers(0, side)) for side in size_hw[::-1]]
+        axes = [int(a) for a in rng.integers(max(2, min(size_hw) // 40), min(size_hw) // 5, 2)]
+        colour = [int(c) for c in rng.integers(0, 256, 3)]
+        cv2.ellipse(image, centre, axes, float(rng.uniform(0, 180)), 0, 360, colour, -1, cv2.LINE_AA)
+    return np.clip(image + rng.normal(0, 6, image.shape), 0, 255).astype(np.uint8)
+
+
+def sensible_model(name: str, image: np.ndarray) -> tuple[Any, torch.nn.Module]:
+    """Detectron2's config and model with weights that make some dozens of detections."""
+    cfg = get_cfg()
+    cfg.merge_from_file(model_zoo.get_config_file(name))
+    cfg.MODEL.DEVICE, cfg.MODEL.ROI_HEADS.NUM_CLASSES = "cpu", len(CLASSES)
+    cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST, cfg.MODEL.ROI_HEADS.NMS_THRESH_TEST = SCORE, NMS
+    torch.manual_seed(0)
+    model = build_model(cfg).eval()
+    hooks = [m.register_forward_pre_hook(_settle) for m in model.modules() if isinstance(m, FrozenBatchNorm2d)]
+    for path, spread in SPREADS.items():
+        hooks.append(model.get_submodule(path).register_forward_hook(partial(_spread, spread)))
+    reference(cfg, model, image)
+    for hook in hooks:
+        hook.remove()
+    return cfg, model
+
+
+def _spread(wanted: float, layer: torch.nn.Module, inputs: object, output: torch.Tensor) -> torch.Tensor:
+    """Scale a layer so that its outputs have a standard deviation; a later level is scaled once more, by little."""
+    factor = wanted / output.std()
+    layer.weight.mul_(factor)
+    return output * factor
+
+
+def _settle(layer: FrozenBatchNorm2d, inputs: tuple[torch.Tensor]) -> None:
+    """The statistics of what comes in, and a scale and a shift as training leaves them."""
+    generator = torch.Generator().manual_seed(len(layer.weight))
+    layer.running_mean.copy_(inputs[0].mean((0, 2, 3)))
+    layer.running_var.copy_(inputs[0].var((0, 2, 3)))
+    layer.weight.copy_(torch.rand(layer.weight.shape, generator=generator) * 0.6 + 0.4)
+    layer.bias.copy_(torch.randn(layer.bias.shape, generator=generator) * 0.2)
+
+
+@torch.no_grad()
+def reference(cfg: Any, model: torch.nn.Module, image: np.ndarray) -> Instances:
+    """What Detectron2 finds in an RGB uint8 (h, w, 3) image, by the steps of its own predictor."""
+    height, width = image.shape[:2]
+    resize = ResizeShortestEdge([cfg.INPUT.MIN_SIZE_TEST] * 2, cfg.INPUT.MAX_SIZE_TEST)
+    bgr = image[:, :, ::-1]
+    pixels = torch.as_tensor(resize.get_transform(bgr).apply_image(bgr).astype("float32").transpose(2, 0, 1))
+    found = model([{"image": pixels, "height": height, "width": width}])[0]["instances"]
+    scores = found.scores.numpy()
+    return Instances(
+        boxes_xyxy=found.pred_boxes.tensor.numpy(),
+        scores=scores,
+        labels=found.pred_classes.numpy(),
+        softmaxes=np.repeat(scores[:, None], len(CLASSES), 1),
+        masks=found.pred_masks.numpy(),
+    )
+
+
+@contextmanager
+def across_classes() -> Iterator[None]:
+    """Detectron2's selection with one suppression across all classes, as MaskAL has it."""
+    original = fast_rcnn.batched_nms
+    fast_rcnn.batched_nms = lambda boxes, scores, classes, threshold: nms(boxes, scores, threshold)
+    try:
+        yield
+    finally:
+        fast_rcnn.batched_nms = original
+
+
+if __name__ == "__main__":
+    main()
