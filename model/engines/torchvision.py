@@ -122,7 +122,7 @@ class TorchvisionEngine:
             proposals = self.network.rpn(resized, levels)[0]
         self.network.rpn.score_thresh = 0.0  # as it is in training
         if exact or self.device.type != "cpu":
-            levels = {name: level.float().contiguous() for name, level in levels.items()}
+            levels = {name: _single(level).contiguous() for name, level in levels.items()}
         encoded = []
         for i, (image, size_hw, boxes) in enumerate(zip(images, resized.image_sizes, proposals, strict=True)):
             own = {name: level[i : i + 1] for name, level in levels.items()}
@@ -166,7 +166,7 @@ class TorchvisionEngine:
         for image in images:
             scaled = self.scaling.image(image, self.scaling.size(image.shape[:2], *self.training_size_hw))
             pixels = torch.from_numpy(scaled).to(self.device).permute(2, 0, 1)
-            inputs.append(transform.normalize(pixels.float() / 255))
+            inputs.append(transform.normalize(pixels.to(next(self.network.parameters()).dtype) / 255))
         batch = transform.batch_images(inputs, transform.size_divisible)
         return ImageList(batch.contiguous(memory_format=torch.channels_last), [i.shape[-2:] for i in inputs])
 
@@ -258,7 +258,7 @@ class TorchvisionEngine:
         heads, (h, w), (resized_h, resized_w) = self.network.roi_heads, features.original_hw, features.resized_hw
         box = torch.as_tensor(box_xyxy, dtype=torch.float32, device=self.device)[None]
         resized = [box * box.new_tensor([resized_w / w, resized_h / h] * 2)]
-        levels = {name: level.float() for name, level in features.levels.items()}
+        levels = {name: _single(level) for name, level in features.levels.items()}
         pooled = heads.mask_roi_pool(levels, resized, [features.resized_hw])
         masks = heads.mask_predictor(heads.mask_head(pooled))[0, 1:].sigmoid()  # (1, 1 + c, m, m) -> (c, m, m)
         if label is None:
@@ -277,8 +277,8 @@ class TorchvisionEngine:
         for start in range(0, passes, at_once):
             t = min(at_once, passes - start)
             logits, deltas = heads.box_predictor(heads.box_head.tail(encoded.rows.expand(t, -1, -1)))
-            decoded = heads.box_coder.decode(deltas.float().flatten(0, 1), [encoded.proposals.repeat(t, 1)])
-            probabilities.append(softmax(logits.float(), -1)[..., 1:])
+            decoded = heads.box_coder.decode(_single(deltas).flatten(0, 1), [encoded.proposals.repeat(t, 1)])
+            probabilities.append(softmax(_single(logits), -1)[..., 1:])
             boxes.append(clip_boxes_to_image(decoded.view(t, n, 1 + c, 4), encoded.resized_hw)[:, :, 1:])
         return torch.cat(probabilities), torch.cat(boxes)
 
@@ -302,7 +302,7 @@ class TorchvisionEngine:
         """Mask probabilities (n, m, m) in boxes (n, 4): those of labels (n,), or with weights (n, c) of all classes."""
         heads = self.network.roi_heads
         pooled = self._pooled(heads.mask_roi_pool, encoded.features, boxes, encoded.resized_hw, encoded.is_exact)
-        logits = heads.mask_predictor(heads.mask_head(pooled)).float()
+        logits = _single(heads.mask_predictor(heads.mask_head(pooled)))
         if weights is None:
             rows = torch.arange(len(labels), device=labels.device)
             return logits[rows, labels + 1].sigmoid()  # background is channel 0
@@ -376,7 +376,12 @@ def has_bfloat16(device: torch.device) -> bool:
 def _in_float32(head: torch.nn.Module, given: object, result: tuple[list[torch.Tensor], list[torch.Tensor]]) -> object:
     """The RPN head's output in float32: box corners in bfloat16 would be off by some pixels."""
     scores, deltas = result
-    return [s.float() for s in scores], [d.float() for d in deltas]
+    return [_single(s) for s in scores], [_single(d) for d in deltas]
+
+
+def _single(values: torch.Tensor) -> torch.Tensor:
+    """Values in float32 at least: what came out of bfloat16 is widened, float64 stays."""
+    return values if values.dtype == torch.float64 else values.float()
 
 
 def _equally_large(sizes_hw: Sequence[tuple[int, int]]) -> list[list[int]]:
