@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from detectron2 import model_zoo
 from detectron2.config import get_cfg
+from detectron2.data import MetadataCatalog as MetadataCatalog  # for the test
 from detectron2.data.transforms import ResizeShortestEdge
 from detectron2.layers import FrozenBatchNorm2d
 from detectron2.modeling import build_model
@@ -34,6 +35,7 @@ from torchvision.ops import batched_nms, nms
 from model.engines.base import Engine, EngineConfig
 from model.engines.conversion import convert
 from model.engines.detectron2_configs import ZOO
+from model.engines.detectron2_weights import COCO_CLASSES as COCO_CLASSES  # for the test
 from model.engines.loader import build_engine, load_pretrained
 from model.instances import Instances
 

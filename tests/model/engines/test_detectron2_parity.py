@@ -1,0 +1,26 @@
+"""Needs an installed Detectron2; `python -m tests.benchmarks.detectron2_parity` prints what is compared here."""
+
+from __future__ import annotations
+
+import pytest
+
+parity = pytest.importorskip(
+    "tests.benchmarks.detectron2_parity", reason="Detectron2 is not installed", exc_type=ImportError
+)
+SIZES_HW = ((237, 313), (901, 1203))
+
+pytestmark = [pytest.mark.detectron2, pytest.mark.slow]
+
+
+@pytest.mark.parametrize("name", [name for name in parity.ZOO if "1x" not in name])
+def test_detectron2s_weights_give_detectron2s_predictions(name: str) -> None:
+    found = parity.compare(name, SIZES_HW)
+    assert min(found["detections"]) >= 50
+    exact, usual, itself = (found[k] for k in ("float64", "float32", "float32_of_detectron2_itself"))
+    assert exact["count"] == usual["count"] == 0
+    assert exact["box_px"] <= 0.02 and exact["score"] <= 1e-4 and exact["mask_px"] <= 20
+    assert usual["box_px"] <= 5 * itself["box_px"] and usual["score"] <= 5 * itself["score"]
+
+
+def test_coco_classes_are_in_detectron2s_order() -> None:
+    assert list(parity.COCO_CLASSES) == parity.MetadataCatalog.get("coco_2017_val").thing_classes
