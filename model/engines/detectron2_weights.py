@@ -128,7 +128,7 @@ def from_detectron2(tensors: Mapping[str, torch.Tensor], facts: Facts) -> dict[s
     Weights of a backbone alone stay so, and names that a Mask R-CNN with an FPN has not stay as they are.
     """
     result = {}
-    for name, tensor in _with_statistics(tensors).items():
+    for name, tensor in with_statistics(tensors).items():
         if name.startswith(ROOTS) and not re.fullmatch(IGNORED, name):
             renamed = _renamed(name, NAMES)
             result[renamed] = _in_layout(renamed, tensor)
@@ -175,7 +175,7 @@ def _with_prefix(name: str) -> str:
     return name
 
 
-def _with_statistics(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def with_statistics(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The weights, with a mean of 0 and a variance of 1 where a batch norm was folded into its scale and shift."""
     result = dict(tensors)
     for name, tensor in tensors.items():

@@ -17,16 +17,27 @@ from model.registry import Registry, Version
 
 ENGINES = {
     "torchvision": ("model.engines.torchvision", "TorchvisionEngine"),
+    "detectron2": ("model.engines.detectron2", "Detectron2Engine"),
     "fake": ("model.engines.fake", "FakeEngine"),
 }
 
+GUIDES = {"detectron2": "https://detectron2.readthedocs.io/en/latest/tutorials/install.html"}
+"""How engines are installed that this project does not bring along."""
+
 
 def build_engine(name: str, classes: Sequence[str], config: EngineConfig) -> Engine:
-    """A fresh engine with random weights; BadEngine for an unknown name."""
+    """A fresh engine with random weights; BadEngine for an unknown name, or one that is not installed."""
     if name not in ENGINES:
         raise BadEngine(f"engine must be one of {', '.join(ENGINES)}, got {name!r}")
     module, attribute = ENGINES[name]
-    engine: Engine = getattr(import_module(module), attribute)(classes, config)
+    try:
+        build = getattr(import_module(module), attribute)
+    except ImportError as err:
+        raise BadEngine(
+            f"engine {name!r} cannot be imported ({err}); install it into this environment by its own guide "
+            f"({GUIDES.get(name)}), or set engine: torchvision, which takes the same configs and weights"
+        ) from err
+    engine: Engine = build(classes, config)
     return engine
 
 

@@ -18,7 +18,8 @@ from model.engines.batching import in_halves
 from model.engines.first_look import FirstLook, worth_sampling
 from model.engines.mask_samples import group_boxes, mask_probabilities, read_boxes
 from model.engines.networks import build_network, find_network, train_mode, with_facts
-from model.engines.pasting import paste_coarse, paste_masks
+from model.engines.passes import coarse_passes, together
+from model.engines.pasting import paste_masks
 from model.engines.pooling import pool_boxes
 from model.engines.selection import Selection, select
 from model.engines.weights import coco_weights, fitted, translated
@@ -110,8 +111,8 @@ class TorchvisionEngine:
         self.network.eval()
         encoded: dict[int, Encoded] = {}
         for indices in _equally_large([self._padded_hw(image.shape[:2]) for image in images]):
-            together = in_halves(lambda some: self._encode([images[i] for i in some], exact), indices)
-            encoded |= dict(zip(indices, together, strict=True))
+            computed = in_halves(lambda some: self._encode([images[i] for i in some], exact), indices)
+            encoded |= dict(zip(indices, computed, strict=True))
         return [encoded[i] for i in range(len(images))]
 
     def _encode(self, images: Sequence[np.ndarray], exact: bool) -> list[Encoded]:
@@ -207,14 +208,14 @@ class TorchvisionEngine:
             found = self._select_all(probabilities, boxes, False)
             if not encoded.is_exact and not any(len(s.labels) for s in found):
                 found = self._select_all(probabilities, boxes, True)
-            every = _together(found)
+            every = together(found)
             masks = self._sampled_masks(encoded, every)
         softmaxes = [p[s.proposals] for p, s in zip(probabilities, found, strict=True)]
         if encoded.is_exact:
             parts = zip(found, softmaxes, masks.split([len(s.labels) for s in found]), strict=True)
             return tuple(self._instances(encoded, *part) for part in parts)
         original = self._in_original_pixels(encoded, every.boxes_xyxy)
-        return _coarse(found, softmaxes, masks, original, encoded.original_hw)
+        return coarse_passes(found, softmaxes, masks, original, encoded.original_hw)
 
     def _sampled_masks(self, encoded: Encoded, every: Selection) -> torch.Tensor:
         """Mask probabilities (n, m, m) of the detections of all passes."""
@@ -390,32 +391,3 @@ def _equally_large(sizes_hw: Sequence[tuple[int, int]]) -> list[list[int]]:
     for index, size_hw in enumerate(sizes_hw):
         groups.setdefault(size_hw, []).append(index)
     return list(groups.values())
-
-
-def _together(found: Sequence[Selection]) -> Selection:
-    """The detections of several passes as one."""
-    columns = ("proposals", "labels", "boxes_xyxy", "scores")
-    return Selection(*(torch.cat([getattr(selection, name) for selection in found]) for name in columns))
-
-
-def _coarse(
-    found: Sequence[Selection],
-    softmaxes: Sequence[torch.Tensor],
-    masks: torch.Tensor,
-    boxes: torch.Tensor,
-    size_hw: tuple[int, int],
-) -> tuple[CoarseInstances, ...]:
-    """Passes with masks on one coarse grid; masks (n, m, m) and boxes (n, 4) are those of all passes together."""
-    pasted, corners = paste_coarse(masks, boxes, size_hw)
-    ends = np.cumsum([len(s.labels) for s in found])
-    all_boxes = boxes.cpu().numpy()
-    return tuple(
-        CoarseInstances(
-            boxes_xyxy=all_boxes[start:end],
-            scores=selection.scores.cpu().numpy(),
-            softmaxes=softmax_rows.cpu().numpy(),
-            masks=pasted[start:end],
-            corners_yx=corners[start:end],
-        )
-        for start, end, selection, softmax_rows in zip([0, *ends[:-1]], ends, found, softmaxes, strict=True)
-    )
