@@ -30,6 +30,7 @@ from detectron2.layers import FrozenBatchNorm2d
 from detectron2.modeling import build_model
 from detectron2.modeling.proposal_generator import proposal_utils
 from detectron2.modeling.roi_heads import fast_rcnn
+from detectron2.structures import Boxes
 from torchvision.ops import batched_nms, nms
 
 from model.engines.base import Engine, EngineConfig
@@ -40,7 +41,7 @@ from model.engines.loader import build_engine, load_pretrained
 from model.instances import Instances
 
 CLASSES = ("leaf", "stem", "spot", "fruit", "bud")
-SIZES_HW = ((237, 313), (480, 641), (201, 507), (1203, 1601))
+SIZES_HW = ((237, 313), (480, 641), (201, 507), (901, 1203))
 SCORE, NMS = 0.6, 0.2
 SPREADS = {
     **{f"backbone.fpn_output{level}": 1.0 for level in (2, 3, 4, 5)},
@@ -76,16 +77,16 @@ def compare(name: str, sizes_hw: Sequence[tuple[int, int]] = SIZES_HW) -> dict[s
     with its weights laid out differently in memory is the measure of what float32 can tell.
     """
     pictures = [picture(size_hw, seed) for seed, size_hw in enumerate(sizes_hw)]
-    cfg, model = sensible_model(name, pictures[0])
+    cfg, model = sensible_model(name, pictures[-1])
     engine = converted(name, model)
     with across_classes():
         theirs = [reference(cfg, model, image) for image in pictures]
         ours = [engine.predict(image) for image in pictures]
         model.to(memory_format=torch.channels_last)
         itself = [reference(cfg, model, image) for image in pictures]
-        model.to(memory_format=torch.contiguous_format).double()
         engine.network.double()
-        exact = [(reference(cfg, model, image), engine.predict(image)) for image in pictures]
+        with in_float64(cfg, model.to(memory_format=torch.contiguous_format)):
+            exact = [(reference(cfg, model, image), engine.predict(image)) for image in pictures]
     return {
         "images_hw": sizes_hw,
         "detections": [len(found) for found in ours],
@@ -195,6 +196,20 @@ def reference(cfg: Any, model: torch.nn.Module, image: np.ndarray) -> Instances:
         softmaxes=np.repeat(scores[:, None], len(CLASSES), 1),
         masks=found.pred_masks.numpy(),
     )
+
+
+@contextmanager
+def in_float64(cfg: Any, model: torch.nn.Module) -> Iterator[None]:
+    """Detectron2 in float64 throughout: its boxes, which it keeps in float32, and the mean and deviation of pixels."""
+    original = Boxes.__init__
+    model.double()
+    for buffer, values in ((model.pixel_mean, cfg.MODEL.PIXEL_MEAN), (model.pixel_std, cfg.MODEL.PIXEL_STD)):
+        buffer.copy_(torch.tensor(values, dtype=torch.float64).view(3, 1, 1))
+    Boxes.__init__ = lambda self, tensor: setattr(self, "tensor", tensor.reshape(-1, 4))
+    try:
+        yield
+    finally:
+        Boxes.__init__ = original
 
 
 @contextmanager
