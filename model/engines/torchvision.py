@@ -164,10 +164,15 @@ class TorchvisionEngine:
     def _resized(self, images: Sequence[np.ndarray]) -> ImageList:
         """The network's input for RGB uint8 (h, w, 3) images: scaled, normalised and padded."""
         transform, inputs = self.network.transform, []
+        options = {"dtype": next(self.network.parameters()).dtype, "device": self.device}
+        mean, std = (
+            torch.tensor([255 * value for value in values], **options)[:, None, None]
+            for values in (transform.image_mean, transform.image_std)
+        )
         for image in images:
             scaled = self.scaling.image(image, self.scaling.size(image.shape[:2], *self.training_size_hw))
-            pixels = torch.from_numpy(scaled).to(self.device).permute(2, 0, 1)
-            inputs.append(transform.normalize(pixels.to(next(self.network.parameters()).dtype) / 255))
+            pixels = torch.from_numpy(scaled).to(**options).permute(2, 0, 1)
+            inputs.append((pixels - mean) / std)  # in 0..255: what comes in as in Detectron2, to the bit
         batch = transform.batch_images(inputs, transform.size_divisible)
         return ImageList(batch.contiguous(memory_format=torch.channels_last), [i.shape[-2:] for i in inputs])
 
