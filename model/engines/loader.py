@@ -80,7 +80,6 @@ def load_pretrained(engine: Engine, weights: str, classes: Sequence[str]) -> Non
         tensors, names = detectron2_weights.read(path), tuple(classes)
     else:
         raise BadCheckpoint(
-            "pretrained_weights must be none, COCO, generated or a .safetensors, .pth or .pkl file, "
-            f"got {weights!r}"
+            f"pretrained_weights must be none, COCO, generated or a .safetensors, .pth or .pkl file, got {weights!r}"
         )
     engine.load_tensors(tensors, names)
