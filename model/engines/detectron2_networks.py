@@ -59,6 +59,10 @@ class FixedStrideAnchors(AnchorGenerator):
                 anchors.append((-width / 2, -ratio * width / 2, width / 2, ratio * width / 2))
         return torch.tensor(anchors)
 
+    def set_cell_anchors(self, dtype: torch.dtype, device: torch.device) -> None:
+        """Keep the anchors in float32 at least: features in bfloat16 would round them, and for good."""
+        super().set_cell_anchors(torch.promote_types(dtype, torch.float32), device)
+
     def grid_anchors(self, grid_sizes: Sequence[tuple[int, int]], strides: object) -> list[torch.Tensor]:
         """Anchors of each level, (h * w * n, 4) in pixels of the input, row by row."""
         levels = []

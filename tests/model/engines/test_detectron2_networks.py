@@ -43,6 +43,13 @@ def test_anchors_may_stand_between_the_corners_of_their_cells() -> None:
     assert anchors.tolist() == [[-14, -14, 18, 18]]
 
 
+def test_features_in_bfloat16_do_not_round_anchors_for_later() -> None:
+    generator = FixedStrideAnchors([[32]], [[0.5]], 0.0)
+    before = anchors_at(generator, [(1, 1)])
+    generator(ImageList(torch.zeros(1, 3, 4, 4), [(4, 4)]), [torch.zeros(1, 1, 1, 1, dtype=torch.bfloat16)])
+    assert torch.equal(anchors_at(generator, [(1, 1)]), before)
+
+
 def test_the_stride_stands_where_the_config_puts_it() -> None:
     first = build(read_facts(R50), 2).backbone.body.layer2[0]
     assert (first.conv1.stride, first.conv2.stride) == ((2, 2), (1, 1))
