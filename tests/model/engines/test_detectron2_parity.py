@@ -14,10 +14,10 @@ pytestmark = [pytest.mark.detectron2, pytest.mark.slow]
 
 @pytest.mark.parametrize("name", [name for name in parity.ZOO if "1x" not in name])
 def test_detectron2s_weights_give_detectron2s_predictions(name: str) -> None:
-    found = parity.compare(name, SIZES_HW)
+    found = parity.compare_random(name, SIZES_HW)
     exact = found["float64"]
     assert min(found["detections"]) >= 50
-    assert exact["count"] == found["float32"]["count"] == 0
+    assert exact["unpaired"] == 0, "in float32 random networks enlarge what is rounded"
     assert exact["box_px"] <= 1e-3 and exact["score"] <= 5e-5 and exact["mask_px"] <= 3
 
 
