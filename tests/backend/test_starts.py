@@ -75,7 +75,7 @@ def test_a_network_of_detectron2_is_not_trained_on_generated_images(tmp_path: Pa
     before = engine.tensors()[BODY].clone()
     load_start(engine, None, tmp_path, "cpu")
     assert torch.equal(engine.tensors()[BODY], before) and not list(tmp_path.iterdir())
-    with pytest.raises(BadCheckpoint, match="cannot be generated for COCO-Inst.*name their file, or set none"):
+    with pytest.raises(BadCheckpoint, match=r"cannot be generated for COCO-Inst.*name their file, or set none"):
         load_start(engine, "generated", tmp_path, "cpu")
 
 
