@@ -60,6 +60,11 @@ class Network:
     anchors: Callable[[Sequence[float]], AnchorGenerator] = plain_anchors
     facts: Facts | None = None
 
+    @property
+    def is_exact_as_detectron2(self) -> bool:
+        """Whether an exact prediction is Detectron2's to the last digits."""
+        return self.facts is not None
+
 
 def nano(num_classes: int) -> MaskRCNN:
     """A small Mask R-CNN that trains from nothing in a minute or two on a CPU.

@@ -81,7 +81,9 @@ class TorchvisionEngine:
         self._kind = find_network(self.config.network, self.config.network_facts)
         self.scaling = self._kind.scaling
         self.network = build_network(self.config, len(self.classes)).eval()
-        self.network.backbone.to(memory_format=torch.channels_last)
+        if not self._kind.is_exact_as_detectron2:
+            self.network.backbone.to(memory_format=torch.channels_last)
+        self.network.backbone.register_forward_pre_hook(_fast_layout_in_training)
         self.network.rpn.head.register_forward_hook(_in_float32)
 
     @property
@@ -116,7 +118,7 @@ class TorchvisionEngine:
         return [encoded[i] for i in range(len(images))]
 
     def _encode(self, images: Sequence[np.ndarray], exact: bool) -> list[Encoded]:
-        resized = self._resized(images)
+        resized = self._resized(images, exact)
         self.network.rpn.score_thresh = 0.0 if exact else MIN_OBJECTNESS
         with self._precision(exact or not self._kind.has_sturdy_features):
             levels = self.network.backbone(resized.tensors)
@@ -161,8 +163,12 @@ class TorchvisionEngine:
         """bfloat16 where the hardware computes with it, unless it has to be exact."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=not exact and has_bfloat16(self.device))
 
-    def _resized(self, images: Sequence[np.ndarray]) -> ImageList:
-        """The network's input for RGB uint8 (h, w, 3) images: scaled, normalised and padded."""
+    def _resized(self, images: Sequence[np.ndarray], exact: bool) -> ImageList:
+        """The network's input for RGB uint8 (h, w, 3) images: scaled, normalised and padded.
+
+        channels_last, which is faster, but where it has to be exactly Detectron2's: sums in another order differ in the
+        last digits, and more so from layer to layer.
+        """
         transform, inputs = self.network.transform, []
         options = {"dtype": next(self.network.parameters()).dtype, "device": self.device}
         mean, std = (
@@ -174,7 +180,8 @@ class TorchvisionEngine:
             pixels = torch.from_numpy(scaled).to(**options).permute(2, 0, 1)
             inputs.append((pixels - mean) / std)  # in 0..255: what comes in as in Detectron2, to the bit
         batch = transform.batch_images(inputs, transform.size_divisible)
-        return ImageList(batch.contiguous(memory_format=torch.channels_last), [i.shape[-2:] for i in inputs])
+        layout = torch.contiguous_format if exact and self._kind.is_exact_as_detectron2 else torch.channels_last
+        return ImageList(batch.contiguous(memory_format=layout), [i.shape[-2:] for i in inputs])
 
     def _padded_hw(self, size_hw: tuple[int, int]) -> tuple[int, int]:
         """About the size of the network's input for an image of that size."""
@@ -250,7 +257,7 @@ class TorchvisionEngine:
     @torch.no_grad()
     def features(self, image: np.ndarray) -> Features:
         """The backbone's features alone, in bfloat16 where the hardware computes with it."""
-        images = self._resized([image])
+        images = self._resized([image], exact=False)
         with self._precision(exact=False):
             levels = self.network.backbone(images.tensors)
         return Features(levels, tuple(images.image_sizes[0]), image.shape[:2])
@@ -377,6 +384,11 @@ class TorchvisionEngine:
 def has_bfloat16(device: torch.device) -> bool:
     """Whether a device computes with bfloat16 itself; where it is emulated it is slower than float32."""
     return torch.cuda.is_bf16_supported() if device.type == "cuda" else torch.cpu._is_avx512_bf16_supported()
+
+
+def _fast_layout_in_training(backbone: torch.nn.Module, inputs: tuple[torch.Tensor]) -> tuple[torch.Tensor] | None:
+    """A batch to train on is laid out channels_last, whatever the weights are."""
+    return (inputs[0].contiguous(memory_format=torch.channels_last),) if backbone.training else None
 
 
 def _in_float32(head: torch.nn.Module, given: object, result: tuple[list[torch.Tensor], list[torch.Tensor]]) -> object:

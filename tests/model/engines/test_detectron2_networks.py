@@ -3,13 +3,14 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import FrozenBatchNorm2d
 
-from model.engines.base import EngineConfig
+from model.engines.base import EngineConfig, Target
 from model.engines.detectron2_configs import read_facts
 from model.engines.detectron2_networks import FixedStrideAnchors, FrozenNorm, LogitProposals, build, input_range
 from model.engines.networks import build_network, find_network
@@ -123,3 +124,15 @@ def test_own_input_sizes_and_anchors_are_taken_over() -> None:
 def test_images_are_scaled_as_detectron2_does_it() -> None:
     engine = TorchvisionEngine(("leaf",), EngineConfig(R50, image_size=(128, 200)))
     assert engine.scaling is DETECTRON2 and engine.training_size_hw == (128, 200)
+
+
+def test_exact_predictions_add_up_in_detectron2s_order_and_all_else_in_the_fast_one() -> None:
+    engine = TorchvisionEngine(("leaf",), EngineConfig(R50, image_size=(64, 96)))
+    layouts = []
+    engine.network.backbone.body.register_forward_pre_hook(lambda _, given: layouts.append(given[0].is_contiguous()))
+    image = np.zeros((64, 96, 3), np.uint8)
+    engine.encode([image], exact=True)
+    engine.encode([image])
+    box = Target(torch.tensor([[8.0, 8, 40, 40]]), torch.tensor([0]), torch.ones(1, 64, 96, dtype=torch.uint8))
+    engine.losses([torch.zeros(3, 64, 96)], [box])
+    assert layouts == [True, False, False]
