@@ -39,6 +39,14 @@ class FrozenNorm(FrozenBatchNorm2d):
         return batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
 
 
+class BgrConvolution(nn.Conv2d):
+    """A convolution of RGB that adds its channels up as blue, green, red: in Detectron2's order, to the last digit."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(n, 3, h, w), red first -> (n, c, h', w'); the weights are for red first too."""
+        return self._conv_forward(x.flip(1), self.weight.flip(1), self.bias)
+
+
 class FixedStrideAnchors(AnchorGenerator):
     """Anchors of exactly the sizes that were asked for, on grids with strides of 4, 8, 16, ... pixels."""
 
@@ -166,6 +174,8 @@ def _backbone(facts: Facts) -> BackboneWithFPN:
     resnet = ResNet(
         Bottleneck, BLOCKS[facts.depth], groups=facts.groups, width_per_group=facts.group_width, norm_layer=norm
     )
+    if facts.input_format == "BGR":
+        resnet.conv1 = _in_bgr(resnet.conv1)
     stages = [resnet.layer1, resnet.layer2, resnet.layer3, resnet.layer4]
     for first in (stage[0] for stage in stages if facts.stride_in_1x1):
         first.conv1.stride, first.conv2.stride = first.conv2.stride, first.conv1.stride
@@ -174,6 +184,15 @@ def _backbone(facts: Facts) -> BackboneWithFPN:
         parameter.requires_grad_(False)
     layers = {f"layer{i}": str(i - 1) for i in range(1, 5)}
     return BackboneWithFPN(resnet, layers, [256, 512, 1024, 2048], facts.fpn_channels)
+
+
+def _in_bgr(usual: nn.Conv2d) -> BgrConvolution:
+    """The same convolution with its channels in the other order."""
+    first = BgrConvolution(
+        usual.in_channels, usual.out_channels, usual.kernel_size, usual.stride, usual.padding, bias=False
+    )
+    first.weight = usual.weight
+    return first
 
 
 def _pooler(bins: int, samples: int, kind: str) -> FixedStrideRoIAlign:

@@ -67,6 +67,15 @@ def test_input_is_normalised_in_rgb() -> None:
     assert same.image_mean == [103.53 / 255, 116.28 / 255, 123.675 / 255]
 
 
+def test_the_first_convolution_is_of_rgb_in_whatever_order_it_adds_up() -> None:
+    ours = build(read_facts(R50), 2).backbone.body.conv1
+    theirs = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(ours(x), theirs(x), atol=1e-5)
+    assert torch.equal(ours(x), nn.functional.conv2d(x.flip(1), ours.weight.flip(1), stride=2, padding=3))
+
+
 def test_frozen_norm_is_torchvisions_and_learns_nothing() -> None:
     theirs, ours = FrozenBatchNorm2d(4), FrozenNorm(4)
     for name, values in {"running_mean": 3.0, "running_var": 2.0, "weight": 0.5, "bias": -1.0}.items():
