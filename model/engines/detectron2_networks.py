@@ -187,10 +187,8 @@ def _backbone(facts: Facts) -> BackboneWithFPN:
 
 
 def _in_bgr(usual: nn.Conv2d) -> BgrConvolution:
-    """The same convolution with its channels in the other order."""
-    first = BgrConvolution(
-        usual.in_channels, usual.out_channels, usual.kernel_size, usual.stride, usual.padding, bias=False
-    )
+    """A ResNet's first convolution with its channels in the other order."""
+    first = BgrConvolution(3, usual.out_channels, 7, stride=2, padding=3, bias=False)
     first.weight = usual.weight
     return first
 
