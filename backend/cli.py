@@ -38,6 +38,7 @@ ACTIONS = {
     "take_part": ("backend.training_group", "take_part"),
     "simulate": ("backend.simulation", "run"),
     "simulation_options": ("backend.simulation", "SimulationOptions"),
+    "convert": ("model.engines.conversion", "convert"),
     "demo": ("backend.demo", "demo"),
     "demo_options": ("backend.demo", "DemoOptions"),
 }
@@ -284,6 +285,27 @@ def _tell(done: str, problems: Sequence[str]) -> None:
         click.echo(f"  {line}", err=True)
 
 
+@main.group()
+def weights() -> None:
+    """Weights of other programs."""
+
+
+@weights.command()
+@click.argument("source", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--config", required=True, metavar="NAME", help="Detectron2's model-zoo name, or the path of a YAML config."
+)
+@click.option("--classes", help="Comma-separated, in the order they were trained in  [default: COCO's, if 80]")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="A .safetensors file.")
+def convert(source: Path, config: str, classes: str | None, out: Path) -> None:
+    """Convert Detectron2's weights (.pth, .pkl), MaskAL's too, into a checkpoint for `pretrained_weights`."""
+    names = None if classes is None else tuple(name.strip() for name in classes.split(",") if name.strip())
+    done = _action("convert")(source, config, names, out)
+    click.echo(f"{out}: {done.network}, {len(done.classes)} classes ({', '.join(done.classes)})")
+    if done.is_backbone_alone:
+        click.echo(f"{source} holds a backbone alone: all else in it is random and has to be trained.")
+
+
 @main.command()
 @click.option("--headless", is_flag=True, help="Play the annotator, check every promise, and end.")
 @click.option("--rounds", type=click.IntRange(min=1), default=2, show_default=True, help="Rounds of a headless demo.")
@@ -292,6 +314,8 @@ def _tell(done: str, problems: Sequence[str]) -> None:
 @click.option("--limit", type=click.IntRange(min=4), help="Use at most so many images.")
 @click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="Write a headless demo's report here.")
 @click.option("--config", type=FILE, help="Project settings (YAML).")
+@click.option("--config", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Project settings (YAML).")
+@click.option("--engine", type=click.Choice(["torchvision", "detectron2"]), help="Instead of the settings' engine.")
 @click.option(
     "--folder",
     type=NEW_FOLDER,

@@ -45,6 +45,10 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 """What a preset sets where the project's file says nothing; "maskal" are the numbers of the published run."""
 
+NETWORKS = {"cpu": "nano", "cuda": "maskrcnn_resnet50_fpn_v2"}
+DETECTRON2_NETWORK = "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x.yaml"
+"""What is trained where `network_config` says nothing, by device; Detectron2 has no small network."""
+
 IMAGES_A_STEP = 4
 LOOKS = 8
 """How often training looks at the validation images, and after how many looks without progress it stops."""
@@ -58,7 +62,7 @@ class ProjectConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     preset: Literal["adaptive", "maskal"] = "adaptive"
-    engine: Literal["torchvision", "fake"] = "torchvision"
+    engine: Literal["torchvision", "detectron2", "fake"] = "torchvision"
     network_config: str | None = None
     pretrained_weights: str | None = None
     device: str | None = None
@@ -110,8 +114,9 @@ class ProjectConfig(BaseModel):
         return {**PRESETS.get(str(content.get("preset")), {}), **content} if isinstance(content, dict) else content
 
     def engine_config(self, device: str) -> EngineConfig:
-        """The engine's part; without `network_config` a GPU gets ResNet-50, a CPU the small network."""
-        network = self.network_config or ("nano" if device == "cpu" else "maskrcnn_resnet50_fpn_v2")
+        """The engine's part; without `network_config` a GPU gets ResNet-50, a CPU the small network if there is one."""
+        usual = DETECTRON2_NETWORK if self.engine == "detectron2" else NETWORKS.get(device, NETWORKS["cuda"])
+        network = self.network_config or usual
         return EngineConfig(network, self.dropout_probability, self.confidence_threshold, self.nms_threshold)
 
     def scoring_config(self) -> ScoringConfig:

@@ -48,6 +48,7 @@ class DemoOptions:
     limit: int | None = None
     report: Path | None = None
     config: Path | None = None
+    engine: str | None = None
     folder: Path | None = None
     port: int | None = None
     backend_port: int | None = None
@@ -90,7 +91,8 @@ def _config(options: DemoOptions, initial: int, pool: int) -> ProjectConfig:
     if options.images is None:
         own["pretrained_weights"] = "none"  # not those of a network that knows such fields already
     unset = {name: value for name, value in own.items() if name not in given.model_fields_set}
-    return ProjectConfig.model_validate({**given.model_dump(exclude_unset=True), **unset})
+    chosen = {} if options.engine is None else {"engine": options.engine}
+    return ProjectConfig.model_validate({**given.model_dump(exclude_unset=True), **unset, **chosen})
 
 
 def _make_project(

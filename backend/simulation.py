@@ -117,8 +117,8 @@ class _World:
     def engine_config(self) -> EngineConfig:
         """One for all runs, with the input that fits the objects."""
         usual = self.config.engine_config(self.device)
-        known = build_engine(self.config.engine, self.classes, usual).input_range
-        return self.config.adapted(usual, known, self.records)
+        engine = build_engine(self.config.engine, self.classes, usual)
+        return self.config.adapted(engine.config, engine.input_range, self.records)
 
     def image(self, name: str) -> np.ndarray:
         """An image as RGB uint8 (h, w, 3); BadRecord if it cannot be read."""

@@ -18,6 +18,7 @@ import torch
 from backend.broccoli import LABELS, GeneratedImage, generate
 from model import checkpoints
 from model.engines.base import Engine, EngineConfig
+from model.engines.detectron2_configs import is_config
 from model.engines.loader import build_engine, load_pretrained
 from model.errors import BadCheckpoint
 from model.geometry import mask_to_polygons
@@ -47,7 +48,12 @@ def load_start(
             engine.load_coco()
         except BadCheckpoint as err:
             logger.warning("training starts from random weights: %s", err)
-    elif wanted == "generated" or (wanted is None and engine.name in GENERATED_FOR):
+    elif wanted == "generated" or (wanted is None and engine.name in GENERATED_FOR and not _is_detectron2(engine)):
+        if _is_detectron2(engine):
+            raise BadCheckpoint(
+                f"pretrained_weights cannot be generated for {engine.config.network}, which starts from weights of "
+                "Detectron2's; name their file, or set none"
+            )
         engine.load_tensors(generated_start(engine, folder, device, tell), CLASSES)
     elif wanted is not None:
         load_pretrained(engine, wanted, engine.classes)
@@ -79,6 +85,11 @@ def generated_start(
         checkpoints.save(path, engine.tensors(), {})
         checkpoint.unlink(missing_ok=True)
     return engine.tensors()
+
+
+def _is_detectron2(engine: Engine) -> bool:
+    """Whether the network is Detectron2's: too large to train from nothing, and there are weights to be had."""
+    return is_config(engine.config.network)
 
 
 def _digest(config: EngineConfig) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -76,9 +76,9 @@ def _path(current: Round) -> Path:
 def _make_plan(place: Workplace, current: Round, records: Sequence[Record]) -> Plan:
     device = device_of(place)
     classes = current.labels().classes
-    usual = place.config.engine_config(device)
-    known = build_engine(place.config.engine, classes, usual).input_range
-    config = place.config.adapted(usual, known, records)
+    usual = _with_known_network(place, place.config.engine_config(device))
+    engine = build_engine(place.config.engine, classes, usual)
+    config = place.config.adapted(engine.config, engine.input_range, records)
     parent = _parent(place, config)
     if parent is not None:
         config = _kept_input(config, with_input(config, parent.config))
@@ -89,13 +89,24 @@ def _make_plan(place: Workplace, current: Round, records: Sequence[Record]) -> P
     return Plan(classes, parent.name if parent else None, config, training, new)
 
 
+def _with_known_network(place: Workplace, config: EngineConfig) -> EngineConfig:
+    """The config; where its network's own file is gone, with what the served version knows of that network."""
+    served = place.folder.registry.current()
+    if served is None or Path(config.network).exists():
+        return config
+    version = place.folder.registry.get(served)
+    is_same = (version.engine, version.config["network"]) == (place.config.engine, config.network)
+    return replace(config, network_facts=version.config.get("network_facts")) if is_same else config
+
+
 def _parent(place: Workplace, config: EngineConfig) -> Version | None:
     """The served version, if training may start from it; a changed engine starts from its own weights."""
     served = place.folder.registry.current()
     if served is None or not place.config.warm_start:
         return None
     version = place.folder.registry.get(served)
-    return version if (version.engine, version.config["network"]) == (place.config.engine, config.network) else None
+    theirs = (version.engine, version.config["network"], version.config.get("network_facts"))
+    return version if theirs == (place.config.engine, config.network, config.network_facts) else None
 
 
 def _kept_input(wanted: EngineConfig, parents: EngineConfig) -> EngineConfig:

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from model.dataset import scaled_size
 from model.engines.base import InputRange
 from model.records import Record
+from model.scaling import scaled_size
 
 LEVELS = 5
 """Feature levels with anchors, each half as fine as the one before."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import torch
 
@@ -14,23 +13,12 @@ from model.engines.base import Target
 from model.errors import BadRecord
 from model.geometry import polygons_to_mask
 from model.records import Polygon, Record
+from model.scaling import AREA, Scaling
 
 Sample = tuple[torch.Tensor, Target]
 
 KEPT_BYTES = 3e9
 """Memory for images at the network's size; those beyond it are loaded and scaled anew each time."""
-
-
-def scaled_size(size_hw: tuple[int, int], shortest: int, longest: int) -> tuple[int, int]:
-    """Height and width after scaling to a shortest side, without passing the longest."""
-    scale = min(shortest / min(size_hw), longest / max(size_hw))
-    return max(1, round(size_hw[0] * scale)), max(1, round(size_hw[1] * scale))
-
-
-def scaled_image(image: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
-    """A uint8 (h, w, 3) image at another size, the same way for training and prediction; free of aliasing."""
-    shrinks = size_hw[0] < image.shape[0]
-    return cv2.resize(image, size_hw[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
 
 
 @dataclass(frozen=True)
@@ -79,6 +67,7 @@ class RecordDataset:
         training_size_hw: tuple[int, int],
         augmentation: Augmentation | None = None,
         kept_bytes: float = KEPT_BYTES,
+        scaling: Scaling = AREA,
     ) -> None:
         self.records = tuple(records)
         self.labels = {name: index for index, name in enumerate(classes)}
@@ -86,6 +75,7 @@ class RecordDataset:
         self.shortest, self.longest = training_size_hw
         self.augmentation = augmentation
         self.kept_bytes = kept_bytes
+        self.scaling = scaling
         self._scaled: dict[int, _Scaled] = {}
         self._bytes = 0
 
@@ -128,7 +118,7 @@ class RecordDataset:
 
     def _scale(self, record: Record) -> _Scaled:
         image = self.load_image(record.image)
-        height, width = scaled_size(record.size_hw, self.shortest, self.longest)
+        height, width = self.scaling.size(record.size_hw, self.shortest, self.longest)
         factor = np.array([width / record.size_hw[1], height / record.size_hw[0]])
         objects = []
         for outline in record.outlines:
@@ -139,7 +129,7 @@ class RecordDataset:
                 objects.append(
                     _Object(window.pixels * 255, window.left, window.top, self._label(outline.label, record))
                 )
-        return _Scaled(scaled_image(image, (height, width)), tuple(objects))
+        return _Scaled(self.scaling.image(image, (height, width)), tuple(objects))
 
     def _label(self, name: str, record: Record) -> int:
         if name not in self.labels:

@@ -191,7 +191,9 @@ def _batches(
     step: int,
 ) -> Generator[list[Sample], None, None]:
     """Endless batches from a step on; in a group of processes this one's part of each."""
-    dataset = RecordDataset(records, engine.classes, load_image, engine.training_size_hw, Augmentation())
+    dataset = RecordDataset(
+        records, engine.classes, load_image, engine.training_size_hw, Augmentation(), scaling=engine.scaling
+    )
     factors = factors_of(records, config, new_images)
     rank, processes = place_in_group()
     each = math.ceil(config.batch_size / processes)

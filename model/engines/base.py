@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from model.instances import CoarseInstances, Instances
+from model.scaling import Scaling
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class EngineConfig:
     detections_per_image  at most so many, by score
     image_size            shortest and longest side of the network's input in pixels, None for its usual one
     anchor_sizes          side of the anchors of each feature level, pixels of the input; None for the usual ones
+    network_facts         what the network's own file said when it was read (JSON), None for the engine's own networks
     """
 
     network: str = "nano"
@@ -49,6 +51,7 @@ class EngineConfig:
     detections_per_image: int = 100
     image_size: tuple[int, int] | None = None
     anchor_sizes: tuple[float, ...] | None = None
+    network_facts: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         for name in ("dropout_probability", "confidence_threshold", "nms_threshold"):
@@ -92,6 +95,11 @@ class Engine(Protocol):
     @property
     def training_size_hw(self) -> tuple[int, int]:
         """Shortest and longest side, in pixels, to which training images are scaled."""
+        ...
+
+    @property
+    def scaling(self) -> Scaling:
+        """How images get the size of the network's input."""
         ...
 
     def encode(self, images: Sequence[np.ndarray], *, exact: bool = False) -> Sequence[Any]:

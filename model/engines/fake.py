@@ -18,6 +18,7 @@ from model.engines.base import EngineConfig, Target
 from model.engines.dropout import Dropout
 from model.errors import BadCheckpoint, BadEngine
 from model.instances import Instances
+from model.scaling import AREA
 
 REACH = 0.2
 """Largest distance, in RGB of 0..1, between a pixel and its class's colour."""
@@ -51,6 +52,7 @@ class FakeEngine:
     """See `base.Engine`."""
 
     name = "fake"
+    scaling = AREA
 
     def __init__(self, classes: Sequence[str], config: EngineConfig) -> None:
         self.classes = tuple(classes)

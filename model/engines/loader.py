@@ -12,24 +12,36 @@ from typing import Any
 import torch
 
 from model import checkpoints
+from model.engines import detectron2_weights
 from model.engines.base import Engine, EngineConfig
 from model.errors import BadCheckpoint, BadEngine
 from model.registry import Registry, Version
 
 ENGINES = {
     "torchvision": ("model.engines.torchvision", "TorchvisionEngine"),
+    "detectron2": ("model.engines.detectron2", "Detectron2Engine"),
     "fake": ("model.engines.fake", "FakeEngine"),
 }
 
-TORCH_SUFFIXES = (".pth", ".pt")
+WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".pkl")
+
+GUIDES = {"detectron2": "https://detectron2.readthedocs.io/en/latest/tutorials/install.html"}
+"""How engines are installed that this project does not bring along."""
 
 
 def build_engine(name: str, classes: Sequence[str], config: EngineConfig) -> Engine:
-    """A fresh engine with random weights; BadEngine for an unknown name."""
+    """A fresh engine with random weights; BadEngine for an unknown name, or one that is not installed."""
     if name not in ENGINES:
         raise BadEngine(f"engine must be one of {', '.join(ENGINES)}, got {name!r}")
     module, attribute = ENGINES[name]
-    engine: Engine = getattr(import_module(module), attribute)(classes, config)
+    try:
+        build = getattr(import_module(module), attribute)
+    except ImportError as err:
+        raise BadEngine(
+            f"engine {name!r} cannot be imported ({err}); install it into this environment by its own guide "
+            f"({GUIDES.get(name)}), or set engine: torchvision, which takes the same configs and weights"
+        ) from err
+    engine: Engine = build(classes, config)
     return engine
 
 
@@ -42,11 +54,12 @@ def load_version(registry: Registry, version: Version, config: EngineConfig) -> 
 
 
 def with_input(config: EngineConfig, stored: Mapping[str, Any]) -> EngineConfig:
-    """A config with the network, input size and anchors of a stored one (JSON)."""
+    """A config with the network, input size and anchors of a stored one (JSON), whatever files are gone since."""
     size, anchors = stored.get("image_size"), stored.get("anchor_sizes")
     return replace(
         config,
         network=stored["network"],
+        network_facts=stored.get("network_facts"),
         image_size=tuple(size) if size else None,
         anchor_sizes=tuple(anchors) if anchors else None,
     )
@@ -56,7 +69,7 @@ def load_pretrained(engine: Engine, weights: str, classes: Sequence[str]) -> Non
     """Start an engine from `weights`: "none", "COCO", or the path of a checkpoint file.
 
     A `.safetensors` file written by this project names its own classes; any other file is taken as
-    trained for `classes`. Raises BadCheckpoint or BadEngine.
+    trained for `classes`, or for COCO's if it is Detectron2's and knows as many. Raises BadCheckpoint or BadEngine.
     """
     if weights == "none":
         return
@@ -64,9 +77,9 @@ def load_pretrained(engine: Engine, weights: str, classes: Sequence[str]) -> Non
         engine.load_coco()
         return
     path = Path(weights)
-    if path.suffix not in (".safetensors", *TORCH_SUFFIXES):
+    if path.suffix not in WEIGHT_SUFFIXES:
         raise BadCheckpoint(
-            f"pretrained_weights must be none, COCO, generated or a .safetensors or .pth file, got {weights!r}"
+            f"pretrained_weights must be none, COCO, generated or a .safetensors, .pth or .pkl file, got {weights!r}"
         )
     tensors, metadata = _read(path)
     engine.load_tensors(tensors, _classes(metadata) or tuple(classes))
@@ -80,22 +93,25 @@ def load_alone(path: Path, config: EngineConfig, network: str | None, classes: S
     """
     tensors, metadata = _read(path)
     names = _classes(metadata) or tuple(classes)
+    if detectron2_weights.is_detectron2(tensors) and "classes" not in metadata:
+        names = detectron2_weights.class_names(tensors, names or None)
     if classes and tuple(classes) != names:
         raise BadCheckpoint(f"{path} was trained for {', '.join(names)}, not for {', '.join(classes)}; leave them out")
     stored = json.loads(metadata.get("config", "{}"))
     if not names or not (network or stored):
         raise BadCheckpoint(f"{path} does not tell its network and classes; give them (--network-config, --classes)")
-    fitting = with_input(config, stored) if stored else config
-    engine = build_engine(
-        metadata.get("engine", "torchvision"), names, replace(fitting, network=network or fitting.network)
-    )
+    if stored:
+        config = with_input(config, stored)
+    if network:
+        config = replace(config, network=network, network_facts=None)
+    engine = build_engine(metadata.get("engine", "torchvision"), names, config)
     engine.load_tensors(tensors, names)
     return engine
 
 
 def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """Tensors of a file, and what it tells of itself."""
-    return checkpoints.load(path) if path.suffix == ".safetensors" else (checkpoints.load_torch(path), {})
+    return checkpoints.load(path) if path.suffix == ".safetensors" else (detectron2_weights.read(path), {})
 
 
 def _classes(metadata: Mapping[str, str]) -> tuple[str, ...]:

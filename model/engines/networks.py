@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
@@ -20,9 +22,12 @@ from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 
+from model.engines import detectron2_networks
 from model.engines.base import EngineConfig, InputRange
+from model.engines.detectron2_configs import ZOO, Facts, facts_of, is_config, read_facts
 from model.engines.dropout import DropoutConvHead, DropoutMaskPredictor, DropoutPredictor, DropoutTwoMLPHead
 from model.errors import BadEngine
+from model.scaling import AREA, DETECTRON2, Scaling
 
 NORM_IS_FROZEN = "norm_is_frozen"
 """A flag among the weights: batch norm keeps its statistics in training, as is usual from pretrained weights on."""
@@ -31,17 +36,34 @@ NORM_IS_FROZEN = "norm_is_frozen"
 ASPECT_RATIOS = (0.5, 1.0, 2.0)
 
 
+def plain_anchors(sizes: Sequence[float]) -> AnchorGenerator:
+    """torchvision's anchors, one size a level, pixels of the input."""
+    return AnchorGenerator(tuple((size,) for size in sizes), (ASPECT_RATIOS,) * len(sizes))
+
+
 @dataclass(frozen=True)
 class Network:
     """A builder (foreground classes -> MaskRCNN without weights), its input, and torchvision's COCO weights if any.
 
-    has_sturdy_features: bfloat16 in backbone and proposals does not change which images are the least certain
+    input                None if there is no choice
+    has_sturdy_features  bfloat16 in backbone and proposals does not change which images are the least certain
+    scaling              how images get the size of the input
+    anchors              one size a level, pixels of the input -> generator
+    facts                what a Detectron2 config says of it, None for torchvision's own networks
     """
 
     build: Callable[[int], MaskRCNN]
-    input: InputRange
+    input: InputRange | None
     coco_weights: MaskRCNN_ResNet50_FPN_Weights | MaskRCNN_ResNet50_FPN_V2_Weights | None = None
     has_sturdy_features: bool = True
+    scaling: Scaling = AREA
+    anchors: Callable[[Sequence[float]], AnchorGenerator] = plain_anchors
+    facts: Facts | None = None
+
+    @property
+    def is_exact_as_detectron2(self) -> bool:
+        """Whether an exact prediction is Detectron2's to the last digits."""
+        return self.facts is not None
 
 
 def nano(num_classes: int) -> MaskRCNN:
@@ -93,33 +115,56 @@ def _resnet50_v2(num_classes: int) -> MaskRCNN:
 SMALL = InputRange(shortest=192, longest=256, largest=512, visible=8, anchor=16)
 LARGE = InputRange(shortest=800, longest=1333, largest=1667, visible=16, anchor=32)
 
+
+def detectron2_network(facts: Facts) -> Network:
+    """Detectron2's Mask R-CNN as a config describes it."""
+    return Network(
+        partial(detectron2_networks.build, facts),
+        detectron2_networks.input_range(facts),
+        scaling=DETECTRON2,
+        anchors=lambda sizes: detectron2_networks.anchors(facts, [(size,) for size in sizes]),
+        facts=facts,
+    )
+
+
 NETWORKS = {
     "nano": Network(nano, SMALL, has_sturdy_features=False),
     "maskrcnn_resnet50_fpn": Network(_resnet50, LARGE, MaskRCNN_ResNet50_FPN_Weights.COCO_V1),
     "maskrcnn_resnet50_fpn_v2": Network(_resnet50_v2, LARGE, MaskRCNN_ResNet50_FPN_V2_Weights.COCO_V1),
+    **{name: detectron2_network(read_facts(name)) for name in ZOO},
 }
 
 
 def build_network(config: EngineConfig, num_classes: int) -> MaskRCNN:
     """The network for so many foreground classes, with dropout in its heads; BadEngine for an unknown name."""
-    network = find_network(config.network).build(num_classes)
+    chosen = find_network(config.network, config.network_facts)
+    network = chosen.build(num_classes)
     add_dropout(network, num_classes, config.dropout_probability)
     if config.image_size is not None:
         shortest, network.transform.max_size = config.image_size
         network.transform.min_size = (shortest,)
     if config.anchor_sizes is not None:
-        sizes = tuple((size,) for size in config.anchor_sizes)
-        network.rpn.anchor_generator = AnchorGenerator(sizes, (ASPECT_RATIOS,) * len(sizes))
+        network.rpn.anchor_generator = chosen.anchors(config.anchor_sizes)
     network.register_buffer(NORM_IS_FROZEN, torch.tensor(False))
     return network
 
 
-def find_network(name: str) -> Network:
-    """The table's entry of that name; BadEngine where there is none."""
-    try:
+def find_network(name: str, facts: Mapping[str, Any] | None = None) -> Network:
+    """The network of that name: the table's, or with `facts` what its config said; BadEngine where there is none."""
+    if facts is not None:
+        return detectron2_network(facts_of(facts))
+    if name in NETWORKS:
         return NETWORKS[name]
-    except KeyError:
-        raise BadEngine(f"network_config must be one of {', '.join(NETWORKS)}, got {name!r}") from None
+    if is_config(name):
+        return detectron2_network(read_facts(name))
+    raise BadEngine(f"network_config must be one of {', '.join(NETWORKS)}, or a Detectron2 config, got {name!r}")
+
+
+def with_facts(config: EngineConfig) -> EngineConfig:
+    """The config with what its network's own file says, so that it can be built without the file."""
+    if config.network_facts is not None or config.network in NETWORKS or not is_config(config.network):
+        return config
+    return replace(config, network_facts=read_facts(config.network).as_json())
 
 
 def add_dropout(network: MaskRCNN, num_classes: int, p: float) -> None:

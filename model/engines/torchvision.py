@@ -13,16 +13,16 @@ from torch.nn.functional import softmax
 from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import MultiScaleRoIAlign, clip_boxes_to_image
 
-from model.dataset import scaled_image, scaled_size
 from model.engines.base import EngineConfig, InputRange, Target
 from model.engines.batching import in_halves
 from model.engines.first_look import FirstLook, worth_sampling
 from model.engines.mask_samples import group_boxes, mask_probabilities, read_boxes
-from model.engines.networks import build_network, find_network, train_mode
-from model.engines.pasting import paste_coarse, paste_masks
+from model.engines.networks import build_network, find_network, train_mode, with_facts
+from model.engines.passes import coarse_passes, together
+from model.engines.pasting import paste_masks
 from model.engines.pooling import pool_boxes
 from model.engines.selection import Selection, select
-from model.engines.weights import coco_weights, fitted
+from model.engines.weights import coco_weights, fitted, translated
 from model.errors import BadEngine
 from model.instances import CoarseInstances, Instances
 
@@ -77,15 +77,19 @@ class TorchvisionEngine:
         if not classes:
             raise BadEngine("an engine needs at least one class, got none; add labels to the labelling config")
         self.classes = tuple(classes)
-        self.config = config
-        self.network = build_network(config, len(self.classes)).eval()
-        self.network.backbone.to(memory_format=torch.channels_last)
+        self.config = with_facts(config)
+        self._kind = find_network(self.config.network, self.config.network_facts)
+        self.scaling = self._kind.scaling
+        self.network = build_network(self.config, len(self.classes)).eval()
+        if not self._kind.is_exact_as_detectron2:
+            self.network.backbone.to(memory_format=torch.channels_last)
+        self.network.backbone.register_forward_pre_hook(_fast_layout_in_training)
         self.network.rpn.head.register_forward_hook(_in_float32)
 
     @property
-    def input_range(self) -> InputRange:
+    def input_range(self) -> InputRange | None:
         """What input the network can take."""
-        return find_network(self.config.network).input
+        return self._kind.input
 
     @property
     def training_size_hw(self) -> tuple[int, int]:
@@ -109,19 +113,19 @@ class TorchvisionEngine:
         self.network.eval()
         encoded: dict[int, Encoded] = {}
         for indices in _equally_large([self._padded_hw(image.shape[:2]) for image in images]):
-            together = in_halves(lambda some: self._encode([images[i] for i in some], exact), indices)
-            encoded |= dict(zip(indices, together, strict=True))
+            computed = in_halves(lambda some: self._encode([images[i] for i in some], exact), indices)
+            encoded |= dict(zip(indices, computed, strict=True))
         return [encoded[i] for i in range(len(images))]
 
     def _encode(self, images: Sequence[np.ndarray], exact: bool) -> list[Encoded]:
-        resized = self._resized(images)
+        resized = self._resized(images, exact)
         self.network.rpn.score_thresh = 0.0 if exact else MIN_OBJECTNESS
-        with self._precision(exact or not find_network(self.config.network).has_sturdy_features):
+        with self._precision(exact or not self._kind.has_sturdy_features):
             levels = self.network.backbone(resized.tensors)
             proposals = self.network.rpn(resized, levels)[0]
         self.network.rpn.score_thresh = 0.0  # as it is in training
         if exact or self.device.type != "cpu":
-            levels = {name: level.float().contiguous() for name, level in levels.items()}
+            levels = {name: _single(level).contiguous() for name, level in levels.items()}
         encoded = []
         for i, (image, size_hw, boxes) in enumerate(zip(images, resized.image_sizes, proposals, strict=True)):
             own = {name: level[i : i + 1] for name, level in levels.items()}
@@ -159,19 +163,29 @@ class TorchvisionEngine:
         """bfloat16 where the hardware computes with it, unless it has to be exact."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=not exact and has_bfloat16(self.device))
 
-    def _resized(self, images: Sequence[np.ndarray]) -> ImageList:
-        """The network's input for RGB uint8 (h, w, 3) images: scaled, normalised and padded."""
+    def _resized(self, images: Sequence[np.ndarray], exact: bool) -> ImageList:
+        """The network's input for RGB uint8 (h, w, 3) images: scaled, normalised and padded.
+
+        channels_last, which is faster, but where it has to be exactly Detectron2's: sums in another order differ in the
+        last digits, and more so from layer to layer.
+        """
         transform, inputs = self.network.transform, []
+        options = {"dtype": next(self.network.parameters()).dtype, "device": self.device}
+        mean, std = (
+            torch.tensor([255 * value for value in values], **options)[:, None, None]
+            for values in (transform.image_mean, transform.image_std)
+        )
         for image in images:
-            scaled = scaled_image(image, scaled_size(image.shape[:2], *self.training_size_hw))
-            pixels = torch.from_numpy(scaled).to(self.device).permute(2, 0, 1)
-            inputs.append(transform.normalize(pixels.float() / 255))
+            scaled = self.scaling.image(image, self.scaling.size(image.shape[:2], *self.training_size_hw))
+            pixels = torch.from_numpy(scaled).to(**options).permute(2, 0, 1)
+            inputs.append((pixels - mean) / std)  # in 0..255: what comes in as in Detectron2, to the bit
         batch = transform.batch_images(inputs, transform.size_divisible)
-        return ImageList(batch.contiguous(memory_format=torch.channels_last), [i.shape[-2:] for i in inputs])
+        layout = torch.contiguous_format if exact and self._kind.is_exact_as_detectron2 else torch.channels_last
+        return ImageList(batch.contiguous(memory_format=layout), [i.shape[-2:] for i in inputs])
 
     def _padded_hw(self, size_hw: tuple[int, int]) -> tuple[int, int]:
         """About the size of the network's input for an image of that size."""
-        return self._padded(scaled_size(size_hw, *self.training_size_hw))
+        return self._padded(self.scaling.size(size_hw, *self.training_size_hw))
 
     def _padded(self, resized_hw: tuple[int, int]) -> tuple[int, int]:
         step = self.network.transform.size_divisible
@@ -206,14 +220,14 @@ class TorchvisionEngine:
             found = self._select_all(probabilities, boxes, False)
             if not encoded.is_exact and not any(len(s.labels) for s in found):
                 found = self._select_all(probabilities, boxes, True)
-            every = _together(found)
+            every = together(found)
             masks = self._sampled_masks(encoded, every)
         softmaxes = [p[s.proposals] for p, s in zip(probabilities, found, strict=True)]
         if encoded.is_exact:
             parts = zip(found, softmaxes, masks.split([len(s.labels) for s in found]), strict=True)
             return tuple(self._instances(encoded, *part) for part in parts)
         original = self._in_original_pixels(encoded, every.boxes_xyxy)
-        return _coarse(found, softmaxes, masks, original, encoded.original_hw)
+        return coarse_passes(found, softmaxes, masks, original, encoded.original_hw)
 
     def _sampled_masks(self, encoded: Encoded, every: Selection) -> torch.Tensor:
         """Mask probabilities (n, m, m) of the detections of all passes."""
@@ -243,7 +257,7 @@ class TorchvisionEngine:
     @torch.no_grad()
     def features(self, image: np.ndarray) -> Features:
         """The backbone's features alone, in bfloat16 where the hardware computes with it."""
-        images = self._resized([image])
+        images = self._resized([image], exact=False)
         with self._precision(exact=False):
             levels = self.network.backbone(images.tensors)
         return Features(levels, tuple(images.image_sizes[0]), image.shape[:2])
@@ -257,7 +271,7 @@ class TorchvisionEngine:
         heads, (h, w), (resized_h, resized_w) = self.network.roi_heads, features.original_hw, features.resized_hw
         box = torch.as_tensor(box_xyxy, dtype=torch.float32, device=self.device)[None]
         resized = [box * box.new_tensor([resized_w / w, resized_h / h] * 2)]
-        levels = {name: level.float() for name, level in features.levels.items()}
+        levels = {name: _single(level) for name, level in features.levels.items()}
         pooled = heads.mask_roi_pool(levels, resized, [features.resized_hw])
         masks = heads.mask_predictor(heads.mask_head(pooled))[0, 1:].sigmoid()  # (1, 1 + c, m, m) -> (c, m, m)
         if label is None:
@@ -276,8 +290,8 @@ class TorchvisionEngine:
         for start in range(0, passes, at_once):
             t = min(at_once, passes - start)
             logits, deltas = heads.box_predictor(heads.box_head.tail(encoded.rows.expand(t, -1, -1)))
-            decoded = heads.box_coder.decode(deltas.float().flatten(0, 1), [encoded.proposals.repeat(t, 1)])
-            probabilities.append(softmax(logits.float(), -1)[..., 1:])
+            decoded = heads.box_coder.decode(_single(deltas).flatten(0, 1), [encoded.proposals.repeat(t, 1)])
+            probabilities.append(softmax(_single(logits), -1)[..., 1:])
             boxes.append(clip_boxes_to_image(decoded.view(t, n, 1 + c, 4), encoded.resized_hw)[:, :, 1:])
         return torch.cat(probabilities), torch.cat(boxes)
 
@@ -301,7 +315,7 @@ class TorchvisionEngine:
         """Mask probabilities (n, m, m) in boxes (n, 4): those of labels (n,), or with weights (n, c) of all classes."""
         heads = self.network.roi_heads
         pooled = self._pooled(heads.mask_roi_pool, encoded.features, boxes, encoded.resized_hw, encoded.is_exact)
-        logits = heads.mask_predictor(heads.mask_head(pooled)).float()
+        logits = _single(heads.mask_predictor(heads.mask_head(pooled)))
         if weights is None:
             rows = torch.arange(len(labels), device=labels.device)
             return logits[rows, labels + 1].sigmoid()  # background is channel 0
@@ -317,12 +331,13 @@ class TorchvisionEngine:
         self, encoded: Encoded, selection: Selection, softmaxes: torch.Tensor, masks: torch.Tensor
     ) -> Instances:
         boxes = self._in_original_pixels(encoded, selection.boxes_xyxy)
+        kept = (boxes[:, 2:] > boxes[:, :2]).all(1)  # a box beyond the image's rim is clipped to nothing
         return Instances(
-            boxes_xyxy=boxes.float().cpu().numpy(),
-            scores=selection.scores.float().cpu().numpy(),
-            labels=selection.labels.cpu().numpy(),
-            softmaxes=softmaxes.float().cpu().numpy(),
-            masks=paste_masks(masks, boxes, encoded.original_hw),
+            boxes_xyxy=boxes[kept].float().cpu().numpy(),
+            scores=selection.scores[kept].float().cpu().numpy(),
+            labels=selection.labels[kept].cpu().numpy(),
+            softmaxes=softmaxes[kept].float().cpu().numpy(),
+            masks=paste_masks(masks[kept], boxes[kept], encoded.original_hw),
         )
 
     def losses(self, images: Sequence[torch.Tensor], targets: Sequence[Target]) -> dict[str, torch.Tensor]:
@@ -342,18 +357,19 @@ class TorchvisionEngine:
         return dict(self.network.state_dict())
 
     def load_tensors(self, tensors: Mapping[str, torch.Tensor], classes: Sequence[str]) -> None:
-        """Take over weights trained for `classes`; rows of classes that both know are kept, by name.
+        """Take over weights trained for `classes`, Detectron2's too; rows of classes that both know are kept, by name.
 
         Weights that were not trained here freeze the batch norm. Raises BadCheckpoint if they are not of
         this network.
         """
         own = self.network.state_dict()
-        self.network.load_state_dict(fitted(own, self.classes, tensors, tuple(classes), self.config.network))
+        tensors, names = translated(own, self.classes, tensors, tuple(classes), self._kind.facts)
+        self.network.load_state_dict(fitted(own, self.classes, tensors, names, self.config.network))
 
     @property
     def has_coco_weights(self) -> bool:
         """Whether torchvision offers COCO weights for this network."""
-        return find_network(self.config.network).coco_weights is not None
+        return self._kind.coco_weights is not None
 
     def load_coco(self) -> None:
         """Start from torchvision's COCO weights, through torchvision's own (cached) download."""
@@ -370,10 +386,20 @@ def has_bfloat16(device: torch.device) -> bool:
     return torch.cuda.is_bf16_supported() if device.type == "cuda" else torch.cpu._is_avx512_bf16_supported()
 
 
+def _fast_layout_in_training(backbone: torch.nn.Module, inputs: tuple[torch.Tensor]) -> tuple[torch.Tensor] | None:
+    """A batch to train on is laid out channels_last, whatever the weights are."""
+    return (inputs[0].contiguous(memory_format=torch.channels_last),) if backbone.training else None
+
+
 def _in_float32(head: torch.nn.Module, given: object, result: tuple[list[torch.Tensor], list[torch.Tensor]]) -> object:
     """The RPN head's output in float32: box corners in bfloat16 would be off by some pixels."""
     scores, deltas = result
-    return [s.float() for s in scores], [d.float() for d in deltas]
+    return [_single(s) for s in scores], [_single(d) for d in deltas]
+
+
+def _single(values: torch.Tensor) -> torch.Tensor:
+    """Values in float32 at least: what came out of bfloat16 is widened, float64 stays."""
+    return values if values.dtype == torch.float64 else values.float()
 
 
 def _equally_large(sizes_hw: Sequence[tuple[int, int]]) -> list[list[int]]:
@@ -382,32 +408,3 @@ def _equally_large(sizes_hw: Sequence[tuple[int, int]]) -> list[list[int]]:
     for index, size_hw in enumerate(sizes_hw):
         groups.setdefault(size_hw, []).append(index)
     return list(groups.values())
-
-
-def _together(found: Sequence[Selection]) -> Selection:
-    """The detections of several passes as one."""
-    columns = ("proposals", "labels", "boxes_xyxy", "scores")
-    return Selection(*(torch.cat([getattr(selection, name) for selection in found]) for name in columns))
-
-
-def _coarse(
-    found: Sequence[Selection],
-    softmaxes: Sequence[torch.Tensor],
-    masks: torch.Tensor,
-    boxes: torch.Tensor,
-    size_hw: tuple[int, int],
-) -> tuple[CoarseInstances, ...]:
-    """Passes with masks on one coarse grid; masks (n, m, m) and boxes (n, 4) are those of all passes together."""
-    pasted, corners = paste_coarse(masks, boxes, size_hw)
-    ends = np.cumsum([len(s.labels) for s in found])
-    all_boxes = boxes.cpu().numpy()
-    return tuple(
-        CoarseInstances(
-            boxes_xyxy=all_boxes[start:end],
-            scores=selection.scores.cpu().numpy(),
-            softmaxes=softmax_rows.cpu().numpy(),
-            masks=pasted[start:end],
-            corners_yx=corners[start:end],
-        )
-        for start, end, selection, softmax_rows in zip([0, *ends[:-1]], ends, found, softmaxes, strict=True)
-    )

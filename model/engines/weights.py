@@ -7,6 +7,8 @@ from collections.abc import Mapping
 import torch
 from torchvision.models.detection import MaskRCNN_ResNet50_FPN_Weights
 
+from model.engines.detectron2_configs import Facts
+from model.engines.detectron2_weights import COCO_CLASSES, class_names, from_detectron2, is_detectron2, num_classes
 from model.engines.networks import NORM_IS_FROZEN, find_network
 from model.errors import BadCheckpoint, BadEngine
 
@@ -51,6 +53,36 @@ def fitted(
                 "trained with"
             )
     return result
+
+
+def translated(
+    own: Mapping[str, torch.Tensor],
+    own_classes: tuple[str, ...],
+    other: Mapping[str, torch.Tensor],
+    other_classes: tuple[str, ...],
+    facts: Facts | None,
+) -> tuple[dict[str, torch.Tensor], tuple[str, ...]]:
+    """Detectron2's weights as torchvision has them, and their classes; others as they are.
+
+    Of a backbone alone the rest is the network's own. Raises BadCheckpoint if they are of another kind of network.
+    """
+    if not is_detectron2(other):
+        return dict(other), other_classes
+    if facts is None:
+        raise BadCheckpoint(
+            "these are Detectron2's weights; set network_config to the config that they were trained with, such as "
+            "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x.yaml"
+        )
+    known = num_classes(other)
+    is_coco = known == len(COCO_CLASSES) != len(other_classes)
+    names = own_classes if known is None else class_names(other, None if is_coco else other_classes)
+    tensors = from_detectron2(other, facts)
+    if unknown := sorted(tensors.keys() - own.keys()):
+        raise BadCheckpoint(
+            f"weights do not fit the Detectron2 config: {len(unknown)} tensors have no place in it, the first is "
+            f"{unknown[0]!r}; give the config that they were trained with"
+        )
+    return ({**own, **tensors} if known is None else tensors), names
 
 
 def coco_weights(network: str) -> tuple[dict[str, torch.Tensor], tuple[str, ...]]:

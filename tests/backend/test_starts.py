@@ -70,6 +70,15 @@ def test_nothing_is_loaded_where_it_is_not_wanted_or_not_needed(tmp_path: Path) 
     assert not list(tmp_path.iterdir())
 
 
+def test_a_network_of_detectron2_is_not_trained_on_generated_images(tmp_path: Path) -> None:
+    engine = fresh(network="COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x.yaml")
+    before = engine.tensors()[BODY].clone()
+    load_start(engine, None, tmp_path, "cpu")
+    assert torch.equal(engine.tensors()[BODY], before) and not list(tmp_path.iterdir())
+    with pytest.raises(BadCheckpoint, match=r"cannot be generated for COCO-Inst.*name their file, or set none"):
+        load_start(engine, "generated", tmp_path, "cpu")
+
+
 def test_coco_weights_that_cannot_be_had_leave_random_ones_unless_they_were_asked_for(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

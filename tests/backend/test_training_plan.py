@@ -1,17 +1,21 @@
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from backend.learning import evaluate_round, train_round
 from backend.round_folder import Round
 from backend.training_plan import Plan, _kept_input, plan_round, read_plan
 from backend.workplace import Workplace
 from model.engines.base import EngineConfig
+from model.engines.networks import with_facts
+from model.errors import BadEngine
 from model.files import write_json
 from model.records import Record
+from model.registry import VersionFields
 from tests.backend.round_places import quiet, read_round, workplace
 
 PARENTS = EngineConfig("nano", image_size=(240, 320), anchor_sizes=(8.0, 16.0, 32.0, 64.0, 128.0))
@@ -25,6 +29,12 @@ def publish(place: Workplace, current: Round) -> str:
     version = evaluate_round(place, current, quiet)
     place.folder.registry.set_current(version.name)
     return version.name
+
+
+def serve(place: Workplace, config: EngineConfig) -> None:
+    """Serve a version of a network, with weights that nobody looks at."""
+    fields = VersionFields(1, ("leaf",), place.config.engine, asdict(config), {}, None, "", True, "")
+    place.folder.registry.set_current(place.folder.registry.add(fields, {"w": torch.zeros(1)}).name)
 
 
 @pytest.mark.parametrize(
@@ -85,3 +95,31 @@ def test_a_parent_whose_round_was_deleted_leaves_every_image_new(tmp_path: Path)
         path.unlink()
     write_json(first.path / "state.json", vars(first.state))
     assert plan_round(place, read_round(place, 2, {1: "a", 2: "a"}), RECORDS).new_images == frozenset({"1", "2"})
+
+
+def test_a_network_whose_own_file_is_gone_is_built_as_the_served_version_knows_it(tmp_path: Path) -> None:
+    own = tmp_path / "own.yaml"
+    own.write_text("_BASE_: Base-RCNN-FPN.yaml\nMODEL: {MASK_ON: true}\nINPUT: {MIN_SIZE_TEST: 400}\n")
+    known = with_facts(EngineConfig(str(own)))
+    own.unlink()
+    place = workplace(tmp_path, engine="torchvision", network_config=str(own))
+    current = read_round(place, 2, {1: "a", 2: "a"})
+    with pytest.raises(BadEngine, match="cannot read the Detectron2 config"):
+        plan_round(place, current, RECORDS)
+    serve(place, known)
+    plan = plan_round(place, current, RECORDS)
+    assert (plan.parent, plan.engine.network) == ("maskal-r1", str(own))
+    assert plan.engine.network_facts == known.network_facts and plan.engine.network_facts["shortest"] == 400
+
+
+def test_a_file_that_says_something_else_since_makes_another_network(tmp_path: Path) -> None:
+    own = tmp_path / "own.yaml"
+    own.write_text("_BASE_: Base-RCNN-FPN.yaml\nMODEL: {MASK_ON: true}\n")
+    place = workplace(tmp_path, engine="torchvision", network_config=str(own))
+    served = VersionFields(
+        1, ("leaf",), "torchvision", asdict(with_facts(EngineConfig(str(own)))), {}, None, "", True, ""
+    )
+    place.folder.registry.set_current(place.folder.registry.add(served, {"w": torch.zeros(1)}).name)
+    own.write_text("_BASE_: Base-RCNN-FPN.yaml\nMODEL: {MASK_ON: true, RESNETS: {STRIDE_IN_1X1: false}}\n")
+    plan = plan_round(place, read_round(place, 2, {1: "a", 2: "a"}), RECORDS)
+    assert plan.parent is None and plan.engine.network_facts["stride_in_1x1"] is False

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from model.adaptation import anchor_sizes, input_size, iterations_for, object_sides, repeat_factor
-from model.dataset import scaled_size
 from model.engines.base import InputRange
 from model.records import Outline, Polygon, Record
+from model.scaling import scaled_size
 
 LARGE = InputRange(shortest=800, longest=1333, largest=1667, visible=16, anchor=32)
 KNOWN = InputRange(shortest=192, longest=256, largest=512, visible=8, anchor=16)

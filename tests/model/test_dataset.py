@@ -5,10 +5,11 @@ import pytest
 import torch
 
 from model.augmentation import Augmentation
-from model.dataset import RecordDataset, Sample, Showing, collate, scaled_image, scaled_size
+from model.dataset import RecordDataset, Sample, Showing, collate
 from model.engines.base import EngineConfig
 from model.engines.torchvision import TorchvisionEngine
 from model.records import Outline, Polygon, Record
+from model.scaling import AREA, DETECTRON2, Scaling
 
 CLASSES = ("apple", "pear")
 WHITE_PX = (slice(6, 26), slice(4, 24))  # rows 6..25, columns 4..23
@@ -47,40 +48,15 @@ def sample(
     return dataset(seen, change, sides).sample(Showing(0, seed))
 
 
-@pytest.mark.parametrize(
-    ("size_hw", "shortest", "longest", "scaled"),
-    [
-        ((100, 200), 50, 1000, (50, 100)),
-        ((200, 100), 50, 1000, (100, 50)),
-        ((100, 200), 50, 80, (40, 80)),
-        ((10, 20), 50, 1000, (50, 100)),
-        ((1, 1000), 50, 100, (1, 100)),
-        ((40, 60), 40, 60, (40, 60)),
-    ],
-)
-def test_images_are_scaled_to_the_shortest_side_within_the_longest(
-    size_hw: tuple[int, int], shortest: int, longest: int, scaled: tuple[int, int]
-) -> None:
-    assert scaled_size(size_hw, shortest, longest) == scaled
-
-
-def test_fine_stripes_become_grey_where_an_image_shrinks() -> None:
-    stripes = np.zeros((64, 96, 3), np.uint8)
-    stripes[:, ::2] = 254
-    assert np.array_equal(scaled_image(stripes, (16, 24)), np.full((16, 24, 3), 127))
-
-
-def test_an_image_that_grows_is_interpolated() -> None:
-    edge = np.zeros((2, 2, 3), np.uint8)
-    edge[:, 1] = 100
-    assert scaled_image(edge, (4, 4))[0, :, 0].tolist() == [0, 25, 75, 100]
-
-
+@pytest.mark.parametrize("scaling", [AREA, DETECTRON2])
 @pytest.mark.parametrize("size_hw", [(300, 450), (60, 90), (192, 256), (100, 1000)])
-def test_a_prediction_sees_an_image_as_training_does(size_hw: tuple[int, int]) -> None:
+def test_a_prediction_sees_an_image_as_training_does(size_hw: tuple[int, int], scaling: Scaling) -> None:
     image = np.random.default_rng(0).integers(0, 256, (*size_hw, 3), np.uint8)
     engine = TorchvisionEngine(CLASSES, EngineConfig("nano"))
-    samples = RecordDataset([record(size_hw=size_hw)], CLASSES, lambda name: image, engine.training_size_hw)
+    engine.scaling = scaling
+    samples = RecordDataset(
+        [record(size_hw=size_hw)], CLASSES, lambda name: image, engine.training_size_hw, scaling=engine.scaling
+    )
     shown, _ = samples.sample(Showing(0))
     seen: list[torch.Tensor] = []
     engine.network.backbone.register_forward_pre_hook(lambda backbone, inputs: seen.append(inputs[0]))

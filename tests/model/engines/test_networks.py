@@ -9,6 +9,7 @@ from torch import nn
 from torchvision.models.detection import MaskRCNN
 
 from model.engines.base import EngineConfig
+from model.engines.detectron2_configs import ZOO
 from model.engines.dropout import Dropout
 from model.engines.networks import NETWORKS, NORM_IS_FROZEN, build_network, find_network, train_mode
 from model.errors import BadEngine
@@ -25,6 +26,7 @@ DROPOUTS = {
     "nano": BOX_HEAD + REST,
     "maskrcnn_resnet50_fpn": BOX_HEAD + REST,
     "maskrcnn_resnet50_fpn_v2": ["box_head.drop", *REST],  # four convolutions, then one fully connected layer
+    **{name: BOX_HEAD + REST for name in ZOO},
 }
 
 
@@ -115,7 +117,9 @@ def test_only_frozen_batch_norm_keeps_its_statistics_in_training(frozen: bool) -
 
 @pytest.mark.parametrize("build", [find_network, lambda name: build_network(EngineConfig(name), 1)])
 def test_an_unknown_network_names_the_known_ones(build: Callable[[str], object]) -> None:
-    with pytest.raises(BadEngine, match=f"network_config must be one of {', '.join(NETWORKS)}, got 'vgg'"):
+    with pytest.raises(
+        BadEngine, match=f"network_config must be one of {', '.join(NETWORKS)}, or a Detectron2 config, got 'vgg'"
+    ):
         build("vgg")
 
 

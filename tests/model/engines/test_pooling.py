@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torchvision.ops import MultiScaleRoIAlign
+from torchvision.ops import MultiScaleRoIAlign, roi_align
 
-from model.engines.pooling import CELLS_AT_ONCE, pool_boxes
+from model.engines.pooling import CELLS_AT_ONCE, FixedStrideRoIAlign, pool_boxes
 
 INPUT_HW = (128, 256)
 
@@ -62,3 +62,40 @@ def test_channels_last_bfloat16_stays_bfloat16(levels: dict[str, torch.Tensor]) 
     pooled = pool_boxes(pooler, coarse, boxes, INPUT_HW)
     assert pooled.dtype == torch.bfloat16
     assert torch.allclose(pooled.float(), pooler(levels, [boxes], [INPUT_HW]), atol=0.05)
+
+
+NAMES = ("0", "1", "2", "3")
+RIM = [[0, 0, 256, 128], [253, 125, 256, 128], [0, 0, 1, 1], [256, 128, 256, 128], [10, 10, 10, 10], [0, 119, 256, 128]]
+
+
+def by_hand(levels: dict[str, torch.Tensor], box: torch.Tensor, level: int, samples: int) -> torch.Tensor:
+    rows = torch.cat([torch.zeros(1), box])[None]
+    return roi_align(levels[str(level)], rows, (7, 7), 0.5 ** (2 + level), samples, aligned=True)
+
+
+@pytest.mark.parametrize(("side", "level"), [(20.0, 0), (111.9, 0), (112.1, 1), (225.0, 2)])
+def test_strides_are_fixed_and_the_level_follows_the_size(
+    levels: dict[str, torch.Tensor], side: float, level: int
+) -> None:
+    box = torch.tensor([3.3, 1.7, 3.3 + side, 1.7 + side])
+    pooler = FixedStrideRoIAlign(NAMES, 7, 0, is_aligned=True)
+    assert torch.equal(pooler(levels, [box[None]], None), by_hand(levels, box, level, 0))
+
+
+def test_boxes_of_several_images_are_read_from_their_own(levels: dict[str, torch.Tensor]) -> None:
+    both = {name: torch.cat([level, -level]) for name, level in levels.items()}
+    pooler, boxes = FixedStrideRoIAlign(NAMES, 7, 0, is_aligned=True), random_boxes(9)
+    together = pooler(both, [boxes, boxes], None)
+    assert torch.equal(together[:9], -together[9:])
+
+
+@pytest.mark.parametrize("is_aligned", [True, False])
+@pytest.mark.parametrize("samples", [0, 1, 3])
+@pytest.mark.parametrize("bins", [7, 14])
+def test_products_read_as_the_fixed_strides_do(
+    levels: dict[str, torch.Tensor], bins: int, samples: int, is_aligned: bool
+) -> None:
+    pooler = FixedStrideRoIAlign(NAMES, bins, samples, is_aligned=is_aligned)
+    boxes = torch.cat([random_boxes(200), torch.tensor(RIM, dtype=torch.float32)])
+    wanted = pooler(levels, [boxes], None)
+    assert torch.allclose(pool_boxes(pooler, levels, boxes, INPUT_HW), wanted, atol=1e-4)
