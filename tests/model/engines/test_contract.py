@@ -182,9 +182,11 @@ def test_losses_can_be_learned_from_also_with_an_empty_image(engine: Engine) -> 
 
 def test_a_box_is_segmented_as_the_ordinary_prediction_does_it(engine: Engine) -> None:
     found = engine.predict(picture())
-    assert len(found)
+    areas = (found.boxes_xyxy[:, 2:] - found.boxes_xyxy[:, :2]).prod(1)
+    filled = np.flatnonzero(found.masks.sum((1, 2)) > 0.1 * areas)  # random weights leave specks at the threshold, too
+    assert len(filled)
     features = engine.features(picture())
-    for index in range(min(3, len(found))):
+    for index in filled[:3]:
         mask = engine.segment(features, found.boxes_xyxy[index], int(found.labels[index]))
         either = (mask | found.masks[index]).sum()
         assert mask.shape == (90, 120) and mask.dtype == bool
