@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from backend.errors import BadSetting
+from model.errors import BadRecord
 from model.files import write_atomically
 from model.formats.table import Output
 from model.records import Outline, Polygon, Record
@@ -22,7 +23,7 @@ class Store(Protocol):
     """Keeps one record for each image."""
 
     def has(self, image: str) -> bool:
-        """Whether the image is done."""
+        """Whether the image is done; BadRecord if something else lies in its place."""
         ...
 
     def add(self, record: Record) -> None:
@@ -42,8 +43,8 @@ class FilesBesideImages:
         form.write((), folder, classes)  # what all images share, or what is wrong with it
 
     def has(self, image: str) -> bool:
-        """Whether the image has its file."""
-        return not self.overwrite and (self.folder / self.form.annotation_path(image)).exists()
+        """Whether the image has its file; BadRecord if another's lies in its place."""
+        return not self.overwrite and self.form.holds(self.folder, image)
 
     def add(self, record: Record) -> None:
         """Write the image's file; BadRecord if it cannot be written."""
@@ -105,8 +106,12 @@ class OneFile:
                 f"{self.journal} was begun with other weights, classes or thresholds; give the same ones to go on, or "
                 "--overwrite to start anew"
             )
+        try:
+            done = {record.image: record for record in map(decode, map(json.loads, rows))}
+        except (ValueError, KeyError, TypeError, BadRecord) as err:
+            raise BadSetting(f"{self.journal} is damaged ({err}); start anew with --overwrite") from err
         write_atomically(self.journal, "\n".join([first, *rows, ""]))
-        return {record.image: record for record in map(decode, map(json.loads, rows))}
+        return done
 
 
 def encode(record: Record) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,9 @@ from backend.labels import LabelConfig
 from model.errors import BadRecord
 from model.geometry import mask_to_polygons
 from model.records import Outline, Polygon
+
+NO_OBJECTS = ("ellipselabels",)
+"""Kinds of regions that outline something and cannot be used."""
 
 Annotation = dict[str, Any]
 Region = dict[str, Any]
@@ -36,23 +39,26 @@ def read_outlines(
 ) -> tuple[tuple[Outline, ...], tuple[str, ...]]:
     """The objects of an annotation on an image of that size, and one line for each region that cannot be used.
 
-    Regions tied by `parentID` are parts of one object. Regions of other controls than the config's are
-    not shapes and are passed over. Label Studio stores what is drawn on a turned image (`image_rotation`) as on the
-    image itself. Annotations keep the scores of the predictions that they began as, which are read `with_scores` only.
+    Regions tied by `parentID` are parts of one object if they have the same label. Regions of other controls than the
+    config's are not shapes and are passed over, but for ellipses. Label Studio stores what is drawn on a turned image
+    (`image_rotation`) as on the image itself. Annotations keep the scores of the predictions that they began as, which
+    are read `with_scores` only.
     """
-    parts: dict[str, list[Polygon]] = {}
-    labels: dict[str, str] = {}
-    scores: dict[str, float | None] = {}
+    parts: dict[Any, list[Polygon]] = {}
+    labels: dict[Any, str] = {}
+    scores: dict[Any, float | None] = {}
     problems: list[str] = []
     tags = {control.name: control.tag for control in config.controls}
-    roots = {region.get("id"): region.get("parentID") for region in annotation["result"]}
-    for region in annotation["result"]:
+    by_id = {region["id"]: region for region in annotation["result"] if region.get("id") is not None}
+    for number, region in enumerate(annotation["result"]):
         tag = tags.get(region.get("from_name"))
-        if tag is None:
+        if tag is None and region.get("type") not in NO_OBJECTS:
             continue
         try:
+            if tag is None:
+                raise BadRecord(f"it is of the kind {region['type']}; draw it as a polygon, with the brush or as a box")
             label = _label(region, config)
-            root = _root(str(region.get("id")), roots)
+            root = (number,) if region.get("id") is None else _root(region, by_id)
             parts.setdefault(root, []).extend(SHAPES[tag](region["value"], size_hw))
             labels.setdefault(root, label)
             scores.setdefault(root, region.get("score") if with_scores else None)
@@ -68,7 +74,7 @@ def read_outlines(
 
 
 def _label(region: Region, config: LabelConfig) -> str:
-    names = region["value"].get(region["type"]) or []
+    names = _names(region)
     known = [name for name in names if name in config.classes]
     if not known:
         raise BadRecord(
@@ -78,12 +84,19 @@ def _label(region: Region, config: LabelConfig) -> str:
     return str(known[0])
 
 
-def _root(region_id: str, parents: dict[Any, Any]) -> str:
-    seen = {region_id}
-    while (parent := parents.get(region_id)) and parent not in seen and parent in parents:
-        seen.add(parent)
-        region_id = parent
-    return region_id
+def _root(region: Region, by_id: Mapping[Any, Region]) -> Any:
+    """Id of the object's first part: up the parents as long as the labels are the same."""
+    seen = {region["id"]}
+    while (parent := by_id.get(region.get("parentID"))) is not None:
+        if parent["id"] in seen or _names(parent) != _names(region):
+            break
+        seen.add(parent["id"])
+        region = parent
+    return region["id"]
+
+
+def _names(region: Region) -> list[str]:
+    return (region.get("value") or {}).get(region.get("type")) or []
 
 
 def read_rectangle(region: Region, size_hw: tuple[int, int]) -> np.ndarray:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import filecmp
 import hashlib
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from errno import ENAMETOOLONG
 from functools import partial
 from pathlib import Path
 from urllib.parse import quote
@@ -17,6 +19,7 @@ from tqdm import tqdm
 
 from backend.annotation_store import FilesBesideImages, OneFile, Store
 from backend.errors import BadSetting
+from backend.learning import device_in_words
 from backend.predictions import instances_to_outlines
 from backend.projects import ProjectFolder, connected_projects, find_folder
 from backend.scoring import IMAGES_AT_ONCE, LOADERS, smoothed
@@ -26,8 +29,8 @@ from model.engines.base import Engine, EngineConfig
 from model.engines.loader import load_alone, load_version
 from model.errors import BadImageFile, BadRecord
 from model.files import replacing
-from model.formats import supervisely
-from model.formats.table import FORMATS, Output
+from model.formats.layout import written_path
+from model.formats.table import Output, format_for
 from model.image_files import IMAGE_SUFFIXES, decode_image
 from model.instances import Instances
 from model.records import Record
@@ -87,17 +90,23 @@ def auto_annotate(settings: Settings, options: AutoAnnotateOptions) -> Annotated
     Raises BadSetting, BadCheckpoint, BadEngine, BadVersion, NotFound or BadRecord.
     """
     network = _network(settings, options)
-    form, out = _output(options, network.name), options.out or options.img_dir
-    if out.resolve() == options.img_dir.resolve() and form.image_path("a.jpg") != "a.jpg":
+    form, out = _output(options, network.name), (options.out or options.img_dir).resolve()
+    if out == options.img_dir.resolve() and form.image_path("a.jpg") != "a.jpg":
         raise BadSetting(f"{form.title}: its folders cannot lie among the images; give another folder with --out")
     result = Annotated()
     images = _images(options.img_dir, out, form, result.problems)
     store = _store(network, form, out, options)
-    waiting = [image for image in images if not store.has(image)]
-    result.before = len(images) - len(waiting)
-    bring = partial(_bring, form, options.img_dir, out)
-    for image in set(images) - set(waiting):
-        bring(image)  # unless a stopped run did
+    bring = partial(_bring, form, options, out)
+    waiting = []
+    for image in images:
+        try:
+            if store.has(image):
+                bring(image)  # unless a stopped run did
+                result.before += 1
+            else:
+                waiting.append(image)
+        except BadRecord as err:
+            result.problems.append(str(err))
 
     def keep(record: Record) -> None:
         store.add(record)
@@ -110,6 +119,10 @@ def auto_annotate(settings: Settings, options: AutoAnnotateOptions) -> Annotated
                 result.images += 1
             except (BadImageFile, BadRecord) as err:
                 result.problems.append(str(err))
+            except OSError as err:
+                if err.errno != ENAMETOOLONG:
+                    raise
+                result.problems.append(f"{err.filename} is too long a name; rename the image")
             bar.update()
     store.finish(images)
     return result
@@ -117,6 +130,7 @@ def auto_annotate(settings: Settings, options: AutoAnnotateOptions) -> Annotated
 
 def _network(settings: Settings, options: AutoAnnotateOptions) -> _Network:
     """The engine that the options name, on its device."""
+    device_in_words(options.device)  # or what is wrong with it
     device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
     config = EngineConfig(confidence_threshold=options.conf_thres, nms_threshold=options.nms_thres)
     if options.weights is not None:
@@ -146,12 +160,9 @@ def _folder(settings: Settings, project_id: int | None) -> ProjectFolder:
 
 def _output(options: AutoAnnotateOptions, version: str) -> Output:
     if options.export_format == "labelstudio":
-        root = options.image_root_url or f"{LOCAL_FILES}{quote(options.img_dir.resolve().name)}/"
-        return label_studio_output(root, version)
-    form = FORMATS[options.export_format]
-    if options.supervisely_meta_json is not None:
-        return replace(form, write=partial(supervisely.write, meta_json=options.supervisely_meta_json))
-    return form
+        root = options.image_root_url or f"{LOCAL_FILES}{quote(options.img_dir.resolve().name)}"
+        return label_studio_output(root if root.endswith(("/", "=")) else f"{root}/", version)
+    return format_for(options.export_format, options.supervisely_meta_json)
 
 
 def _store(network: _Network, form: Output, out: Path, options: AutoAnnotateOptions) -> Store:
@@ -169,18 +180,26 @@ def _images(folder: Path, out: Path, form: Output, problems: list[str]) -> list[
     Of two images whose annotations would be one file, the second is a problem. BadSetting if there is no image.
     """
     claimed: dict[str, str] = {}
+    is_below = out != folder.resolve() and out.is_relative_to(folder.resolve())
     for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder)
-        is_output = out != folder and path.is_relative_to(out)
-        if path.suffix.lower() not in IMAGE_SUFFIXES or is_output or any(part.startswith(".") for part in name.parts):
+        name = path.relative_to(folder).as_posix()
+        is_output = is_below and path.resolve().is_relative_to(out)
+        is_hidden = any(part.startswith(".") or part == form.mask_folder for part in name.split("/"))
+        if path.suffix.lower() not in IMAGE_SUFFIXES or is_output or is_hidden or not path.is_file():
             continue
-        place = name.as_posix() if form.is_one_file else form.annotation_path(name.as_posix())
-        if place in claimed:
-            problems.append(f"{path} has the name of {claimed[place]} but for its ending; rename one of the two")
-        elif path.is_file():
-            claimed[place] = name.as_posix()
+        place = name if form.is_one_file else form.annotation_path(name)
+        try:
+            written_path(folder, name)
+            if place in claimed:
+                raise BadRecord(
+                    f"{path} and {folder / claimed[place]} would have one annotation file; rename one of them"
+                )
+            claimed[place] = name
+        except BadRecord as err:
+            problems.append(str(err))
     if not claimed:
-        raise BadSetting(f"{folder} holds no image ({', '.join(IMAGE_SUFFIXES)}); give the folder of the images")
+        reasons = "; ".join(problems) or ", ".join(IMAGE_SUFFIXES)
+        raise BadSetting(f"{folder} holds no image ({reasons}); give the folder of the images")
     return list(claimed.values())
 
 
@@ -229,10 +248,13 @@ def _kept(loaded: Loaded, found: Instances | None, classes: tuple[str, ...], kee
     return record
 
 
-def _bring(form: Output, folder: Path, out: Path, image: str) -> None:
-    """Copy an image to where its tool looks for it, if the tool wants it there and nothing is there."""
-    target = out / form.image_path(image)
-    if form.wants_images and not target.exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(target) as temporary:
-            shutil.copyfile(folder / image, temporary)
+def _bring(form: Output, options: AutoAnnotateOptions, out: Path, image: str) -> None:
+    """Copy an image to where its tool looks for it, if the tool wants it there; BadRecord if another one is there."""
+    source, target = options.img_dir / image, out / form.image_path(image)
+    if not form.wants_images or (target.exists() and (target.samefile(source) or filecmp.cmp(source, target))):
+        return
+    if target.exists() and not options.overwrite:
+        raise BadRecord(f"{target} is another image than {source}; give another --out, or --overwrite")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(target) as temporary:
+        shutil.copyfile(source, temporary)

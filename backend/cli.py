@@ -238,7 +238,8 @@ def auto_annotate(classes: str, **options: Any) -> None:
     wanted = _action("auto_annotate_options")(classes=_names(classes), **options)
     done = _action("auto_annotate")(read_settings(), wanted)
     before = f", {done.before} had been before" if done.before else ""
-    _tell(f"{done.images} images outlined with {done.objects} objects{before}", done.problems)
+    told = f"{done.images} images outlined with {done.objects} objects{before}"
+    _tell(told, done.problems, done.images + done.before)
 
 
 @main.command("import")
@@ -258,7 +259,8 @@ def import_(**options: Any) -> None:
         raise click.UsageError("--iscrowd-masks belongs to --from coco")
     done = _action("import_records")(read_settings(), _action("import_options")(**options))
     before = f", {done.before} were there already" if done.before else ""
-    _tell(f"project {done.project.id} ({done.project.title}): {done.made} tasks made{before}", done.problems)
+    told = f"project {done.project.id} ({done.project.title}): {done.made} tasks made{before}"
+    _tell(told, done.problems, done.made + done.before)
 
 
 @main.command()
@@ -274,15 +276,18 @@ def export(**options: Any) -> None:
     if options["supervisely_meta_json"] is not None and options["format"] != "supervisely":
         raise click.UsageError("--supervisely-meta-json belongs to --to supervisely")
     done = _action("export_records")(read_settings(), _action("export_options")(**options))
-    _tell(f"{done.images} images with {done.objects} objects written to {options['out']}", done.problems)
+    told = f"{done.images} images with {done.objects} objects written to {options['out']}"
+    _tell(told, done.problems, done.images)
 
 
-def _tell(done: str, problems: Sequence[str]) -> None:
-    """The result, and each problem on a line of its own."""
+def _tell(done: str, problems: Sequence[str], images: int) -> None:
+    """The result, and each problem on a line of its own; exit code 1 if there are problems and no image at all."""
     count = f"; {len(problems)} problem{'s' * (len(problems) > 1)}:" if problems else ""
     click.echo(f"{done}{count}")
     for line in problems:
         click.echo(f"  {line}", err=True)
+    if problems and not images:
+        sys.exit(1)
 
 
 @main.group()

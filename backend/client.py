@@ -119,6 +119,11 @@ class LabelStudio(Caller):
         """A new project with that labelling config."""
         return _project(self.request("POST", "/api/projects", json={"title": title, "label_config": label_config}))
 
+    def projects_named(self, title: str) -> list[int]:
+        """Ids of the projects with exactly that title, the newest first."""
+        rows = self.request("GET", "/api/projects", params={"title": title, "page_size": 100})["results"]
+        return sorted((int(row["id"]) for row in rows if row["title"] == title), reverse=True)
+
     def update_project(self, project_id: int, **fields: Any) -> None:
         """Change settings of a project."""
         self.request("PATCH", f"/api/projects/{project_id}", json=fields)

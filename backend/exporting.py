@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -22,8 +21,7 @@ from backend.settings import Settings
 from backend.workplace import open_client
 from model.errors import BadImageFile, BadRecord
 from model.files import write_atomically
-from model.formats import supervisely
-from model.formats.table import FORMATS, Output
+from model.formats.table import Output, format_for
 from model.image_files import IMAGE_SUFFIXES, decode_image, suffix_of
 from model.records import Record
 
@@ -31,6 +29,9 @@ UPLOAD_PREFIX = re.compile("^[0-9a-f]{8}-")
 """What Label Studio puts in front of the name of an uploaded file."""
 
 NOT_IN_NAMES = re.compile(r"[^\w. ()+-]")
+
+LONGEST_NAME = 150
+"""Of an image, in characters: file systems take 255 bytes, and tools add their endings."""
 
 Regions = list[dict[str, Any]]
 
@@ -72,9 +73,7 @@ def export_records(settings: Settings, options: ExportOptions) -> Exported:
     if not tasks:
         what = "predictions of a served version" if options.predictions else "submitted annotations"
         raise BadSetting(f"project {project.id} holds no {what} yet; nothing was written")
-    form: Output = FORMATS[options.format]
-    if options.supervisely_meta_json is not None:
-        form = replace(form, write=partial(supervisely.write, meta_json=options.supervisely_meta_json))
+    form = format_for(options.format, options.supervisely_meta_json)
     source = _Source(Images(client, settings, project.image_login), labels, with_scores=options.predictions)
     return _write(form, options.out, source, tqdm(tasks, desc="exporting", unit="image"))
 
@@ -105,7 +104,7 @@ class _Source:
 def _write(form: Output, folder: Path, source: _Source, tasks: Iterable[tuple[Task, Regions]]) -> Exported:
     """Write the tasks' records, and their images to where the tool looks for them."""
     classes, written, problems = source.labels.classes, [], []
-    names: set[str] = set()
+    taken: set[str] = set()
     form.write((), folder, classes)  # what all images share, or what is wrong with it
     for task, regions in tasks:
         try:
@@ -113,7 +112,7 @@ def _write(form: Output, folder: Path, source: _Source, tasks: Iterable[tuple[Ta
             outlines, left_out = read_outlines(
                 {"id": task.id, "result": regions}, source.labels, size_hw, with_scores=source.with_scores
             )
-            record = Record(_name(task, source.labels, content, names), size_hw, outlines)
+            record = Record(_name(form, task, source.labels, content, taken), size_hw, outlines)
             if not form.is_one_file:
                 form.write((record,), folder, classes)
         except (BadImage, BadImageFile, BadRecord) as err:
@@ -123,7 +122,7 @@ def _write(form: Output, folder: Path, source: _Source, tasks: Iterable[tuple[Ta
         target = folder / form.image_path(record.image)
         target.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(target, content)
-        names.add(record.image)
+        taken |= _places(form, record.image)
         written.append(record)
     if form.is_one_file:
         form.write(written, folder, classes)
@@ -138,14 +137,23 @@ def _image(source: _Source, task: Task) -> tuple[bytes, tuple[int, int]]:
     return content, (height, width)
 
 
-def _name(task: Task, labels: LabelConfig, content: bytes, taken: set[str]) -> str:
-    """The file name of an exported image: as it was imported, else the task's number and the end of its address."""
-    source = PurePosixPath(str(task.data.get(SOURCE) or ""))
-    is_below = bool(source.name) and not source.is_absolute() and ".." not in source.parts
-    if is_below and source.suffix.lower() in IMAGE_SUFFIXES and str(source) not in taken:
-        return str(source)
+def _name(form: Output, task: Task, labels: LabelConfig, content: bytes, taken: set[str]) -> str:
+    """The file name of an exported image: as it was imported, else the task's number and the end of its address.
+
+    The number comes first too where the name would take the place of another image or of its annotations.
+    """
     address = urlsplit(str(task.data.get(labels.image_key)))
     path = parse_qs(address.query).get("d", [address.path])[0]
     last = UPLOAD_PREFIX.sub("", NOT_IN_NAMES.sub("_", unquote(path).rstrip("/").rpartition("/")[2]), count=1)
-    name = f"{task.id}-{last}"
-    return name if Path(name).suffix.lower() in IMAGE_SUFFIXES else f"{name}{suffix_of(content)}"
+    own = PurePosixPath(last.strip()[-LONGEST_NAME:])
+    source = PurePosixPath(str(task.data.get(SOURCE) or ""))
+    is_usable = not source.is_absolute() and ".." not in source.parts and len(source.name) <= LONGEST_NAME
+    if is_usable and source.suffix.lower() in IMAGE_SUFFIXES and not taken & _places(form, str(source)):
+        return str(source)
+    name = f"{task.id}-{own.name}"
+    return name if own.suffix.lower() in IMAGE_SUFFIXES else f"{name}{suffix_of(content)}"
+
+
+def _places(form: Output, image: str) -> set[str]:
+    """Where an image lies, and its annotations if they are in a file of their own."""
+    return {form.image_path(image), *([] if form.is_one_file else [form.annotation_path(image)])}

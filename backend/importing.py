@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import hashlib
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from backend.client import LabelStudio, Project
-from backend.errors import BadLabelConfig, BadSetting
+from backend.errors import BadLabelConfig, BadSetting, LabelStudioBusy, LabelStudioError, NotFound, WrongToken
 from backend.labels import LabelConfig, parse_label_config, polygon_config
 from backend.predictions import outlines_to_regions
 from backend.settings import Settings
@@ -23,8 +24,10 @@ from model.formats.table import FORMATS
 from model.image_files import decode_image
 from model.records import Record
 
-SOURCE = "source"
-"""Key of a task's data that names the image it was made of, by which a repeated import knows it."""
+logger = logging.getLogger(__name__)
+
+SOURCE, DIGEST = "imported_from", "imported_sha256"
+"""Keys of a task's data that tell the file that its image was, by which a repeated import knows it."""
 
 IMPORTED = "imported"
 """Version of imported predictions."""
@@ -75,22 +78,37 @@ def import_records(settings: Settings, options: ImportOptions) -> Imported:
     problems: list[str] = []
     read = partial(coco.read_records, iscrowd_masks=True) if options.iscrowd_masks else FORMATS[options.format].read
     records = list(read(options.source, problems.append))
-    if not records:
-        reasons = "; ".join(problems) or "check --from"
-        raise BadSetting(f"{options.source} holds no {FORMATS[options.format].title} with an image: {reasons}")
+    if not any(_is_there(options, record) for record in records):
+        reasons = "; ".join(problems) or "check --from and --images"
+        raise BadSetting(f"{options.source} holds no {FORMATS[options.format].title} whose images are there: {reasons}")
     client = open_client(settings, options.url, options.api_key)
     project = _project(client, options, records)
-    place = _Place(client, project, parse_label_config(project.label_config), settings.max_image_megapixels)
-    known = {task.data.get(SOURCE) for task in client.tasks(project.id)}
-    waiting = [record for record in records if record.image not in known]
-    made = 0
-    with tqdm(desc="importing", unit="image", total=len(records), initial=len(records) - len(waiting)) as bar:
-        tasks = _tasks(place, options, waiting, problems)
-        while some := list(islice(tasks, TASKS_AT_ONCE)):
-            client.import_tasks(project.id, some)
-            made += len(some)
-            bar.update(len(some))
-    return Imported(project, made, len(records) - len(waiting), tuple(problems))
+    labels = parse_label_config(project.label_config)
+    known = {(task.data.get(SOURCE), task.data.get(DIGEST)) for task in client.tasks(project.id) if DIGEST in task.data}
+    made, before, waiting = 0, 0, list[dict[str, Any]]()
+    seen: set[str] = set()
+    for record in tqdm(records, desc="importing", unit="image"):
+        try:
+            content = _image(options, record, settings)
+            digest = hashlib.sha256(content).hexdigest()[:16]
+            if record.image in seen:
+                raise BadImageFile(f"{record.image} is annotated in two files; the first one counts, delete one")
+            seen.add(record.image)
+            if (record.image, digest) in known:
+                before += 1
+                continue
+            address = _uploaded(client, project, record.image, content)
+        except BadImageFile as err:
+            problems.append(str(err))
+            continue
+        data = {labels.image_key: address, SOURCE: record.image, DIGEST: digest}
+        waiting.append({"data": data, **_shown(record, labels, options, problems)})
+        if len(waiting) == TASKS_AT_ONCE:
+            made += len(client.import_tasks(project.id, waiting))
+            waiting.clear()
+    if waiting:
+        made += len(client.import_tasks(project.id, waiting))
+    return Imported(project, made, before, tuple(problems))
 
 
 def _project(client: LabelStudio, options: ImportOptions, records: Sequence[Record]) -> Project:
@@ -99,7 +117,14 @@ def _project(client: LabelStudio, options: ImportOptions, records: Sequence[Reco
     if options.create_project is not None:
         if not names:
             raise BadSetting(f"{options.source} holds no object, so no label for a new project; give --project")
-        return client.create_project(options.create_project, polygon_config(names))
+        if taken := client.projects_named(options.create_project):
+            raise BadSetting(
+                f"project {taken[0]} has the title {options.create_project!r} already; go on with "
+                f"--project {taken[0]}, or choose another title"
+            )
+        project = client.create_project(options.create_project, polygon_config(names))
+        logger.info("made project %d, %s", project.id, project.title)
+        return project
     project = client.project(int(options.project_id or 0))
     labels = parse_label_config(project.label_config)
     missing = [name for name in names if labels.label_for(name) is None]
@@ -111,34 +136,25 @@ def _project(client: LabelStudio, options: ImportOptions, records: Sequence[Reco
     return project
 
 
-@dataclass(frozen=True)
-class _Place:
-    """Where the tasks go."""
-
-    client: LabelStudio
-    project: Project
-    labels: LabelConfig
-    max_megapixels: float
-
-
-def _tasks(
-    place: _Place, options: ImportOptions, records: Sequence[Record], problems: list[str]
-) -> Iterator[dict[str, Any]]:
-    """A task for each record whose image can be read, the image uploaded."""
-    for record in records:
-        try:
-            content = _image(options, record, place.max_megapixels)
-        except BadImageFile as err:
-            problems.append(str(err))
-            continue
-        address = place.client.upload_image(place.project.id, Path(record.image).name, content)
-        data = {place.labels.image_key: address, SOURCE: record.image}
-        yield {"data": data, **_shown(record, place.labels, options)}
+def _uploaded(client: LabelStudio, project: Project, image: str, content: bytes) -> str:
+    """The address of an image on the server; BadImageFile if Label Studio does not take it."""
+    try:
+        return client.upload_image(project.id, Path(image).name, content)
+    except (LabelStudioBusy, WrongToken, NotFound):
+        raise
+    except LabelStudioError as err:
+        raise BadImageFile(f"{image} is not taken by Label Studio ({err}); convert it to PNG or JPEG") from err
 
 
-def _shown(record: Record, labels: LabelConfig, options: ImportOptions) -> dict[str, Any]:
-    """What the task shows of a record."""
+def _shown(record: Record, labels: LabelConfig, options: ImportOptions, problems: list[str]) -> dict[str, Any]:
+    """What the task shows of a record; what it cannot show as it is becomes a problem."""
     named = [replace(o, label=labels.label_for(o.label) or o.label) for o in record.outlines]
+    for outline in named:
+        control = labels.control_for(outline.label)
+        if control is not None and control.tag == "RectangleLabels":
+            problems.append(f"{record.image}: a {outline.label!r} becomes a box, the project has no polygons for it")
+        if not outlines_to_regions([outline], record.size_hw, labels):
+            problems.append(f"{record.image}: a {outline.label!r} covers no pixel of the image and is left out")
     if options.as_predictions:
         regions = outlines_to_regions(named, record.size_hw, labels)
         return {"predictions": [{"model_version": IMPORTED, "result": regions}]}
@@ -148,7 +164,13 @@ def _shown(record: Record, labels: LabelConfig, options: ImportOptions) -> dict[
     return {"annotations": [{"result": outlines_to_regions(drawn, record.size_hw, labels)}]}
 
 
-def _image(options: ImportOptions, record: Record, max_megapixels: float) -> bytes:
+def _is_there(options: ImportOptions, record: Record) -> bool:
+    form = FORMATS[options.format]
+    root = form.root(options.source)
+    return ((options.images or root) / record.image).is_file() or form.embedded_image(root, record.image) is not None
+
+
+def _image(options: ImportOptions, record: Record, settings: Settings) -> bytes:
     """The image file of a record; BadImageFile if it is missing, broken, or of another size than the record says."""
     form = FORMATS[options.format]
     root = form.root(options.source)
@@ -161,7 +183,9 @@ def _image(options: ImportOptions, record: Record, max_megapixels: float) -> byt
             reason = f"{path} cannot be read ({err.strerror})"
             raise BadImageFile(f"{reason}; give the folder of the images with --images") from err
         content = embedded
-    height, width = decode_image(content, str(path), max_megapixels).shape[:2]
+    if len(content) > settings.max_image_mb * 1e6:
+        raise BadImageFile(f"{path} is larger than {settings.max_image_mb:g} MB; make it smaller or raise MAX_IMAGE_MB")
+    height, width = decode_image(content, str(path), settings.max_image_megapixels).shape[:2]
     if (height, width) != record.size_hw:
         raise BadImageFile(
             f"{path} is {width} x {height} px, its annotations are for {record.size_hw[1]} x {record.size_hw[0]}; "

@@ -47,6 +47,10 @@ class Report(Protocol):
 def device_in_words(wanted: str | None) -> str:
     """The device that a project computes on, for people; BadSetting if it wants a GPU that is not there."""
     name = wanted or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.device(name)
+    except RuntimeError as err:
+        raise BadSetting(f"device must be cpu, cuda or cuda:1, got {name!r}; correct it") from err
     if not name.startswith("cuda"):
         return f"{name}, {torch.get_num_threads()} threads"
     if not torch.cuda.is_available() or torch.device(name).index not in (None, *range(torch.cuda.device_count())):

@@ -93,6 +93,8 @@ def _outline_regions(outline: Outline, size_hw: tuple[int, int], config: LabelCo
         values = _polygon_values(outline.parts, size_hw)
         return _tied(region_id, [_region(control, outline.label, value, size_hw) for value in values])
     mask = polygons_to_mask(outline.parts, size_hw)
+    if not mask.any():
+        return []
     return mask_to_regions(mask, box_of(mask), outline.label, config, region_id)
 
 

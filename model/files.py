@@ -15,7 +15,7 @@ TEMPORARY_PREFIX = ".tmp-"  # of files and folders that are not finished; a cras
 
 def temporary_sibling(path: Path) -> Path:
     """A new hidden name in the same folder, so that a rename to `path` stays within one file system."""
-    return path.with_name(f"{TEMPORARY_PREFIX}{path.name}-{secrets.token_hex(8)}")
+    return path.with_name(f"{TEMPORARY_PREFIX}{path.name[-40:]}-{secrets.token_hex(8)}")
 
 
 @contextmanager

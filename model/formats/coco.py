@@ -19,6 +19,7 @@ from faster_coco_eval.core import mask as coco_mask
 from model.errors import BadRecord
 from model.files import read_json, write_json
 from model.formats.layout import annotation_files, checked_size, image_in, root_of, written_path
+from model.formats.masks import check_runs
 from model.formats.pieces import check_labels
 from model.formats.problems import BROKEN, OnProblem, noted, problem_line, reason
 from model.geometry import mask_to_polygons, polygons_to_mask
@@ -201,8 +202,7 @@ def _rle_to_mask(rle: dict[str, Any], size_hw: tuple[int, int]) -> np.ndarray:
         raise BadRecord(f"its mask has the size {rle['size']}, its image [{height}, {width}] (height, width)")
     counts = rle["counts"]
     runs = np.asarray(counts, np.int64) if isinstance(counts, list) else _runs(counts)
-    if (runs < 0).any() or runs.sum() != height * width:
-        raise BadRecord(f"its RLE covers {runs.sum()} pixels, its image has {height * width}; export the file again")
+    check_runs(runs, height * width, "its RLE", "its image")
     return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(width, height).T
 
 

@@ -20,7 +20,7 @@ from defusedxml import ElementTree
 from model.errors import BadRecord
 from model.formats import xml_tree
 from model.formats.layout import annotation_files, checked_size, image_in, root_of, written_path
-from model.formats.masks import cropped_mask, mask_parts
+from model.formats.masks import check_runs, cropped_mask, has_pixels, mask_parts
 from model.formats.pieces import Piece, check_labels, join
 from model.formats.problems import OnProblem, noted, problem_line
 from model.formats.shapes import ellipse, rectangle, ring
@@ -133,8 +133,7 @@ def _mask(shape: Element, size_hw: Size) -> tuple[Polygon, ...]:
     if min(width, height) < 1 or width > size_hw[1] or height > size_hw[0]:
         image = f"{size_hw[1]} x {size_hw[0]}"
         raise BadRecord(f"its mask is {width} x {height}, its image {image} pixels; export the file again")
-    if (runs < 0).any() or runs.sum() != height * width:
-        raise BadRecord(f"its RLE covers {runs.sum()} pixels, its box has {height * width}; export the file again")
+    check_runs(runs, height * width, "its RLE", "its box")
     mask = np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(height, width)
     return mask_parts(mask, (left, top), size_hw)
 
@@ -163,7 +162,7 @@ def _image(record: Record, number: int, folder: Path, classes: Sequence[str]) ->
 def _add_part(image: Element, outline: Outline, part: Polygon, size_hw: Size, tied: dict[str, str]) -> None:
     source = "manual" if outline.score is None else "auto"
     common = {"label": outline.label, "source": source, "occluded": "0"}
-    if part.holes:
+    if part.holes and has_pixels(part, size_hw):
         SubElement(image, "mask", {**common, **_rle((part,), size_hw), "z_order": "0", **tied})
     else:
         points = ";".join(f"{x:.{DECIMALS}f},{y:.{DECIMALS}f}" for x, y in part.exterior.tolist())

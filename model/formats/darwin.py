@@ -29,7 +29,7 @@ from model.formats.layout import (
     root_of,
     written_path,
 )
-from model.formats.masks import mask_parts
+from model.formats.masks import check_runs, mask_parts
 from model.formats.pieces import Piece, check_labels, join
 from model.formats.problems import OnProblem, noted
 from model.formats.shapes import ellipse, rectangle
@@ -60,7 +60,7 @@ def write(records: Iterable[Record], folder: Path, classes: Sequence[str]) -> No
     for record in records:
         check_labels(record, classes)
         image = written_path(folder, record.image)
-        path = claimed(folder / beside(record.image, SUFFIX), image.name, _image_of)
+        path = claimed(folder / beside(record.image, SUFFIX), image.name, image_of)
         annotations = [_annotation(outline, record, number) for number, outline in enumerate(record.outlines)]
         height, width = record.size_hw
         source_files = [{"file_name": image.name, "url": None}]
@@ -73,8 +73,9 @@ def _folder_of(image: str) -> str:
     return "/" + image.rpartition("/")[0]
 
 
-def _image_of(path: Path) -> str:
-    return str(read_json(path)["item"].get("name"))
+def image_of(path: Path) -> str:
+    """The name of the image that a file of 2.0 annotates; KeyError, TypeError, ValueError or OSError if it does not."""
+    return str(read_json(path)["item"]["name"])
 
 
 def _record(path: Path, root: Path, on_problem: OnProblem) -> Record:
@@ -160,9 +161,7 @@ def _raster(mask_id: str, size_hw: tuple[int, int], layers: list[Json]) -> Parts
     for layer in layers:
         if mask_id in layer["mask_annotation_ids_mapping"]:
             runs = np.asarray(layer["dense_rle"], np.int64).reshape(-1, 2)
-            if (runs[:, 1] < 0).any() or runs[:, 1].sum() != size_hw[0] * size_hw[1]:
-                total = f"covers {runs[:, 1].sum()} pixels, its image has {size_hw[0] * size_hw[1]}"
-                raise BadRecord(f"its raster layer {total}; export the file again")
+            check_runs(runs[:, 1], size_hw[0] * size_hw[1], "its raster layer", "its image")
             pixels = np.repeat(runs[:, 0] == layer["mask_annotation_ids_mapping"][mask_id], runs[:, 1])
             return mask_parts(pixels.reshape(size_hw), (0, 0), size_hw)
     raise BadRecord("its mask is in no raster layer; export the file again")

@@ -34,6 +34,7 @@ from model.formats.pieces import Piece, check_labels, join
 from model.formats.problems import OnProblem, noted
 from model.formats.shapes import ellipse, rectangle, ring
 from model.geometry import keyhole
+from model.image_files import suffix_of
 from model.records import Outline, Polygon, Record
 
 VERSION = "5.4.1"  # whose files ours are like; readers of all versions take them
@@ -59,15 +60,16 @@ def write(records: Iterable[Record], folder: Path, classes: Sequence[str]) -> No
     for record in records:
         check_labels(record, classes)
         image = written_path(folder, record.image)
-        path = claimed(folder / beside(record.image, SUFFIX), image.name, _image_of)
+        path = claimed(folder / beside(record.image, SUFFIX), image.name, image_of)
         shapes = [shape for number, outline in enumerate(record.outlines, 1) for shape in _shapes(outline, number)]
         height, width = record.size_hw
         content: dict[str, Any] = {"version": VERSION, "flags": {}, "shapes": shapes, "imagePath": image.name}
         write_json(path, content | {"imageData": None, "imageHeight": height, "imageWidth": width})
 
 
-def _image_of(path: Path) -> str:
-    return str(read_json(path).get("imagePath"))
+def image_of(path: Path) -> str:
+    """The name of the image that a file annotates; KeyError, TypeError, ValueError or OSError if it does not."""
+    return str(read_json(path)["imagePath"])
 
 
 def embedded_image(folder: Path, image: str) -> bytes | None:
@@ -83,7 +85,7 @@ def _record(path: Path, root: Path, on_problem: OnProblem) -> Record:
     content = read_json(path)
     if not isinstance(content, dict) or not isinstance(content.get("shapes"), list):
         raise BadRecord("wanted LabelMe JSON with 'shapes' and 'imagePath', got other JSON; take it out of the folder")
-    image = _image(content["imagePath"], path.parent, root)
+    image = _embedded_name(content, path, root) or _image(content["imagePath"], path.parent, root)
     size_hw = _size(content, root / image)
     pieces: list[Piece] = []
     for number, shape in enumerate(content["shapes"], start=1):
@@ -92,6 +94,15 @@ def _record(path: Path, root: Path, on_problem: OnProblem) -> Record:
             is_box = shape.get("shape_type") == "rectangle"
             pieces.append(Piece(shape["label"], _parts(shape, size_hw), shape.get("group_id"), is_box=is_box))
     return Record(image, size_hw, join(pieces))
+
+
+def _embedded_name(content: dict[str, Any], path: Path, root: Path) -> str | None:
+    """The name of the file, with the ending of the image that it holds, unless the image itself is there."""
+    name = PureWindowsPath(str(content["imagePath"]).replace("/", "\\")).name
+    if not content.get("imageData") or (name and (path.parent / name).is_file()):
+        return None
+    suffix = suffix_of(decode_base64(content["imageData"]))
+    return image_in(root, path.parent, f"{path.stem}{suffix}") if suffix else None
 
 
 def _image(name: Any, folder: Path, root: Path) -> str:

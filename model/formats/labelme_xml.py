@@ -29,7 +29,7 @@ from model.formats.layout import (
     root_of,
     written_path,
 )
-from model.formats.masks import cropped_mask, decode_png, encode_png, mask_parts
+from model.formats.masks import cropped_mask, decode_png, encode_png, has_pixels, mask_parts
 from model.formats.pieces import Piece, check_labels, join
 from model.formats.problems import OnProblem, noted
 from model.formats.shapes import ring
@@ -66,7 +66,7 @@ def write(records: Iterable[Record], folder: Path, classes: Sequence[str]) -> No
     for record in records:
         check_labels(record, classes)
         image = written_path(folder, record.image)
-        path = claimed(folder / beside(record.image, SUFFIX), image.name, _image_of)
+        path = claimed(folder / beside(record.image, SUFFIX), image.name, image_of)
         root = Element("annotation")
         add(root, "filename", image.name)
         add(root, "folder", record.image.rpartition("/")[0])
@@ -81,7 +81,8 @@ def write(records: Iterable[Record], folder: Path, classes: Sequence[str]) -> No
         xml_tree.write(root, path)
 
 
-def _image_of(path: Path) -> str:
+def image_of(path: Path) -> str:
+    """The name of the image that a file annotates; BadRecord or OSError if it does not."""
     return text(xml_tree.parse(path), "filename")
 
 
@@ -172,7 +173,7 @@ def _add_object(root: Element, outline: Outline, path: Path, size_hw: tuple[int,
         parts = SubElement(element, "parts")
         add(parts, "hasparts", ",".join(map(str, ids[1:])) if number == first else "")
         add(parts, "ispartof", first if number != first else "")
-        if part.holes:
+        if part.holes and has_pixels(part, size_hw):
             _add_mask(element, part, path.parent / MASKS / f"{path.stem}_mask_{number}.png", size_hw)
         else:
             _add_points(SubElement(element, "polygon"), part)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import struct
 import zlib
 from collections.abc import Callable, Iterator
@@ -14,9 +15,12 @@ from PIL import ExifTags, Image
 
 from model.errors import BadRecord
 from model.files import TEMPORARY_PREFIX
-from model.formats.problems import OnProblem, problem_line
+from model.formats.problems import BROKEN, OnProblem, problem_line
 
 MOST_PIXELS = 2**30  # of one image: more is a broken file, and its masks would fill the memory
+NOT_IN_NAMES = re.compile(r"[\x00-\x1f\x7f\\\ud800-\udfff]|(^|/)[A-Za-z]:")
+"""Control characters, backslashes, what is no text, and what is a drive on Windows."""
+
 LYING = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 """What Pillow raises for broken images."""
@@ -70,7 +74,12 @@ def _below(root: Path, folder: Path, name: Any) -> str:
 
 
 def written_path(folder: Path, image: str) -> Path:
-    """Where an image with that name lies in a folder that is written; BadRecord if the name leads out of it."""
+    """Where an image with that name lies in a folder that is written.
+
+    Raises BadRecord if the name leads out of it, or holds what not every tool and file system takes.
+    """
+    if NOT_IN_NAMES.search(image) or any(part != part.strip() for part in image.split("/")):
+        raise BadRecord(f"the image {image!r} has a name that annotation tools cannot hold; rename it")
     if image.startswith("./") or PurePosixPath(image).as_posix() != image:
         raise BadRecord(f"wanted the image as a path like 'field/a.jpg', got {image!r}; correct the record")
     return folder / _below(folder, folder, image)
@@ -83,10 +92,21 @@ def beside(image: str, suffix: str) -> str:
 
 def claimed(path: Path, image: str, image_of: Callable[[Path], str]) -> Path:
     """`path` in an existing folder; BadRecord if it holds the annotations of another image (a.jpg and a.png)."""
-    if path.exists() and (other := image_of(path)) != image:
-        raise BadRecord(f"{path} belongs to {other}, {image} would overwrite it; rename one of the two images")
+    if path.exists():
+        owner_is(image, path, image_of)
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
+
+
+def owner_is(image: str, path: Path, image_of: Callable[[Path], str]) -> bool:
+    """True where a file holds the annotations of that image; BadRecord says what it holds else."""
+    try:
+        other = image_of(path)
+    except BROKEN as err:
+        raise BadRecord(f"{path} is no annotation of {image}; move it away, or choose another folder") from err
+    if other != image:
+        raise BadRecord(f"{path} belongs to {other}, not to {image}; rename one of the two images")
+    return True
 
 
 def checked_size(height: Any, width: Any) -> tuple[int, int]:

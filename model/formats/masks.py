@@ -64,6 +64,15 @@ def encode_png(mask: np.ndarray, mode: str = "1") -> bytes:
     return content.getvalue()
 
 
+def check_runs(runs: np.ndarray, pixels: int, what: str, whole: str) -> None:
+    """BadRecord unless run lengths (n,) int64 cover exactly so many pixels: `what` ("its RLE") those of `whole`."""
+    is_right = (
+        (runs >= 0) & (runs <= pixels)
+    ).all() and runs.sum() == pixels  # single ones first: a sum may wrap around
+    if not is_right:
+        raise BadRecord(f"{what} covers {sum(runs.tolist())} pixels, {whole} has {pixels}; export the file again")
+
+
 def mask_parts(mask: np.ndarray, left_top: tuple[int, int], size_hw: tuple[int, int]) -> tuple[Polygon, ...]:
     """Exact outlines of a (h, w) bool mask whose upper left pixel is pixel `left_top` (x, y) of the image.
 
@@ -76,6 +85,11 @@ def mask_parts(mask: np.ndarray, left_top: tuple[int, int], size_hw: tuple[int, 
         box = f"x {x0:g}..{x1:g}, y {y0:g}..{y1:g}"
         raise BadRecord(f"its mask covers {box}, its image is {size_hw[1]} x {size_hw[0]} pixels; export it again")
     return tuple(shifted(part, np.array(left_top, float)) for part in mask_to_polygons(mask, 0))
+
+
+def has_pixels(part: Polygon, size_hw: tuple[int, int]) -> bool:
+    """Whether a part covers a pixel of its image at all."""
+    return bool(polygons_to_mask((part,), size_hw).any())
 
 
 def cropped_mask(parts: tuple[Polygon, ...], size_hw: tuple[int, int]) -> tuple[np.ndarray, tuple[int, int]]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from model.formats import coco, cvat, darwin, labelme, labelme_xml, supervisely
-from model.formats.layout import beside, root_of
+from model.formats.layout import beside, owner_is, root_of
 from model.formats.problems import OnProblem
 from model.records import Record
 
@@ -43,6 +43,8 @@ class Output:
                      files of its records to the folder
     image_path       where in the folder the tool looks for the image of a record; what is there already stays there
     wants_images     the tool opens images from the folder, they are not known to it otherwise
+    image_of         the name of the image that a file annotates, where that can be told
+    mask_folder      name of folders with images that are masks
     """
 
     title: str
@@ -51,6 +53,13 @@ class Output:
     is_one_file: bool = False
     image_path: Callable[[str], str] = _as_it_is
     wants_images: bool = False
+    image_of: Callable[[Path], str] | None = None
+    mask_folder: str | None = None
+
+    def holds(self, folder: Path, image: str) -> bool:
+        """Whether a folder holds annotations of an image; BadRecord if what lies there in their place is another's."""
+        path = folder / self.annotation_path(image)
+        return path.exists() and (self.image_of is None or owner_is(PurePosixPath(image).name, path, self.image_of))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,12 +95,14 @@ FORMATS: dict[str, Format] = {
         read=darwin.read,
         write=darwin.write,
         annotation_path=partial(beside, suffix=darwin.SUFFIX),
+        image_of=darwin.image_of,
     ),
     "labelme": Format(
         title="LabelMe JSON",
         read=labelme.read,
         write=labelme.write,
         annotation_path=partial(beside, suffix=labelme.SUFFIX),
+        image_of=labelme.image_of,
         wants_images=True,
         embedded_image=labelme.embedded_image,
     ),
@@ -100,6 +111,8 @@ FORMATS: dict[str, Format] = {
         read=labelme_xml.read,
         write=labelme_xml.write,
         annotation_path=partial(beside, suffix=labelme_xml.SUFFIX),
+        image_of=labelme_xml.image_of,
+        mask_folder=labelme_xml.MASKS,
     ),
     "supervisely": Format(
         title="Supervisely project",
@@ -111,3 +124,10 @@ FORMATS: dict[str, Format] = {
         wants_images=True,
     ),
 }
+
+
+def format_for(name: str, supervisely_meta_json: Path | None = None) -> Format:
+    """The format with that key, for Supervisely with the meta.json of an existing project."""
+    if supervisely_meta_json is None:
+        return FORMATS[name]
+    return replace(FORMATS[name], write=partial(supervisely.write, meta_json=supervisely_meta_json))

@@ -223,7 +223,7 @@ def test_two_images_of_one_annotation_file_are_told(photos: Path, weights: Path)
     shutil.copy(photos / "a.png", photos / "a.jpg")
     done = run(photos, weights, "labelme")
     assert done.images == 3 and done.problems == [
-        f"{photos / 'a.png'} has the name of a.jpg but for its ending; rename one of the two"
+        f"{photos / 'a.png'} and {photos / 'a.jpg'} would have one annotation file; rename one of them"
     ]
     assert run(photos, weights, "coco").images == 4
 
@@ -347,3 +347,88 @@ def test_the_real_labelme_opens_what_was_outlined(photos: Path, weights: Path, m
         (shape,) = [shape for shape in opened.shapes if shape["label"] == label]
         mask = labelme.utils.shape_to_mask((128, 128), shape["points"], shape["shape_type"])
         assert (mask & drawn).sum() / (mask | drawn).sum() > 0.85
+
+
+@pytest.mark.parametrize("export_format", ["coco", "cvat", "labelme"])
+def test_names_that_tools_cannot_hold_are_told_before_anything_is_computed(
+    photos: Path, weights: Path, export_format: str
+) -> None:
+    strange = (
+        "back\\slash.png",
+        "A:1.png",
+        " lead.png",
+        "bell\a.png",
+        b"bl\xe4tt.png".decode(errors="surrogateescape"),
+    )
+    for name in strange:
+        shutil.copy(photos / "a.png", photos / name)
+    (photos / f"{'x' * 246}.png").write_bytes((photos / "a.png").read_bytes())
+    done = run(photos, weights, export_format)
+    told = [line for line in done.problems if "has a name that annotation tools cannot hold; rename it" in line]
+    assert len(told) == len(strange)
+    assert done.images + len(done.problems) == 3 + len(strange) + 1
+    assert {"a.png", "field 1/none.png"} < {r.image for r in read(export_format, photos)}
+
+
+def test_what_is_no_annotation_of_the_image_is_neither_taken_for_one_nor_overwritten(
+    photos: Path, weights: Path
+) -> None:
+    run(photos, weights, "labelme")
+    (photos / "a.json").write_text('{"camera": "x"}')
+    for overwrite in (False, True):
+        done = run(photos, weights, "labelme", overwrite=overwrite)
+        assert done.problems == [
+            f"{photos / 'a.json'} is no annotation of a.png; move it away, or choose another folder"
+        ]
+    other = run(photos, weights, "darwin")
+    assert (other.images, other.before, len(other.problems)) == (0, 0, 3)
+
+
+@pytest.mark.parametrize("out", ["out", "x/../out"])
+def test_an_output_below_the_images_is_not_outlined_whatever_its_path(photos: Path, weights: Path, out: str) -> None:
+    (photos / "x").mkdir()
+    for _ in range(2):
+        done = run(photos, weights, "labelme", out=photos / out)
+        assert done.images + done.before == 3
+
+
+def test_an_output_above_the_images_is_no_reason_to_leave_them_out(photos: Path, weights: Path) -> None:
+    assert run(photos / "field 1", weights, "coco", out=photos).images == 2
+
+
+def test_masks_beside_the_photos_are_no_photos(photos: Path, weights: Path) -> None:
+    save(photos / "Masks" / "a_mask_0.png", {"plum": [(8, 8)]})
+    assert run(photos, weights, "labelme_xml").images == 3
+
+
+def test_the_image_that_was_outlined_is_the_one_that_lies_there(photos: Path, weights: Path) -> None:
+    out = photos.parent / "out"
+    run(photos, weights, "labelme", out=out)
+    save(photos / "a.png", {"tomato": [(8, 8)]})
+    (done,) = run(photos, weights, "labelme", out=out).problems
+    assert "a.png is another image than" in done
+    assert run(photos, weights, "labelme", out=out, overwrite=True).problems == []
+    assert (out / "a.png").read_bytes() == (photos / "a.png").read_bytes()
+
+
+def test_a_damaged_journal_is_told(tmp_path: Path) -> None:
+    OneFile(FORMATS["coco"], tmp_path, CLASSES, {}, overwrite=False)
+    (journal,) = tmp_path.iterdir()
+    journal.write_text(journal.read_text() + "{]\n")
+    with pytest.raises(BadSetting, match=r"is damaged .*; start anew with --overwrite"):
+        OneFile(FORMATS["coco"], tmp_path, CLASSES, {}, overwrite=False)
+
+
+@pytest.mark.parametrize(("device", "message"), [("banana", "device must be cpu, cuda"), ("cuda:99", "no such GPU")])
+def test_a_device_that_is_not_there_is_told(photos: Path, weights: Path, device: str, message: str) -> None:
+    with pytest.raises(BadSetting, match=message):
+        auto_annotate(
+            Settings(data_dir=photos.parent / "data"),
+            AutoAnnotateOptions(photos, "coco", weights=weights, device=device),
+        )
+
+
+def test_addresses_get_the_slash_that_they_lack(photos: Path, weights: Path) -> None:
+    run(photos, weights, "labelstudio", image_root_url="https://photos.example/today")
+    tasks = json.loads((photos / "labelstudio.json").read_text())
+    assert tasks[0]["data"]["image"] == "https://photos.example/today/a.png"

@@ -116,6 +116,45 @@ def test_the_truth_becomes_brush_regions_where_the_label_has_no_polygons() -> No
     assert (polygons_to_mask(outline.parts, SIZE) == mask).all()
 
 
+def region(identity: str | None, label: str, **more: object) -> dict:
+    square = [[10, 10], [60, 10], [60, 60], [10, 60]]
+    value = {"points": square, "polygonlabels": [label]}
+    named = {} if identity is None else {"id": identity}
+    return {**named, "type": "polygonlabels", "from_name": "shape", "value": value, **more}
+
+
+def test_regions_without_an_id_are_objects_of_their_own() -> None:
+    result = [region(None, "leaf"), region(None, "spot"), region(None, "leaf")]
+    outlines, problems = read_outlines({"id": 1, "result": result}, parse_label_config(POLYGONS), SIZE)
+    assert [(o.label, len(o.parts)) for o in outlines] == [("leaf", 1), ("spot", 1), ("leaf", 1)] and not problems
+
+
+def test_a_region_nested_below_one_of_another_label_is_an_object_of_its_own() -> None:
+    result = [
+        region("a", "leaf"),
+        region("b", "leaf", parentID="a"),
+        region("c", "spot", parentID="a"),
+        region("d", "spot", parentID="c"),
+    ]
+    outlines, problems = read_outlines({"id": 1, "result": result}, parse_label_config(POLYGONS), SIZE)
+    assert [(o.label, len(o.parts)) for o in outlines] == [("leaf", 2), ("spot", 2)] and not problems
+
+
+def test_an_ellipse_is_named_instead_of_passed_over() -> None:
+    ellipse = {"id": "e", "type": "ellipselabels", "from_name": "round", "value": {"ellipselabels": ["leaf"]}}
+    outlines, (problem,) = read_outlines({"id": 1, "result": [ellipse]}, parse_label_config(POLYGONS), SIZE)
+    assert not outlines and "region e of annotation 1 is left out: it is of the kind ellipselabels" in problem
+
+
+def test_scores_are_read_of_predictions_only() -> None:
+    result = [region("a", "leaf", score=0.7)]
+    for with_scores, score in ((True, 0.7), (False, None)):
+        (outline,), _ = read_outlines(
+            {"id": 1, "result": result}, parse_label_config(POLYGONS), SIZE, with_scores=with_scores
+        )
+        assert outline.score == score
+
+
 def test_unusable_regions_are_named_one_line_each_and_the_others_stay() -> None:
     def polygon(name: str, points: list, label: str = "leaf") -> dict:
         value = {"points": points, "polygonlabels": [label]}

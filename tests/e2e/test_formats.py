@@ -20,9 +20,9 @@ from backend.labels import parse_label_config
 from backend.stack import Stack
 from model.formats.layout import written_path
 from model.formats.table import FORMATS
-from model.records import Record
+from model.records import Outline, Polygon, Record
 from tests.e2e.waiting import concluded, wait_for
-from tests.model.formats.scenes import CLASSES, RECORDS, assert_same, read
+from tests.model.formats.scenes import CLASSES, RECORDS, assert_same, box, read
 from tests.shared import shared
 
 pytestmark = pytest.mark.e2e
@@ -62,8 +62,7 @@ def written(export_format: str, folder: Path) -> Path:
 
 
 def project_named(client: LabelStudio, title: str) -> Project:
-    rows = client.request("GET", "/api/projects", params={"title": title, "page_size": 100})["results"]
-    return client.project(next(row["id"] for row in rows if row["title"] == title))
+    return client.project(client.projects_named(title)[0])
 
 
 @pytest.mark.parametrize("export_format", FORMATS)
@@ -86,6 +85,74 @@ def test_what_is_imported_is_exported_again(
         assert (out / record.image).read_bytes() == (source / record.image).read_bytes()
     refused = maskal("export", "--to", export_format, "--project", project.id, "--out", out, exit_code=1)
     assert f"maskal: {out} is not an empty folder; give another one with --out" in refused.output
+
+
+def squares(folder: Path, *names: str, label: str = "leaf", shade: int = 90) -> Path:
+    """LabelMe files of images with one square each; a number makes the images others."""
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(cv2.imencode(Path(name).suffix, np.full((50, 60, 3), shade, np.uint8))[1].tobytes())
+        square = Outline(label, (Polygon(box(5, 5, 30, 30)),))
+        FORMATS["labelme"].write([Record(name, (50, 60), (square,))], folder, [label])
+    return folder
+
+
+def test_an_image_that_label_studio_does_not_take_stops_nothing(
+    stack: Stack, maskal: Callable[..., Result], tmp_path: Path
+) -> None:
+    source = squares(tmp_path / "source", "a.png", "b.tif", "c.png")
+    told = maskal("import", source, "--from", "labelme", "--create-project", "with a tiff").output
+    assert "2 tasks made; 1 problem:" in told
+    assert "b.tif is not taken by Label Studio" in told and "convert it to PNG or JPEG" in told
+
+
+def test_other_images_of_the_same_name_are_imported_too_and_the_same_ones_are_not(
+    stack: Stack, maskal: Callable[..., Result], tmp_path: Path
+) -> None:
+    first, second = squares(tmp_path / "monday", "0.png"), squares(tmp_path / "tuesday", "0.png", shade=200)
+    maskal("import", first, "--from", "labelme", "--create-project", "two days")
+    client = stack.client()
+    project = project_named(client, "two days")
+    assert "1 tasks made" in maskal("import", second, "--from", "labelme", "--project", project.id).output
+    again = maskal("import", second, "--from", "labelme", "--project", project.id).output
+    assert "0 tasks made, 1 were there already" in again
+    out = tmp_path / "out"
+    maskal("export", "--to", "labelme", "--project", project.id, "--out", out)
+    assert len({path.read_bytes() for path in out.rglob("*.png")}) == 2, "neither takes the other's place"
+    refused = maskal("import", first, "--from", "labelme", "--create-project", "two days", exit_code=1).output
+    assert f"project {project.id} has the title 'two days' already; go on with --project {project.id}" in refused
+
+
+def test_images_whose_places_are_one_in_the_other_tool_are_told_apart(
+    stack: Stack, maskal: Callable[..., Result], tmp_path: Path
+) -> None:
+    source = squares(tmp_path / "source", "a.png", "ds0/a.png", f"{'x' * 180}.png")
+    maskal("import", source, "--from", "labelme", "--create-project", "one place")
+    out = tmp_path / "out"
+    project = project_named(stack.client(), "one place")
+    assert (
+        "3 images with 3 objects"
+        in maskal("export", "--to", "supervisely", "--project", project.id, "--out", out).output
+    )
+    assert len(read("supervisely", out)) == len(list(out.rglob("*.png"))) == 3
+
+
+def test_what_a_project_cannot_show_as_it_is_is_told(
+    stack: Stack, maskal: Callable[..., Result], tmp_path: Path
+) -> None:
+    source = squares(tmp_path / "source", "a.png")
+    config = '<View><Image name="i" value="$image"/><RectangleLabels name="l" toName="i"><Label value="leaf"/>'
+    project = stack.client().create_project("boxes only", config + "</RectangleLabels></View>")
+    told = maskal("import", source, "--from", "labelme", "--project", project.id).output
+    assert "1 tasks made; 1 problem:" in told and "a.png: a 'leaf' becomes a box" in told
+
+
+def test_nothing_is_made_where_no_image_is_there(stack: Stack, maskal: Callable[..., Result], tmp_path: Path) -> None:
+    source = squares(tmp_path / "source", "a.png")
+    (source / "a.png").unlink()
+    told = maskal("import", source, "--from", "labelme", "--create-project", "no images", exit_code=1).output
+    assert "holds no LabelMe JSON whose images are there" in told
+    assert not stack.client().projects_named("no images")
 
 
 def test_images_without_objects_can_be_taken_as_annotated(

@@ -111,6 +111,18 @@ def test_an_embedded_image_is_found_beside_where_the_image_would_lie(tmp_path: P
     assert labelme.embedded_image(tmp_path, "a.jpg") is None
 
 
+@pytest.mark.parametrize(
+    "path", ["C:\\\\Users\\\\me\\\\abs.jpg", "/home/me/abs.jpg", "../images/up.jpg", "", "other.jpg"]
+)
+def test_an_embedded_image_has_the_name_of_its_file_wherever_the_image_was(tmp_path: Path, path: str) -> None:
+    content = BytesIO()
+    Image.new("RGB", (24, 20)).save(content, "PNG")
+    write_json(tmp_path / "b.json", imagePath=path, imageData=base64.b64encode(content.getvalue()).decode())
+    (record,) = read("labelme", tmp_path)
+    assert record.image == "b.png"
+    assert labelme.embedded_image(tmp_path, record.image) == content.getvalue()
+
+
 def test_the_size_comes_from_the_upright_image_where_nothing_else_tells_it(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6

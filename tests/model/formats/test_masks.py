@@ -14,7 +14,7 @@ from PIL import Image
 
 from model.errors import BadRecord
 from model.formats import supervisely
-from model.formats.masks import cropped_mask, decode_base64, decode_png, encode_png, mask_parts
+from model.formats.masks import check_runs, cropped_mask, decode_base64, decode_png, encode_png, mask_parts
 from model.geometry import polygons_to_mask
 
 MASKS = arrays(bool, array_shapes(min_dims=2, max_dims=2, max_side=9))
@@ -68,3 +68,9 @@ def test_base64_may_be_wrapped() -> None:
     for broken in ("YWJ", "YW?j", None, 3):
         with pytest.raises(BadRecord, match="wanted base64 text, got"):
             decode_base64(broken)
+
+
+def test_runs_whose_sum_wraps_around_are_refused() -> None:
+    runs = np.array([2**63 - 1, 2**63 - 1, 640002], np.int64)
+    with pytest.raises(BadRecord, match=f"its RLE covers {2**64 + 640000} pixels, its image has 640000"):
+        check_runs(runs, 640000, "its RLE", "its image")
