@@ -56,7 +56,7 @@ def decode_image(content: bytes, name: str, max_megapixels: float) -> np.ndarray
             upright = image if turn is None else image.transpose(turn)
             if upright.mode.startswith("I;16"):  # which Pillow would cut at 255; browsers show the upper byte
                 upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
-            return np.array(upright.convert("RGB"))
+            return np.array(upright if upright.mode == "RGB" else upright.convert("RGB"))
     except BROKEN as err:
         reason = "it is no image" if isinstance(err, UnidentifiedImageError) else err
         raise BadImageFile(f"{name} cannot be read ({reason}); replace the file") from err
