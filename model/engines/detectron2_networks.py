@@ -13,7 +13,6 @@ import torch
 from torch import nn
 from torch.nn.functional import batch_norm
 from torchvision.models.detection import MaskRCNN
-from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
@@ -21,6 +20,7 @@ from torchvision.models.detection.rpn import RegionProposalNetwork
 from torchvision.models.resnet import Bottleneck, ResNet
 from torchvision.ops import FrozenBatchNorm2d, batched_nms, clip_boxes_to_image
 
+from model.engines.anchors import SteadyAnchors
 from model.engines.base import InputRange
 from model.engines.detectron2_configs import Facts
 from model.engines.pooling import FINEST_OCTAVE, FixedStrideRoIAlign
@@ -47,7 +47,7 @@ class BgrConvolution(nn.Conv2d):
         return self._conv_forward(x.flip(1), self.weight.flip(1), self.bias)
 
 
-class FixedStrideAnchors(AnchorGenerator):
+class FixedStrideAnchors(SteadyAnchors):
     """Anchors of exactly the sizes that were asked for, on grids with strides of 4, 8, 16, ... pixels."""
 
     def __init__(
@@ -66,10 +66,6 @@ class FixedStrideAnchors(AnchorGenerator):
                 width = math.sqrt(size * size / ratio)
                 anchors.append((-width / 2, -ratio * width / 2, width / 2, ratio * width / 2))
         return torch.tensor(anchors)
-
-    def set_cell_anchors(self, dtype: torch.dtype, device: torch.device) -> None:
-        """Keep the anchors in float32 at least: features in bfloat16 would round them, and for good."""
-        super().set_cell_anchors(torch.promote_types(dtype, torch.float32), device)
 
     def grid_anchors(self, grid_sizes: Sequence[tuple[int, int]], strides: object) -> list[torch.Tensor]:
         """Anchors of each level, (h * w * n, 4) in pixels of the input, row by row."""

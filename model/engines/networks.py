@@ -23,6 +23,7 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHe
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 
 from model.engines import detectron2_networks
+from model.engines.anchors import SteadyAnchors
 from model.engines.base import EngineConfig, InputRange
 from model.engines.detectron2_configs import ZOO, Facts, facts_of, is_config, read_facts
 from model.engines.dropout import DropoutConvHead, DropoutMaskPredictor, DropoutPredictor, DropoutTwoMLPHead
@@ -38,7 +39,7 @@ ASPECT_RATIOS = (0.5, 1.0, 2.0)
 
 def plain_anchors(sizes: Sequence[float]) -> AnchorGenerator:
     """torchvision's anchors, one size a level, pixels of the input."""
-    return AnchorGenerator(tuple((size,) for size in sizes), (ASPECT_RATIOS,) * len(sizes))
+    return SteadyAnchors(tuple((size,) for size in sizes), (ASPECT_RATIOS,) * len(sizes))
 
 
 @dataclass(frozen=True)
@@ -143,8 +144,11 @@ def build_network(config: EngineConfig, num_classes: int) -> MaskRCNN:
     if config.image_size is not None:
         shortest, network.transform.max_size = config.image_size
         network.transform.min_size = (shortest,)
+    usual = network.rpn.anchor_generator
     if config.anchor_sizes is not None:
         network.rpn.anchor_generator = chosen.anchors(config.anchor_sizes)
+    elif not isinstance(usual, SteadyAnchors):
+        network.rpn.anchor_generator = SteadyAnchors(usual.sizes, usual.aspect_ratios)
     network.register_buffer(NORM_IS_FROZEN, torch.tensor(False))
     return network
 

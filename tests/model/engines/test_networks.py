@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 from torchvision.models.detection import MaskRCNN
+from torchvision.models.detection.image_list import ImageList
 
 from model.engines.base import EngineConfig
 from model.engines.detectron2_configs import ZOO
@@ -128,3 +129,15 @@ def test_coco_weights_are_offered_for_the_large_networks_only() -> None:
         "maskrcnn_resnet50_fpn",
         "maskrcnn_resnet50_fpn_v2",
     }
+
+
+@pytest.mark.parametrize("network", ["nano", "maskrcnn_resnet50_fpn", "maskrcnn_resnet50_fpn_v2"])
+@pytest.mark.parametrize("sizes", [None, (12.5, 25.0, 50.0, 100.0, 200.0)])
+def test_features_in_bfloat16_do_not_move_anchors(network: str, sizes: tuple[float, ...] | None) -> None:
+    generator = build_network(EngineConfig(network, anchor_sizes=sizes), 2).rpn.anchor_generator
+    images = ImageList(torch.zeros(1, 3, 800, 1344), [(800, 1344)])
+    levels = [torch.zeros(1, 1, 800 // step, 1344 // step) for step in (4, 8, 16, 32, 64)]
+    (wanted,) = generator(images, levels)
+    for dtype in (torch.bfloat16, torch.float32):
+        (found,) = generator(images, [level.to(dtype) for level in levels])
+        assert torch.equal(found, wanted)
