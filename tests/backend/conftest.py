@@ -3,12 +3,14 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from backend.processes import Processes
 from backend.redis_server import start_redis
 from tests.backend.image_servers import Server
+from tests.backend.outlined_photos import save_photos, save_weights
 
 
 @pytest.fixture(scope="session")
@@ -64,3 +66,15 @@ def answering() -> Iterator[Callable[..., str]]:
     for listener in listeners:
         listener.shutdown(socket.SHUT_RDWR)
         listener.close()
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder of photos, with a subfolder."""
+    return save_photos(tmp_path / "photos")
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    """A checkpoint of a network that finds the squares on them."""
+    return save_weights(tmp_path / "weights.safetensors")

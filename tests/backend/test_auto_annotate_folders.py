@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from backend.cli import main
+from backend.errors import BadSetting
+from model.formats.table import FORMATS
+from model.records import Outline, Polygon, Record
+from tests.backend.outlined_photos import CLASSES, SQUARES, run, save
+from tests.model.formats.scenes import read
+
+
+@pytest.mark.parametrize("export_format", ["labelme", "coco"])
+def test_unreadable_images_are_told_at_the_end_and_the_rest_goes_on(
+    photos: Path, weights: Path, export_format: str
+) -> None:
+    for name in ("0.jpg", "field 1/cut.png"):
+        (photos / name).write_bytes((photos / "a.png").read_bytes()[:60])
+    (photos / "gone.jpg").symlink_to(photos / "nowhere.jpg")
+    done = run(photos, weights, export_format)
+    assert (done.images, len(done.problems)) == (3, 2)
+    assert [str(photos / name) in line for name, line in zip(("0.jpg", "field 1/cut.png"), done.problems, strict=True)]
+    assert {r.image for r in read(export_format, photos)} == set(SQUARES)
+
+
+def test_what_is_annotated_is_left_alone_unless_it_is_to_be_overwritten(photos: Path, weights: Path) -> None:
+    triangle = Polygon(np.array([[1, 1], [90, 1], [1, 90]], float))
+    FORMATS["labelme"].write([Record("a.png", (128, 128), (Outline("by hand", (triangle,)),))], photos, ["by hand"])
+    before = (photos / "a.json").read_bytes()
+    done = run(photos, weights, "labelme")
+    assert (done.images, done.before) == (2, 1) and (photos / "a.json").read_bytes() == before
+    again = run(photos, weights, "labelme")
+    assert (again.images, again.before) == (0, 3)
+    assert run(photos, weights, "labelme", overwrite=True).images == 3
+    assert {o.label for r in read("labelme", photos) for o in r.outlines} == set(CLASSES)
+
+
+@pytest.mark.parametrize("export_format", ["coco", "cvat", "labelstudio"])
+def test_a_file_for_all_images_is_not_overwritten_either(photos: Path, weights: Path, export_format: str) -> None:
+    run(photos, weights, export_format)
+    files = {path: path.read_bytes() for path in photos.iterdir() if path.suffix in (".json", ".xml")}
+    with pytest.raises(BadSetting, match="is there already; give another --out, or --overwrite"):
+        run(photos, weights, export_format)
+    assert {path: path.read_bytes() for path in files} == files
+    save(photos / "b.png", {"plum": [(8, 8)]})
+    assert run(photos, weights, export_format, overwrite=True).images == 4
+
+
+def test_two_images_of_one_annotation_file_are_told(photos: Path, weights: Path) -> None:
+    shutil.copy(photos / "a.png", photos / "a.jpg")
+    done = run(photos, weights, "labelme")
+    assert done.images == 3 and done.problems == [
+        f"{photos / 'a.png'} and {photos / 'a.jpg'} would have one annotation file; rename one of them"
+    ]
+    assert run(photos, weights, "coco").images == 4
+
+
+def test_hidden_files_and_the_output_itself_are_not_outlined(photos: Path, weights: Path) -> None:
+    save(photos / ".trash" / "old.png", {"plum": [(8, 8)]})
+    save(photos / "._a.png", {"plum": [(8, 8)]})
+    for _ in range(2):
+        done = run(photos, weights, "supervisely", out=photos / "for supervisely")
+        assert done.images + done.before == 3
+
+
+def test_a_folder_that_cannot_be_written_ends_as_one_line(photos: Path, weights: Path) -> None:
+    (photos.parent / "file").write_text("in the way")
+    arguments = ["auto-annotate", "--img-dir", str(photos), "--weights", str(weights), "--export-format", "coco"]
+    shown = CliRunner().invoke(main, [*arguments, "--out", str(photos.parent / "file" / "out")])
+    assert shown.exit_code == 1 and "maskal: Not a directory: " in shown.output
+
+
+def test_an_image_that_a_stopped_run_did_not_bring_is_brought(photos: Path, weights: Path) -> None:
+    out = photos.parent / "out"
+    run(photos, weights, "supervisely", out=out)
+    (out / "ds0/img/a.png").unlink()
+    assert run(photos, weights, "supervisely", out=out).images == 0
+    assert (out / "ds0/img/a.png").read_bytes() == (photos / "a.png").read_bytes()
+
+
+def test_an_empty_folder_is_told(tmp_path: Path, weights: Path) -> None:
+    (tmp_path / "nothing").mkdir()
+    with pytest.raises(BadSetting, match=r"nothing holds no image \(.bmp, "):
+        run(tmp_path / "nothing", weights, "labelme")
+
+
+@pytest.mark.parametrize("export_format", ["coco", "cvat", "labelme"])
+def test_names_that_tools_cannot_hold_are_told_before_anything_is_computed(
+    photos: Path, weights: Path, export_format: str
+) -> None:
+    strange = (
+        "back\\slash.png",
+        "A:1.png",
+        " lead.png",
+        "bell\a.png",
+        b"bl\xe4tt.png".decode(errors="surrogateescape"),
+    )
+    for name in strange:
+        shutil.copy(photos / "a.png", photos / name)
+    (photos / f"{'x' * 246}.png").write_bytes((photos / "a.png").read_bytes())
+    done = run(photos, weights, export_format)
+    told = [line for line in done.problems if "has a name that annotation tools cannot hold; rename it" in line]
+    assert len(told) == len(strange)
+    assert done.images + len(done.problems) == 3 + len(strange) + 1
+    assert {"a.png", "field 1/none.png"} < {r.image for r in read(export_format, photos)}
+
+
+def test_what_is_no_annotation_of_the_image_is_neither_taken_for_one_nor_overwritten(
+    photos: Path, weights: Path
+) -> None:
+    run(photos, weights, "labelme")
+    (photos / "a.json").write_text('{"camera": "x"}')
+    for overwrite in (False, True):
+        done = run(photos, weights, "labelme", overwrite=overwrite)
+        assert done.problems == [
+            f"{photos / 'a.json'} is no annotation of a.png; move it away, or choose another folder"
+        ]
+    other = run(photos, weights, "darwin")
+    assert (other.images, other.before, len(other.problems)) == (0, 0, 3)
+
+
+@pytest.mark.parametrize("out", ["out", "x/../out"])
+def test_an_output_below_the_images_is_not_outlined_whatever_its_path(photos: Path, weights: Path, out: str) -> None:
+    (photos / "x").mkdir()
+    for _ in range(2):
+        done = run(photos, weights, "labelme", out=photos / out)
+        assert done.images + done.before == 3
+
+
+def test_an_output_above_the_images_is_no_reason_to_leave_them_out(photos: Path, weights: Path) -> None:
+    assert run(photos / "field 1", weights, "coco", out=photos).images == 2
+
+
+def test_masks_beside_the_photos_are_no_photos(photos: Path, weights: Path) -> None:
+    save(photos / "Masks" / "a_mask_0.png", {"plum": [(8, 8)]})
+    assert run(photos, weights, "labelme_xml").images == 3
+
+
+def test_the_image_that_was_outlined_is_the_one_that_lies_there(photos: Path, weights: Path) -> None:
+    out = photos.parent / "out"
+    run(photos, weights, "labelme", out=out)
+    save(photos / "a.png", {"tomato": [(8, 8)]})
+    (done,) = run(photos, weights, "labelme", out=out).problems
+    assert "a.png is another image than" in done
+    assert run(photos, weights, "labelme", out=out, overwrite=True).problems == []
+    assert (out / "a.png").read_bytes() == (photos / "a.png").read_bytes()
