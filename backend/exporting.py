@@ -21,6 +21,7 @@ from backend.settings import Settings
 from backend.workplace import open_client
 from model.errors import BadImageFile, BadRecord
 from model.files import write_atomically
+from model.formats.layout import is_plain
 from model.formats.table import Output, format_for
 from model.image_files import IMAGE_SUFFIXES, decode_image, suffix_of
 from model.records import Record
@@ -105,7 +106,8 @@ def _write(form: Output, folder: Path, source: _Source, tasks: Iterable[tuple[Ta
     """Write the tasks' records, and their images to where the tool looks for them."""
     classes, written, problems = source.labels.classes, [], []
     taken: set[str] = set()
-    form.write((), folder, classes)  # what all images share, or what is wrong with it
+    if not form.is_one_file:
+        form.write((), folder, classes)  # what all images share, or what is wrong with it
     for task, regions in tasks:
         try:
             content, size_hw = _image(source, task)
@@ -124,7 +126,7 @@ def _write(form: Output, folder: Path, source: _Source, tasks: Iterable[tuple[Ta
         write_atomically(target, content)
         taken |= _places(form, record.image)
         written.append(record)
-    if form.is_one_file:
+    if form.is_one_file and written:
         form.write(written, folder, classes)
     return Exported(len(written), sum(len(record.outlines) for record in written), problems)
 
@@ -147,7 +149,8 @@ def _name(form: Output, task: Task, labels: LabelConfig, content: bytes, taken: 
     last = UPLOAD_PREFIX.sub("", NOT_IN_NAMES.sub("_", unquote(path).rstrip("/").rpartition("/")[2]), count=1)
     own = PurePosixPath(last.strip()[-LONGEST_NAME:])
     source = PurePosixPath(str(task.data.get(SOURCE) or ""))
-    is_usable = not source.is_absolute() and ".." not in source.parts and len(source.name) <= LONGEST_NAME
+    is_below = not source.is_absolute() and ".." not in source.parts
+    is_usable = is_below and is_plain(str(source)) and len(source.name) <= LONGEST_NAME
     if is_usable and source.suffix.lower() in IMAGE_SUFFIXES and not taken & _places(form, str(source)):
         return str(source)
     name = f"{task.id}-{own.name}"

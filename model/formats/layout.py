@@ -73,12 +73,17 @@ def _below(root: Path, folder: Path, name: Any) -> str:
     return path
 
 
+def is_plain(image: str) -> bool:
+    """Whether every tool and file system can hold the name of an image."""
+    return not NOT_IN_NAMES.search(image) and all(part == part.strip() for part in image.split("/"))
+
+
 def written_path(folder: Path, image: str) -> Path:
     """Where an image with that name lies in a folder that is written.
 
     Raises BadRecord if the name leads out of it, or holds what not every tool and file system takes.
     """
-    if NOT_IN_NAMES.search(image) or any(part != part.strip() for part in image.split("/")):
+    if not is_plain(image):
         raise BadRecord(f"the image {image!r} has a name that annotation tools cannot hold; rename it")
     if image.startswith("./") or PurePosixPath(image).as_posix() != image:
         raise BadRecord(f"wanted the image as a path like 'field/a.jpg', got {image!r}; correct the record")

@@ -137,6 +137,23 @@ def test_images_whose_places_are_one_in_the_other_tool_are_told_apart(
     assert len(read("supervisely", out)) == len(list(out.rglob("*.png"))) == 3
 
 
+def test_a_name_of_somebody_else_s_making_does_not_end_an_export(
+    stack: Stack, maskal: Callable[..., Result], tmp_path: Path
+) -> None:
+    source = squares(tmp_path / "source", "a.png")
+    maskal("import", source, "--from", "labelme", "--create-project", "odd names")
+    client = stack.client()
+    project = project_named(client, "odd names")
+    (task,) = client.annotated_tasks(project.id)
+    result = task.annotations[0]["result"]
+    for name in ("/etc/x.png", "../x.png", " lead.png", "bell\a.png", ["a"]):
+        client.import_tasks(project.id, [{"data": {**task.data, SOURCE: name}, "annotations": [{"result": result}]}])
+    out = tmp_path / "out"
+    told = maskal("export", "--to", "cvat", "--project", project.id, "--out", out).output
+    assert "6 images with 6 objects" in told
+    assert len(list(out.glob("*.png"))) == len(read("cvat", out)) == 6
+
+
 def test_what_a_project_cannot_show_as_it_is_is_told(
     stack: Stack, maskal: Callable[..., Result], tmp_path: Path
 ) -> None:
