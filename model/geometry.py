@@ -77,8 +77,8 @@ def without_specks(mask: np.ndarray, size_px: float) -> np.ndarray:
     x0, y0, x1, y1 = box_of(mask).astype(int)
     window = np.s_[max(y0 - size, 0) : y1 + size, max(x0 - size, 0) : x1 + size]
     crop = cv2.copyMakeBorder(mask[window].astype(np.uint8), size, size, size, size, cv2.BORDER_REPLICATE)
-    closed = ~_grown(~_grown(crop > 0, size // 2), size // 2)
-    opened = _grown(~_grown(~closed, size // 2), size // 2)[size:-size, size:-size]
+    closed = ~_grown(~_grown(crop > 0, size / 2), size / 2)
+    opened = _grown(~_grown(~closed, size / 2), size / 2)[size:-size, size:-size]
     if not opened.any():
         return mask
     smooth = np.zeros_like(mask)
@@ -185,7 +185,7 @@ def _is_inside(ring: np.ndarray, other: np.ndarray) -> bool:
     return min(sides) >= 0 and (max(sides) > 0 or cv2.pointPolygonTest(contour, tuple(map(float, middle)), False) > 0)
 
 
-def _grown(mask: np.ndarray, by_px: int) -> np.ndarray:
+def _grown(mask: np.ndarray, by_px: float) -> np.ndarray:
     """The (h, w) bool mask and all pixels that are as near to it as that."""
     distances = cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5)
     return distances <= by_px
