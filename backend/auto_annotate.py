@@ -6,11 +6,12 @@ import filecmp
 import hashlib
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from errno import ENAMETOOLONG
 from functools import partial
+from itertools import chain
 from pathlib import Path
+from threading import Semaphore
 from urllib.parse import quote
 
 import numpy as np
@@ -114,15 +115,11 @@ def auto_annotate(settings: Settings, options: AutoAnnotateOptions) -> Annotated
 
     with tqdm(desc="outlining", unit="image", total=len(images), initial=result.before) as bar:
         for done in _outlined(network.engine, partial(_load, settings, options.img_dir), waiting, keep):
-            try:
-                result.objects += len(done.result().outlines)
+            if isinstance(done, str):
+                result.problems.append(done)
+            else:
+                result.objects += len(done.outlines)
                 result.images += 1
-            except (BadImageFile, BadRecord) as err:
-                result.problems.append(str(err))
-            except OSError as err:
-                if err.errno != ENAMETOOLONG:
-                    raise
-                result.problems.append(f"{err.filename} is too long a name; rename the image")
             bar.update()
     store.finish(images)
     return result
@@ -203,48 +200,63 @@ def _images(folder: Path, out: Path, form: Output, problems: list[str]) -> list[
     return list(claimed.values())
 
 
-Loaded = tuple[str, np.ndarray | BadImageFile]
-"""An image's name, and its pixels RGB uint8 (h, w, 3) or why there are none."""
+def _outlined(
+    engine: Engine,
+    load: Callable[[str], np.ndarray | str],
+    images: Sequence[str],
+    keep: Callable[[Record], None],
+) -> Iterator[Record | str]:
+    """What came of each image, in their order: its record, or a line that says why there is none.
+
+    Threads take some images each, all the way from the file to what is kept. On a CPU each computes with its share of
+    the cores, which wastes less than all cores on one image after the other; a GPU serves one thread at a time.
+    """
+    cores = torch.get_num_threads()
+    is_gpu = next(engine.network.parameters()).device.type == "cuda"
+    at_once = IMAGES_AT_ONCE["cuda" if is_gpu else "cpu"]
+    threads = LOADERS if is_gpu else min(cores, LOADERS)
+    turn = Semaphore(1 if is_gpu else threads)
+
+    def outline(names: Sequence[str]) -> list[Record | str]:
+        torch.set_num_threads(max(1, cores // threads))  # this thread's own
+        loaded = {name: load(name) for name in names}
+        readable = {name: pixels for name, pixels in loaded.items() if isinstance(pixels, np.ndarray)}
+        problems = {name: problem for name, problem in loaded.items() if isinstance(problem, str)}
+        with turn:
+            found = [engine.decode(encoded) for encoded in engine.encode(list(readable.values()))]
+        records = {n: _kept(n, f, engine.classes, keep) for n, f in zip(readable, found, strict=True)}
+        return [(records | problems)[name] for name in names]
+
+    shares = (images[start : start + at_once] for start in range(0, len(images), at_once))
+    try:
+        for done in read_ahead(shares, threads, outline, threads):
+            yield from chain.from_iterable(done)
+    finally:
+        torch.set_num_threads(cores)  # also of threads to come
 
 
-def _load(settings: Settings, folder: Path, name: str) -> Loaded:
+def _load(settings: Settings, folder: Path, name: str) -> np.ndarray | str:
+    """An image RGB uint8 (h, w, 3), or why it cannot be read."""
     path = folder / name
     try:
-        return name, decode_image(path.read_bytes(), str(path), settings.max_image_megapixels)
+        return decode_image(path.read_bytes(), str(path), settings.max_image_megapixels)
     except OSError as err:
-        return name, BadImageFile(f"{path} cannot be read ({err.strerror}); check its access rights")
+        return f"{path} cannot be read ({err.strerror}); check its access rights"
     except BadImageFile as err:
-        return name, err
+        return str(err)
 
 
-def _outlined(
-    engine: Engine, load: Callable[[str], Loaded], images: Sequence[str], keep: Callable[[Record], None]
-) -> Iterator[Future[Record]]:
-    """What came of each image, in their order: its record, or BadImageFile or BadRecord.
-
-    While a batch is computed, the next ones are read and the one before is outlined and kept.
-    """
-    device = next(engine.network.parameters()).device.type
-    before: list[Future[Record]] = []
-    with ThreadPoolExecutor(LOADERS, "outline") as outliners:
-        for batch in read_ahead(iter(images), IMAGES_AT_ONCE["cuda" if device == "cuda" else "cpu"], load, LOADERS):
-            readable = {name: pixels for name, pixels in batch if isinstance(pixels, np.ndarray)}
-            encoded = dict(zip(readable, engine.encode(list(readable.values())), strict=True))
-            found = {name: engine.decode(one) for name, one in encoded.items()}
-            coming = [outliners.submit(_kept, loaded, found.get(loaded[0]), engine.classes, keep) for loaded in batch]
-            yield from before
-            before = coming
-        yield from before
-
-
-def _kept(loaded: Loaded, found: Instances | None, classes: tuple[str, ...], keep: Callable[[Record], None]) -> Record:
-    """The record of one image, which is kept."""
-    name, pixels = loaded
-    if isinstance(pixels, BadImageFile):
-        raise pixels
-    outlines = () if found is None else instances_to_outlines(smoothed(found), classes)
-    record = Record(name, pixels.shape[:2], outlines)
-    keep(record)
+def _kept(name: str, found: Instances, classes: tuple[str, ...], keep: Callable[[Record], None]) -> Record | str:
+    """The record of one image, which is kept, or why it cannot be."""
+    try:
+        record = Record(name, found.size_hw, instances_to_outlines(smoothed(found), classes))
+        keep(record)
+    except BadRecord as err:
+        return str(err)
+    except OSError as err:
+        if err.errno != ENAMETOOLONG:
+            raise
+        return f"{err.filename} is too long a name; rename the image"
     return record
 
 

@@ -79,7 +79,8 @@ class Engine(Protocol):
 
     `encode` holds all that dropout does not touch and runs once per image, many images at once; `decode` makes the
     ordinary prediction of it and `sample` any number of dropout passes in one batch. An exact encoding is computed in
-    full precision and sampled from as published; another one as fast as the ranking allows.
+    full precision and sampled from as published; another one as fast as the ranking allows. Several threads may encode
+    and decode at once, all of them exactly or none.
     """
 
     name: str

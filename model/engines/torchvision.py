@@ -123,7 +123,6 @@ class TorchvisionEngine:
         with self._precision(exact or not self._kind.has_sturdy_features):
             levels = self.network.backbone(resized.tensors)
             proposals = self.network.rpn(resized, levels)[0]
-        self.network.rpn.score_thresh = 0.0  # as it is in training
         if exact or self.device.type != "cpu":
             levels = {name: _single(level).contiguous() for name, level in levels.items()}
         encoded = []
@@ -343,6 +342,7 @@ class TorchvisionEngine:
     def losses(self, images: Sequence[torch.Tensor], targets: Sequence[Target]) -> dict[str, torch.Tensor]:
         """torchvision's five losses by name; images are float (3, h, w) in 0..1, reviewed-empty ones included."""
         train_mode(self.network)
+        self.network.rpn.score_thresh = 0.0
         device = self.device
         dicts = [
             {"boxes": t.boxes_xyxy.to(device), "labels": t.labels.to(device) + 1, "masks": t.masks.to(device)}

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,17 @@ def test_a_stopped_run_goes_on_where_it_was(
     run(photos, weights, export_format, out=whole)
     contents = [{p.relative_to(f): p.read_bytes() for p in f.rglob("*") if p.is_file()} for f in (out, whole)]
     assert contents[0] == contents[1]
+
+
+def test_torch_computes_with_as_many_threads_afterwards_as_before(photos: Path, weights: Path) -> None:
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        run(photos, weights, "labelme")
+        with ThreadPoolExecutor(1) as pool:
+            assert (torch.get_num_threads(), pool.submit(torch.get_num_threads).result()) == (3, 3)
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_supervisely_wants_a_folder_of_its_own_no_tiff_and_its_classes(photos: Path, weights: Path) -> None:

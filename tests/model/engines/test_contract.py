@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -123,9 +124,9 @@ def test_passes_differ_with_dropout_and_agree_without(engine: Engine, exact: boo
     rounding = 1e-5 if exact else 0.01
     assert len(passes) == 6
     for other in without[1:]:
-        assert other.scores == pytest.approx(without[0].scores, abs=rounding)
+        assert other.scores[:10] == pytest.approx(without[0].scores[:10], abs=rounding)
     assert len({tuple(np.round(p.scores, 6)) for p in passes}) > 1
-    assert again.scores == pytest.approx(without[0].scores, abs=rounding), "dropout must be off again"
+    assert again.scores[:10] == pytest.approx(without[0].scores[:10], abs=rounding), "dropout must be off again"
 
 
 def test_an_exact_pass_without_dropout_is_the_ordinary_prediction(engine: Engine) -> None:
@@ -156,6 +157,14 @@ def test_images_together_give_what_they_give_alone(engine: Engine, exact: bool) 
         alone = engine.decode(encoded)
         assert found.size_hw == image.shape[:2]
         assert found.scores[:3] == pytest.approx(alone.scores[:3], abs=1e-5 if exact else 0.02)
+
+
+def test_threads_may_predict_at_once(engine: Engine, exact: bool) -> None:
+    alone = engine.decode(encode(engine, exact))
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda _: engine.decode(encode(engine, exact)), range(6)))
+    for other in found:
+        assert other.scores[:10] == pytest.approx(alone.scores[:10], abs=1e-5 if exact else 0.02)
 
 
 def test_no_image_is_no_encoding(engine: Engine) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from model.engines.base import EngineConfig
+from model.engines.base import EngineConfig, Target
 from model.engines.torchvision import TorchvisionEngine
 from sampling.mc_dropout import ScoringConfig, score
 
@@ -47,3 +47,19 @@ def test_without_bfloat16_the_fast_prediction_is_the_ordinary_one(monkeypatch: p
         assert np.allclose(ours.boxes_xyxy, ordinary.boxes_xyxy, atol=0.05)
         assert (ours.masks == ordinary.masks).mean() > 0.999
         assert engine.sample(fast, 2)[0].boxes_xyxy.dtype == np.float32
+
+
+def test_a_fast_look_leaves_training_all_proposals() -> None:
+    image = torch.rand(3, 96, 96, generator=torch.Generator().manual_seed(1))
+    target = Target(torch.tensor([[8.0, 8, 40, 40]]), torch.tensor([0]), torch.ones(1, 96, 96, dtype=torch.uint8))
+    losses = []
+    for has_looked in (False, True):
+        torch.manual_seed(3)
+        engine = TorchvisionEngine(("leaf",), EngineConfig("nano"))
+        torch.nn.init.constant_(engine.network.rpn.head.cls_logits.bias, -9.0)  # a fast look drops all
+        if has_looked:
+            assert len(engine.encode([np.zeros((96, 96, 3), np.uint8)])[0].proposals) == 0
+        torch.manual_seed(4)
+        with torch.no_grad():
+            losses.append({name: float(loss) for name, loss in engine.losses([image], [target]).items()})
+    assert losses[0] == pytest.approx(losses[1])
