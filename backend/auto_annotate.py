@@ -97,12 +97,12 @@ def auto_annotate(settings: Settings, options: AutoAnnotateOptions) -> Annotated
     result = Annotated()
     images = _images(options.img_dir, out, form, result.problems)
     store = _store(network, form, out, options)
-    bring = partial(_bring, form, options, out)
+    lacking, bring = partial(_lacking, form, options, out), partial(_bring, options.img_dir)
     waiting = []
     for image in images:
         try:
             if store.has(image):
-                bring(image)  # unless a stopped run did
+                bring(image, lacking(image))  # unless a stopped run did
                 result.before += 1
             else:
                 waiting.append(image)
@@ -110,8 +110,9 @@ def auto_annotate(settings: Settings, options: AutoAnnotateOptions) -> Annotated
             result.problems.append(str(err))
 
     def keep(record: Record) -> None:
+        target = lacking(record.image)
         store.add(record)
-        bring(record.image)
+        bring(record.image, target)
 
     with tqdm(desc="outlining", unit="image", total=len(images), initial=result.before) as bar:
         for done in _outlined(network.engine, partial(_load, settings, options.img_dir), waiting, keep):
@@ -260,13 +261,19 @@ def _kept(name: str, found: Instances, classes: tuple[str, ...], keep: Callable[
     return record
 
 
-def _bring(form: Output, options: AutoAnnotateOptions, out: Path, image: str) -> None:
-    """Copy an image to where its tool looks for it, if the tool wants it there; BadRecord if another one is there."""
+def _lacking(form: Output, options: AutoAnnotateOptions, out: Path, image: str) -> Path | None:
+    """Where the tool wants a copy of an image that is not there; BadRecord if another image is."""
     source, target = options.img_dir / image, out / form.image_path(image)
     if not form.wants_images or (target.exists() and (target.samefile(source) or filecmp.cmp(source, target))):
-        return
+        return None
     if target.exists() and not options.overwrite:
         raise BadRecord(f"{target} is another image than {source}; give another --out, or --overwrite")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(target) as temporary:
-        shutil.copyfile(source, temporary)
+    return target
+
+
+def _bring(folder: Path, image: str, target: Path | None) -> None:
+    """Copy an image of the folder to where it is lacking, if anywhere."""
+    if target is not None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(target) as temporary:
+            shutil.copyfile(folder / image, temporary)

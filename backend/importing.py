@@ -32,6 +32,9 @@ SOURCE, DIGEST = "imported_from", "imported_sha256"
 IMPORTED = "imported"
 """Version of imported predictions."""
 
+TITLE_LENGTH = 3, 50
+"""Characters that Label Studio wants of a project's title."""
+
 TASKS_AT_ONCE = 10
 
 
@@ -75,40 +78,70 @@ def import_records(settings: Settings, options: ImportOptions) -> Imported:
     """
     if (options.project_id is None) == (options.create_project is None):
         raise BadSetting("give either --project or --create-project")
+    shortest, longest = TITLE_LENGTH
+    if options.create_project is not None and not shortest <= len(options.create_project.strip()) <= longest:
+        raise BadSetting(
+            f"a project's title has {shortest} to {longest} characters, got {options.create_project!r}; choose another"
+        )
     problems: list[str] = []
-    read = partial(coco.read_records, iscrowd_masks=True) if options.iscrowd_masks else FORMATS[options.format].read
-    records = list(read(options.source, problems.append))
-    if not any(_is_there(options, record) for record in records):
-        reasons = "; ".join(problems) or "check --from and --images"
-        raise BadSetting(f"{options.source} holds no {FORMATS[options.format].title} whose images are there: {reasons}")
+    records = _records(options, problems)
     client = open_client(settings, options.url, options.api_key)
     project = _project(client, options, records)
-    labels = parse_label_config(project.label_config)
-    known = {(task.data.get(SOURCE), task.data.get(DIGEST)) for task in client.tasks(project.id) if DIGEST in task.data}
+    tasks = _Tasks(client, project, options, settings, problems)
     made, before, waiting = 0, 0, list[dict[str, Any]]()
-    seen: set[str] = set()
     for record in tqdm(records, desc="importing", unit="image"):
         try:
-            content = _image(options, record, settings)
-            digest = hashlib.sha256(content).hexdigest()[:16]
-            if record.image in seen:
-                raise BadImageFile(f"{record.image} is annotated in two files; the first one counts, delete one")
-            seen.add(record.image)
-            if (record.image, digest) in known:
-                before += 1
-                continue
-            address = _uploaded(client, project, record.image, content)
+            task = tasks.new(record)
         except BadImageFile as err:
             problems.append(str(err))
             continue
-        data = {labels.image_key: address, SOURCE: record.image, DIGEST: digest}
-        waiting.append({"data": data, **_shown(record, labels, options, problems)})
+        if task is None:
+            before += 1
+            continue
+        waiting.append(task)
         if len(waiting) == TASKS_AT_ONCE:
             made += len(client.import_tasks(project.id, waiting))
             waiting.clear()
     if waiting:
         made += len(client.import_tasks(project.id, waiting))
     return Imported(project, made, before, tuple(problems))
+
+
+def _records(options: ImportOptions, problems: list[str]) -> list[Record]:
+    """What the annotations say; BadSetting if no image of theirs is there."""
+    read = partial(coco.read_records, iscrowd_masks=True) if options.iscrowd_masks else FORMATS[options.format].read
+    records = list(read(options.source, problems.append))
+    if not any(_is_there(options, record) for record in records):
+        reasons = "; ".join(problems) or "check --from and --images"
+        raise BadSetting(f"{options.source} holds no {FORMATS[options.format].title} whose images are there: {reasons}")
+    return records
+
+
+class _Tasks:
+    """Makes tasks of records whose images the project does not have yet."""
+
+    def __init__(
+        self, client: LabelStudio, project: Project, options: ImportOptions, settings: Settings, problems: list[str]
+    ) -> None:
+        self.client, self.project, self.options, self.settings = client, project, options, settings
+        self.problems = problems
+        self.labels = parse_label_config(project.label_config)
+        there = (task.data for task in client.tasks(project.id))
+        self.known = {(data.get(SOURCE), data[DIGEST]) for data in there if DIGEST in data}
+        self.seen: set[str] = set()
+
+    def new(self, record: Record) -> dict[str, Any] | None:
+        """A task with its image on the server, None if there is one already; BadImageFile if there cannot be one."""
+        content = _image(self.options, record, self.settings)
+        digest = hashlib.sha256(content).hexdigest()[:16]
+        if record.image in self.seen:
+            raise BadImageFile(f"{record.image} is annotated in two files; the first one counts, delete one")
+        self.seen.add(record.image)
+        if (record.image, digest) in self.known:
+            return None
+        address = _uploaded(self.client, self.project, record.image, content)
+        data = {self.labels.image_key: address, SOURCE: record.image, DIGEST: digest}
+        return {"data": data, **_shown(record, self.labels, self.options, self.problems)}
 
 
 def _project(client: LabelStudio, options: ImportOptions, records: Sequence[Record]) -> Project:

@@ -149,3 +149,12 @@ def test_the_image_that_was_outlined_is_the_one_that_lies_there(photos: Path, we
     assert "a.png is another image than" in done
     assert run(photos, weights, "labelme", out=out, overwrite=True).problems == []
     assert (out / "a.png").read_bytes() == (photos / "a.png").read_bytes()
+
+
+def test_where_another_image_lies_no_annotation_is_written(photos: Path, weights: Path) -> None:
+    out = photos.parent / "out"
+    save(out / "a.png", {"tomato": [(8, 8)]})
+    for _ in range(2):
+        done = run(photos, weights, "labelme", out=out)
+        assert len(done.problems) == 1 and "a.png is another image than" in done.problems[0]
+        assert not (out / "a.json").exists() and (out / "field 1/none.json").exists()

@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 from backend.annotations import read_outlines
 from backend.cli import main
 from backend.client import LabelStudio, Project
+from backend.errors import LabelStudioError
 from backend.importing import IMPORTED, SOURCE
 from backend.labels import parse_label_config
 from backend.stack import Stack
@@ -121,6 +122,17 @@ def test_other_images_of_the_same_name_are_imported_too_and_the_same_ones_are_no
     assert len({path.read_bytes() for path in out.rglob("*.png")}) == 2, "neither takes the other's place"
     refused = maskal("import", first, "--from", "labelme", "--create-project", "two days", exit_code=1).output
     assert f"project {project.id} has the title 'two days' already; go on with --project {project.id}" in refused
+
+
+@pytest.mark.parametrize("title", ["ab", "x" * 51])
+def test_a_title_that_label_studio_does_not_take_is_told(
+    stack: Stack, maskal: Callable[..., Result], tmp_path: Path, title: str
+) -> None:
+    source = squares(tmp_path / "source", "a.png")
+    told = maskal("import", source, "--from", "labelme", "--create-project", title, exit_code=1).output
+    assert f"a project's title has 3 to 50 characters, got '{title}'" in told
+    with pytest.raises(LabelStudioError, match="title"):
+        stack.client().create_project(title, "<View/>")
 
 
 def test_images_whose_places_are_one_in_the_other_tool_are_told_apart(
