@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from backend.errors import BadSetting
-from model.adaptation import anchor_sizes, input_size, iterations_for, repeat_factor
+from model.adaptation import GROWTH, GROWTH_FOR_CLASSES, anchor_sizes, input_size, iterations_for, repeat_factor
 from model.engines.base import EngineConfig, InputRange
 from model.records import Record
 from model.schedule import iterations
@@ -146,7 +146,8 @@ class ProjectConfig(BaseModel):
         """A fully resolved training run on these records; `warm`: from a version of this project."""
         chosen = TRAINING.get(network, TRAINING["default"])
         optimizer = self.optimizer or chosen.optimizer
-        steps = self._iterations(len(records), chosen.warm_iterations if warm else chosen.iterations)
+        growth = chosen.growth if len({outline.label for r in records for outline in r.outlines}) > 1 else GROWTH
+        steps = self._iterations(len(records), chosen.warm_iterations if warm else chosen.iterations, growth)
         warmup = self.warmup_iterations if self.warmup_iterations is not None else min(100, steps // 10)
         workers = self.num_workers if self.num_workers is not None else WORKERS.get(device.partition(":")[0], 1)
         return TrainingConfig(
@@ -170,9 +171,9 @@ class ProjectConfig(BaseModel):
             seed=seed,
         )
 
-    def _iterations(self, images: int, base: int) -> int:
+    def _iterations(self, images: int, base: int, growth: float) -> int:
         if self.train_iterations_base is None:
-            return iterations_for(images, base)
+            return iterations_for(images, base, growth)
         return iterations(
             images,
             base=self.train_iterations_base,
@@ -190,12 +191,17 @@ class ProjectConfig(BaseModel):
 
 @dataclass(frozen=True)
 class TrainingChoice:
-    """What a network trains with where the project's file says nothing."""
+    """What a network trains with where the project's file says nothing.
+
+    iterations, warm_iterations   for 30 images, from its start and from an earlier version
+    growth   power of the number of images with which they grow where there are several classes
+    """
 
     optimizer: str
     learning_rate: float
     iterations: int
     warm_iterations: int
+    growth: float = GROWTH
 
     def rate(self, optimizer: str) -> float:
         """Learning rate for an optimizer at 4 images a step, also where it is not the network's own."""
@@ -203,7 +209,7 @@ class TrainingChoice:
 
 
 TRAINING = {
-    "nano": TrainingChoice("adamw", 5e-4, iterations=240, warm_iterations=150),
+    "nano": TrainingChoice("adamw", 5e-4, iterations=240, warm_iterations=150, growth=GROWTH_FOR_CLASSES),
     "default": TrainingChoice("sgd", 5e-3, iterations=1000, warm_iterations=500),
 }
 

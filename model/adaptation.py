@@ -20,7 +20,11 @@ STEP = 1.25
 """Input sizes are this factor apart."""
 
 IMAGES = 30
-"""Images for which a network's iterations are meant; four times as many images take twice as many."""
+"""Images for which a network's iterations are meant."""
+
+GROWTH, GROWTH_FOR_CLASSES = 0.5, 0.75
+"""Power of the number of images with which the iterations grow: what it takes to outline objects, and to tell classes
+apart without having learned to see on photos before."""
 
 MOST_REPEATED = 2.0
 
@@ -76,9 +80,9 @@ def anchor_sizes(records: Sequence[Record], size: tuple[int, int], known: InputR
     return tuple(round(first * growth**level, 1) for level in range(LEVELS))
 
 
-def iterations_for(images: int, base: int) -> int:
-    """Training iterations for so many images, where `base` is right for 30: growing with their square root."""
-    return round(base * math.sqrt(max(1.0, images / IMAGES)))
+def iterations_for(images: int, base: int, growth: float = GROWTH) -> int:
+    """Training iterations for so many images, where `base` is right for 30 or fewer."""
+    return round(base * max(1.0, images / IMAGES) ** growth)
 
 
 def repeat_factor(records: Sequence[Record]) -> float:

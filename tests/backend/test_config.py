@@ -11,10 +11,10 @@ from model.engines.base import EngineConfig, InputRange
 from model.records import Outline, Polygon, Record
 
 
-def square(side: float) -> Record:
+def square(side: float, label: str = "leaf") -> Record:
     """An image of 256 x 256 px with one square."""
     ring = np.array([[0, 0], [side, 0], [side, side], [0, side]], float)
-    return Record("a.png", (256, 256), (Outline("leaf", (Polygon(ring),)),))
+    return Record("a.png", (256, 256), (Outline(label, (Polygon(ring),)),))
 
 
 def test_an_empty_file_means_all_defaults(tmp_path: Path) -> None:
@@ -40,6 +40,13 @@ def test_unset_values_follow_network_and_device() -> None:
     first = config.training_config("nano", [square(90)] * 30, warm=False, seed=0)
     later = config.training_config("nano", [square(90)] * 30, warm=True, seed=0)
     assert later.iterations < first.iterations
+
+
+def test_a_small_network_trains_longer_to_tell_classes_apart() -> None:
+    config, one, two = ProjectConfig(), [square(90)] * 480, [square(90), square(90, label="stem")] * 240
+    length = lambda network, records: config.training_config(network, records, warm=False, seed=0).iterations  # noqa: E731
+    assert length("nano", two) == 2 * length("nano", one)
+    assert length("maskrcnn_resnet50_fpn", two) == length("maskrcnn_resnet50_fpn", one)
 
 
 def test_the_preset_gives_the_published_numbers_and_the_file_wins_over_it() -> None:

@@ -83,6 +83,7 @@ def test_without_objects_all_is_as_usual() -> None:
 
 def test_training_takes_longer_with_more_images() -> None:
     assert [iterations_for(images, 240) for images in (5, 30, 120, 3000)] == [240, 240, 480, 2400]
+    assert [iterations_for(images, 240, 0.75) for images in (5, 30, 480, 2430)] == [240, 240, 1920, 6480]
 
 
 def test_rare_classes_are_repeated_up_to_twice() -> None:
