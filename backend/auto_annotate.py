@@ -224,8 +224,12 @@ def _outlined(
         readable = {name: pixels for name, pixels in loaded.items() if isinstance(pixels, np.ndarray)}
         problems = {name: problem for name, problem in loaded.items() if isinstance(problem, str)}
         with turn:
-            found = [engine.decode(encoded) for encoded in engine.encode(list(readable.values()))]
-        records = {n: _kept(n, f, engine.classes, keep) for n, f in zip(readable, found, strict=True)}
+            encoded = dict(zip(readable, engine.encode(list(readable.values())), strict=True))
+        records: dict[str, Record | str] = {}
+        for name in readable:
+            with turn:
+                found = engine.decode(encoded.pop(name))
+            records[name] = _kept(name, found, engine.classes, keep)
         return [(records | problems)[name] for name in names]
 
     shares = (images[start : start + at_once] for start in range(0, len(images), at_once))

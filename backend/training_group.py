@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import time
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -21,6 +23,9 @@ from model.files import read_json, write_json
 
 POLL_S = 0.5
 LAUNCHER = "torch.distributed.run"
+
+LONGEST_WAIT = timedelta(hours=2)
+"""How long the others wait for the first process while it looks at the validation images."""
 
 
 def processes_of(place: Workplace) -> int:
@@ -41,6 +46,9 @@ def processes_of(place: Workplace) -> int:
 
 def train_together(place: Workplace, current: Round, processes: int, report: Report) -> None:
     """`train_round` by a group of processes; ProcessFailed if they do not bring it to its end."""
+    if torch.cuda.is_initialized():
+        gc.collect()
+        torch.cuda.empty_cache()  # what this process kept is wanted by the group
     argv = [sys.executable, "-m", LAUNCHER, "--standalone", f"--nproc-per-node={processes}", "-m", "backend.cli"]
     log, progress = current.path / "training.log", current.path / "progress.json"
     with Processes() as group:
@@ -62,7 +70,7 @@ def take_part(settings: Settings, uid: str, number: int) -> None:
     """One process of the group, as the launcher starts it."""
     folder = ProjectFolder(settings.data_dir / "projects" / uid)
     current, place = Round(folder.rounds / str(number)), open_workplace(settings, folder)
-    distributed.init_process_group("nccl" if device_of(place).startswith("cuda") else "gloo")
+    distributed.init_process_group("nccl" if device_of(place).startswith("cuda") else "gloo", timeout=LONGEST_WAIT)
     if device_of(place) == "cuda":
         torch.cuda.set_device(distributed.get_rank())
     told_at = 0.0

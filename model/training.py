@@ -40,6 +40,13 @@ CHECKPOINT_S = 60.0
 GAIN = 0.002
 """Mask AP by which an evaluation has to surpass the best one to count as progress."""
 
+CHANCE = 1 / 3
+"""Share of the best mask AP that the last evaluation may lack and its weights still be the ones to keep.
+
+They are those of the lowest learning rate. On some tens of validation images, with a rare class among them, the best of
+several evaluations is mostly a lucky one: kept, such weights did worse on other images than the last.
+"""
+
 EARLIEST_STOP = 0.6
 """Share of the iterations before which no run stops."""
 
@@ -134,7 +141,7 @@ class Trained:
 
     loss         mean over the last tenth of the steps
     steps        done; fewer than planned if it stopped early
-    kept_step    the step whose weights the engine has: the best by mask AP where that was looked at, else the last
+    kept_step    the step whose weights the engine has: the last, or the best by mask AP if the last are clearly worse
     evaluations  (step, mask AP)
     seconds      spent, over all attempts
     """
@@ -255,10 +262,10 @@ class _Run:
                     saved = time.monotonic()
 
     def end(self) -> Trained:
-        """Leave the engine with the best weights, in eval mode."""
+        """Leave the engine with the weights worth keeping, in eval mode."""
         state = self.state
         kept = state.step
-        if state.best is not None:
+        if state.best is not None and state.evaluations[-1][1] < (1 - CHANCE) * _best(state.evaluations)[1]:
             self.engine.load_tensors(state.best, self.engine.classes)
             kept, _ = _best(state.evaluations)
         self.engine.network.eval()

@@ -28,6 +28,17 @@ def in_halves(work: Callable[[Sequence[T]], Sequence[R]], items: Sequence[T]) ->
     return in_halves(work, items[:middle]) + in_halves(work, items[middle:])
 
 
+SAID_WITHOUT_MEMORY = (
+    "can't allocate memory",
+    "CUDA error: out of memory",
+    "ALLOC_FAILED",
+    "unable to find an engine to execute this computation",
+)
+"""What torch says with a plain RuntimeError: its CPU allocator, the driver, cuBLAS, and cuDNN for want of workspace."""
+
+
 def is_out_of_memory(err: BaseException) -> bool:
-    """Whether an error says that memory ran out; torch has no class of its own for that on a CPU."""
-    return isinstance(err, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(err)
+    """Whether an error says that memory ran out."""
+    return isinstance(err, torch.OutOfMemoryError | MemoryError) or any(
+        text in str(err) for text in SAID_WITHOUT_MEMORY
+    )

@@ -376,14 +376,21 @@ class TorchvisionEngine:
         self.load_tensors(*coco_weights(self.config.network))
 
     def to(self, device: str) -> TorchvisionEngine:
-        """Move the network to a device and return the engine."""
+        """Move the network to a device and return the engine; on a GPU full precision is float32, not TF32."""
+        if torch.device(device).type == "cuda":
+            torch.backends.cudnn.allow_tf32 = False
         self.network.to(device)
         return self
 
 
 def has_bfloat16(device: torch.device) -> bool:
-    """Whether a device computes with bfloat16 itself; where it is emulated it is slower than float32."""
-    return torch.cuda.is_bf16_supported() if device.type == "cuda" else torch.cpu._is_avx512_bf16_supported()
+    """Whether a device computes with bfloat16 itself; where it is emulated it is slower than float32.
+
+    torch.cuda.is_bf16_supported() says yes to older GPUs too, which can hold bfloat16 but have no convolutions for it.
+    """
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    return torch.cpu._is_avx512_bf16_supported()
 
 
 def _fast_layout_in_training(backbone: torch.nn.Module, inputs: tuple[torch.Tensor]) -> tuple[torch.Tensor] | None:

@@ -145,6 +145,7 @@ def train_by_reference(
     torch.manual_seed(seed)
     engine = TorchvisionEngine(data.classes, settings.engine_config(device))
     model = engine.to(device).network.train()
+    torch.backends.cudnn.allow_tf32 = True  # as torch has it, where our engine turns it off
     loader = plain_loader(data.train, data.folder, data.classes, engine.device)
     optimizer = torch.optim.SGD(model.parameters(), lr=RATE, momentum=0.9, weight_decay=1e-4)
     warm_up, started = min(1000, len(loader) - 1), time.monotonic()

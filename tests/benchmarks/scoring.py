@@ -120,7 +120,7 @@ def seeded(engine: TorchvisionEngine, seed: int) -> torch.Generator:
 
 def now(engine: TorchvisionEngine) -> float:
     if engine.device.type == "cuda":
-        torch.cuda.synchronize()
+        torch.cuda.synchronize(engine.device)
     return time.perf_counter()
 
 

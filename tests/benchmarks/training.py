@@ -126,12 +126,14 @@ def plain_loader(
         shuffle=True,
         drop_last=True,
         num_workers=0 if device.type == "cpu" else 4,
+        persistent_workers=device.type != "cpu",
         collate_fn=lambda batch: tuple(zip(*batch, strict=True)),
     )
 
 
 def train_plainly(engine: TorchvisionEngine, records: Sequence[Record], folder: Path, steps: int) -> float:
     """Seconds that torchvision's reference loop takes for so many steps."""
+    torch.backends.cudnn.allow_tf32 = True  # as torch has it, where our engine turns it off
     model, device = engine.network.train(), engine.device
     loader = plain_loader(records, folder, LABELS, device)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.005, momentum=0.9, weight_decay=1e-4)
