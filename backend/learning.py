@@ -14,6 +14,7 @@ import torch
 from backend.annotations import read_outlines
 from backend.errors import BadSetting
 from backend.round_folder import AnnotatedImage, Round
+from backend.scoring import IMAGES_AT_ONCE, LOADERS
 from backend.starts import load_start
 from backend.training_plan import Plan, device_of, plan_round, read_plan
 from backend.workplace import Workplace
@@ -25,6 +26,7 @@ from model.files import read_json, write_json
 from model.gate import MIN_IMAGES, Contender, judge
 from model.records import Record
 from model.registry import Version, VersionFields
+from model.showings import read_ahead
 from model.training import Progress, place_in_group, train
 
 logger = logging.getLogger(__name__)
@@ -144,12 +146,13 @@ def _validation(place: Workplace, current: Round, engine: Engine) -> Callable[[]
     order = np.random.default_rng(current.state.number).permutation(len(records))
     some = [records[i] for i in order[:LOOKED_AT]]
     images, truths = _Loader(place, uris), [truth_of(record, engine.classes) for record in some]
+    at_once = IMAGES_AT_ONCE["cuda" if device_of(place).startswith("cuda") else "cpu"]
 
     def measure() -> float | None:
         found = []
-        for record in some:
-            [encoded] = engine.encode([images(record.image)])
-            found.append(detections_of(engine.decode(encoded, confidence_threshold=EVALUATION_THRESHOLD)))
+        for batch in read_ahead(iter(some), at_once, images.of, LOADERS):
+            for encoded in engine.encode(batch):
+                found.append(detections_of(engine.decode(encoded, confidence_threshold=EVALUATION_THRESHOLD)))
         return evaluate(truths, found, engine.classes).mask_ap
 
     return measure
@@ -221,14 +224,16 @@ class _Loader:
     def __call__(self, name: str) -> np.ndarray:
         return self.place.images.load(self.uris[name], int(name))
 
+    def of(self, record: Record) -> np.ndarray:
+        return self(record.image)
+
 
 def _detect(
     engine: Engine, records: Sequence[Record], load_image: _Loader, tell: Callable[[], None]
 ) -> list[Detections]:
     found = []
-    for record in records:
-        instances = engine.predict(load_image(record.image), confidence_threshold=EVALUATION_THRESHOLD)
-        found.append(detections_of(instances))
+    for [image] in read_ahead(iter(records), 1, load_image.of, LOADERS):
+        found.append(detections_of(engine.predict(image, confidence_threshold=EVALUATION_THRESHOLD)))
         tell()
     return found
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 
 from backend.client import Task
 from backend.errors import BackendError
@@ -24,6 +25,7 @@ from backend.snapshots import split_of
 from backend.task_queue import FIRST_VERSION, shown_regions
 from backend.workplace import ProjectFacts, Workplace, open_workplace
 from model.engines.base import Engine
+from model.engines.batching import is_out_of_memory
 from model.errors import ModelError
 from model.rankings import RankedTask
 
@@ -159,6 +161,13 @@ class Predictor:
             [(_, scored)] = score_tasks(place, self._engine(place, served), served.version, [task])
         except (BackendError, ModelError) as err:
             logger.error("task %d gets no prediction: %s", task.id, err)
+            return []
+        except (RuntimeError, MemoryError) as err:
+            if not is_out_of_memory(err):
+                raise
+            logger.error("task %d gets no prediction now, other work fills the memory: %s", task.id, err)
+            if torch.cuda.is_initialized():
+                torch.cuda.empty_cache()
             return []
         if scored is None:
             return []
