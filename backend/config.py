@@ -146,8 +146,9 @@ class ProjectConfig(BaseModel):
         """A fully resolved training run on these records; `warm`: from a version of this project."""
         chosen = TRAINING.get(network, TRAINING["default"])
         optimizer = self.optimizer or chosen.optimizer
-        growth = chosen.growth if len({outline.label for r in records for outline in r.outlines}) > 1 else GROWTH
-        steps = self._iterations(len(records), chosen.warm_iterations if warm else chosen.iterations, growth)
+        has_classes = len({outline.label for record in records for outline in record.outlines}) > 1
+        base, growth = (chosen.warm_iterations, GROWTH) if warm else (chosen.iterations, chosen.growth)
+        steps = self._iterations(len(records), base, growth if has_classes else GROWTH)
         warmup = self.warmup_iterations if self.warmup_iterations is not None else min(100, steps // 10)
         workers = self.num_workers if self.num_workers is not None else WORKERS.get(device.partition(":")[0], 1)
         return TrainingConfig(
@@ -194,7 +195,7 @@ class TrainingChoice:
     """What a network trains with where the project's file says nothing.
 
     iterations, warm_iterations   for 30 images, from its start and from an earlier version
-    growth   power of the number of images with which they grow where there are several classes
+    growth   power of the number of images with which the first grow where there are several classes
     """
 
     optimizer: str

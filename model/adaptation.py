@@ -23,8 +23,8 @@ IMAGES = 30
 """Images for which a network's iterations are meant."""
 
 GROWTH, GROWTH_FOR_CLASSES = 0.5, 0.75
-"""Power of the number of images with which the iterations grow: what it takes to outline objects, and to tell classes
-apart without having learned to see on photos before."""
+"""Power of the number of images with which the iterations grow: to outline objects, and to tell classes apart without
+having learned to see on photos before."""
 
 MOST_REPEATED = 2.0
 

@@ -44,8 +44,12 @@ def test_unset_values_follow_network_and_device() -> None:
 
 def test_a_small_network_trains_longer_to_tell_classes_apart() -> None:
     config, one, two = ProjectConfig(), [square(90)] * 480, [square(90), square(90, label="stem")] * 240
-    length = lambda network, records: config.training_config(network, records, warm=False, seed=0).iterations  # noqa: E731
+
+    def length(network: str, records: list[Record], warm: bool = False) -> int:
+        return config.training_config(network, records, warm=warm, seed=0).iterations
+
     assert length("nano", two) == 2 * length("nano", one)
+    assert length("nano", two, warm=True) == length("nano", one, warm=True)
     assert length("maskrcnn_resnet50_fpn", two) == length("maskrcnn_resnet50_fpn", one)
 
 
