@@ -199,7 +199,7 @@ def test_a_box_is_segmented_as_the_ordinary_prediction_does_it(engine: Engine) -
         mask = engine.segment(features, found.boxes_xyxy[index], int(found.labels[index]))
         either = (mask | found.masks[index]).sum()
         assert mask.shape == (90, 120) and mask.dtype == bool
-        assert (mask ^ found.masks[index]).sum() <= max(3, 0.1 * either), "bfloat16 may move the rim"
+        assert (mask ^ found.masks[index]).sum() <= max(5, 0.1 * either), "bfloat16 may move the rim"
     guessed = engine.segment(features, found.boxes_xyxy[0], None)
     x0, y0, x1, y1 = np.floor(found.boxes_xyxy[0]).astype(int)
     guessed[y0 : y1 + 1, x0 : x1 + 1] = False
