@@ -30,7 +30,8 @@ def score_plainly(
         layer.eval()
     groups: list[list[Detection]] = []
     for one in found:
-        for detection in zip(one.boxes_xyxy, one.softmaxes, masks_on(engine, one.masks), strict=True):
+        masks = torch.from_numpy(one.masks).to(engine.device)
+        for detection in zip(one.boxes_xyxy, one.softmaxes, masks, strict=True):
             for group in groups:
                 if _iou(group[0][2], detection[2]) > iou_threshold:
                     group.append(detection)
@@ -39,10 +40,6 @@ def score_plainly(
                 groups.append([detection])
     values = [_certainty(group, passes) for group in groups]
     return float(np.mean(values)) if values else float("nan")
-
-
-def masks_on(engine: TorchvisionEngine, masks: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(masks).to(engine.device)
 
 
 def _iou(a: torch.Tensor, b: torch.Tensor) -> float:

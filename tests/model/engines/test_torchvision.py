@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from model.engines.base import EngineConfig, Target
-from model.engines.torchvision import TorchvisionEngine
+from model.engines.torchvision import TorchvisionEngine, has_bfloat16
 from sampling.mc_dropout import ScoringConfig, score
 
 
@@ -63,3 +63,11 @@ def test_a_fast_look_leaves_training_all_proposals() -> None:
         with torch.no_grad():
             losses.append({name: float(loss) for name, loss in engine.losses([image], [target]).items()})
     assert losses[0] == pytest.approx(losses[1])
+
+
+@pytest.mark.parametrize(("capability", "has"), [((7, 5), False), ((8, 0), True), ((9, 0), True)])
+def test_bfloat16_is_used_only_by_gpus_that_compute_with_it(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], has: bool
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert has_bfloat16(torch.device("cuda:1")) is has
