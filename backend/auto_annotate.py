@@ -23,7 +23,7 @@ from backend.errors import BadSetting
 from backend.learning import device_in_words
 from backend.predictions import instances_to_outlines
 from backend.projects import ProjectFolder, connected_projects, find_folder
-from backend.scoring import IMAGES_AT_ONCE, LOADERS, smoothed
+from backend.scoring import LOADERS, images_at_once, smoothed
 from backend.settings import Settings
 from backend.task_files import LOCAL_FILES, label_studio_output
 from model.engines.base import Engine, EngineConfig
@@ -214,7 +214,7 @@ def _outlined(
     """
     cores = torch.get_num_threads()
     is_gpu = next(engine.network.parameters()).device.type == "cuda"
-    at_once = IMAGES_AT_ONCE["cuda" if is_gpu else "cpu"]
+    at_once = images_at_once(engine)
     threads = LOADERS if is_gpu else min(cores, LOADERS)
     turn = Semaphore(1 if is_gpu else threads)
 

@@ -14,7 +14,7 @@ import torch
 from backend.annotations import read_outlines
 from backend.errors import BadSetting
 from backend.round_folder import AnnotatedImage, Round
-from backend.scoring import IMAGES_AT_ONCE, LOADERS
+from backend.scoring import LOADERS, images_at_once
 from backend.starts import load_start
 from backend.training_plan import Plan, device_of, plan_round, read_plan
 from backend.workplace import Workplace
@@ -146,11 +146,10 @@ def _validation(place: Workplace, current: Round, engine: Engine) -> Callable[[]
     order = np.random.default_rng(current.state.number).permutation(len(records))
     some = [records[i] for i in order[:LOOKED_AT]]
     images, truths = _Loader(place, uris), [truth_of(record, engine.classes) for record in some]
-    at_once = IMAGES_AT_ONCE["cuda" if device_of(place).startswith("cuda") else "cpu"]
 
     def measure() -> float | None:
         found = []
-        for batch in read_ahead(iter(some), at_once, images.of, LOADERS):
+        for batch in read_ahead(iter(some), images_at_once(engine), images.of, LOADERS):
             for encoded in engine.encode(batch):
                 found.append(detections_of(engine.decode(encoded, confidence_threshold=EVALUATION_THRESHOLD)))
         return evaluate(truths, found, engine.classes).mask_ap

@@ -57,7 +57,7 @@ def score_tasks(
     None stands for a task whose image cannot be read, which is noted for `maskal status`.
     """
     unreadable = Unreadable(place.folder.path)
-    at_once = IMAGES_AT_ONCE["cuda" if _device(engine).type == "cuda" else "cpu"]
+    at_once = images_at_once(engine)
     config = place.config.scoring_config()
     with ThreadPoolExecutor(LOADERS, "load") as loaders:
         batches = [tasks[start : start + at_once] for start in range(0, len(tasks), at_once)]
@@ -102,6 +102,11 @@ def _score_encoded(engine: Engine, encoded: Any, labels: LabelConfig, config: Sc
         tuple(found.class_counts.round(4).tolist()),
         tuple(engine.embedding(encoded).round(4).tolist()),
     )
+
+
+def images_at_once(engine: Engine) -> int:
+    """How many images an engine computes together on its device."""
+    return IMAGES_AT_ONCE["cuda" if _device(engine).type == "cuda" else "cpu"]
 
 
 def _device(engine: Engine) -> torch.device:

@@ -20,7 +20,7 @@ import numpy as np
 
 from backend.auto_annotate import AutoAnnotateOptions, auto_annotate
 from backend.broccoli import LABELS
-from backend.scoring import IMAGES_AT_ONCE
+from backend.scoring import images_at_once
 from backend.settings import Settings
 from backend.starts import CLASSES, generated_start
 from model import checkpoints
@@ -99,7 +99,7 @@ def measure(folder: Path, weights: Path, count: int, side: int, device: str) -> 
 
 def bare(engine: TorchvisionEngine, images: list[np.ndarray]) -> None:
     """Predict all images and keep nothing."""
-    at_once = IMAGES_AT_ONCE["cuda" if engine.device.type == "cuda" else "cpu"]
+    at_once = images_at_once(engine)
     for start in range(0, len(images), at_once):
         for encoded in engine.encode(images[start : start + at_once]):
             engine.decode(encoded)
