@@ -319,7 +319,6 @@ def convert(source: Path, config: str, classes: str | None, out: Path) -> None:
 @click.option("--limit", type=click.IntRange(min=4), help="Use at most so many images.")
 @click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="Write a headless demo's report here.")
 @click.option("--config", type=FILE, help="Project settings (YAML).")
-@click.option("--config", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Project settings (YAML).")
 @click.option("--engine", type=click.Choice(["torchvision", "detectron2"]), help="Instead of the settings' engine.")
 @click.option(
     "--folder",

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -48,3 +49,12 @@ def test_a_mistake_ends_as_one_line_with_1(arguments, environment, message: str,
 def test_status_without_redis_or_project_still_answers(tmp_path: Path) -> None:
     shown = run("status", DATA_DIR=str(tmp_path), REDIS_URL="redis://127.0.0.1:9")
     assert shown.exit_code == 0 and "no project is connected" in shown.output
+
+
+def test_no_command_has_an_option_twice() -> None:
+    waiting: list[click.Command] = [main]
+    while waiting:
+        command = waiting.pop()
+        names = [name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)]
+        assert len(names) == len(set(names)), command.name
+        waiting += command.commands.values() if isinstance(command, click.Group) else ()
