@@ -13,13 +13,16 @@ from backend.errors import LabelStudioBusy
 from backend.labels import LabelConfig, parse_label_config
 from backend.projects import ProjectFolder
 from backend.snapshots import Snapshot, read_snapshot
-from model.files import read_json, write_atomically, write_json
+from model.files import read_formatted, write_atomically, write_json
 from model.registry import version_name
 
 STATES = ("started", "read", "trained", "evaluated", "ranked", "pushed", "current", "published")
 REFUSED, FAILED, CANCELLED = "refused", "failed", "cancelled"
 MAX_ATTEMPTS = 3
 BACK_OFF_S = (30.0, 120.0)
+
+FORMAT = 1
+"""Of `state.json`; raised when a release writes it so that the one before cannot read it."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +56,12 @@ class RoundState:
 
 
 class Round:
-    """A round's folder; the number is that of the version it makes."""
+    """A round's folder; the number is that of the version it makes. NewerFormat if a newer release wrote it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         stored = path / "state.json"
-        self.state = RoundState(**read_json(stored)) if stored.exists() else RoundState(int(path.name))
+        self.state = RoundState(**read_formatted(stored, FORMAT)) if stored.exists() else RoundState(int(path.name))
 
     @property
     def version(self) -> str:
@@ -100,7 +103,7 @@ class Round:
     def save(self) -> None:
         """Write the state; it is on the disk when this returns."""
         self.path.mkdir(parents=True, exist_ok=True)
-        write_json(self.path / "state.json", asdict(self.state))
+        write_json(self.path / "state.json", {"format": FORMAT, **asdict(self.state)})
 
     def snapshot(self) -> Snapshot | None:
         """What was annotated when this round began, None before it has read that."""

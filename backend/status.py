@@ -14,6 +14,7 @@ from backend.round_folder import CANCELLED, Round, all_rounds
 from backend.settings import Settings
 from backend.unreadable import Unreadable
 from backend.workplace import open_workplace
+from model.errors import NewerFormat
 from model.registry import Version
 
 
@@ -23,14 +24,21 @@ def describe(settings: Settings, redis: Redis | None) -> Iterator[str]:
     if not folders:
         yield f"no project is connected (data in {settings.data_dir}); run `maskal connect`"
     for folder in folders:
-        yield f"project {folder.project_id} ({folder.uid}), serving {folder.registry.current() or 'no version yet'}"
-        yield f"  {_outlook(settings, folder, redis)}"
-        yield from (_version_line(version) for version in folder.registry.versions())
-        yield from (_round_line(r) for r in _rounds_of_interest(folder))
-        yield from (f"  note: {line}" for line in _last_notes(folder))
-        yield from _job_lines(folder, redis)
-        for task, failure in Unreadable(folder.path).failures().items():
-            yield f"  task {task} is not scored: {failure.error}"
+        try:
+            yield from list(_project_lines(settings, folder, redis))
+        except NewerFormat as err:
+            yield f"project {folder.project_id} ({folder.uid}) is left alone: {err}"
+
+
+def _project_lines(settings: Settings, folder: ProjectFolder, redis: Redis | None) -> Iterator[str]:
+    yield f"project {folder.project_id} ({folder.uid}), serving {folder.registry.current() or 'no version yet'}"
+    yield f"  {_outlook(settings, folder, redis)}"
+    yield from (_version_line(version) for version in folder.registry.versions())
+    yield from (_round_line(r) for r in _rounds_of_interest(folder))
+    yield from (f"  note: {line}" for line in _last_notes(folder))
+    yield from _job_lines(folder, redis)
+    for task, failure in Unreadable(folder.path).failures().items():
+        yield f"  task {task} is not scored: {failure.error}"
 
 
 def _outlook(settings: Settings, folder: ProjectFolder, redis: Redis | None) -> str:

@@ -17,6 +17,10 @@ class BadVersion(ModelError):
     """The registry does not hold the version that was asked for, or its files are damaged."""
 
 
+class NewerFormat(ModelError):
+    """A file was written by a newer release, whose format this one does not know."""
+
+
 class BadEngine(ModelError):
     """An engine or network name is unknown, or an engine's package is not installed."""
 

@@ -19,7 +19,7 @@ import torch
 
 from model import checkpoints
 from model.errors import BadVersion
-from model.files import TEMPORARY_PREFIX, read_json, sync_folder, temporary_sibling, write_atomically, write_json
+from model.files import TEMPORARY_PREFIX, read_formatted, sync_folder, temporary_sibling, write_atomically, write_json
 from model.rankings import RankedTask as RankedTask  # part of this module's interface
 from model.rankings import append_rows, find_row, read_rows, rows_to_text
 
@@ -27,6 +27,9 @@ logger = logging.getLogger(__name__)
 
 NAME = re.compile(r"maskal-r([1-9][0-9]*)")
 LEFTOVER_AGE_S = 24 * 3600.0
+
+FORMAT = 1
+"""Of `version.json`; raised when a release writes it so that the one before cannot read it."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,7 @@ class Registry:
         return tuple(sorted(found, key=version_number))
 
     def versions(self) -> tuple[Version, ...]:
-        """All readable versions by number; a damaged one is logged and left out."""
+        """All readable versions by number; a damaged one is logged and left out, one of a newer release is not."""
         readable = []
         for name in self.names():
             try:
@@ -113,10 +116,10 @@ class Registry:
         return tuple(readable)
 
     def get(self, name: str) -> Version:
-        """Facts of one version; BadVersion if it is unknown or its file is damaged."""
+        """Facts of one version; BadVersion if it is unknown or its file is damaged, NewerFormat if it is too new."""
         path = self._folder_of(name) / "version.json"
         try:
-            stored = read_json(path)
+            stored = read_formatted(path, FORMAT)
             fields = {field.name: stored[field.name] for field in dataclasses.fields(Version)}
             version = Version(**{**fields, "classes": tuple(fields["classes"])})
         except (OSError, ValueError, KeyError, TypeError) as err:
@@ -222,7 +225,7 @@ def _write_version(folder: Path, fields: VersionFields, tensors: Mapping[str, to
     sha256 = checkpoints.save(folder / "weights.safetensors", tensors, metadata)
     created = datetime.now(timezone.utc).isoformat(timespec="seconds")
     version = Version(**vars(fields), weights_sha256=sha256, created=created)
-    write_json(folder / "version.json", {"name": version.name, **dataclasses.asdict(version)})
+    write_json(folder / "version.json", {"format": FORMAT, "name": version.name, **dataclasses.asdict(version)})
     return version
 
 

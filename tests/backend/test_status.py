@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from backend import status
 from backend.learning import evaluate_round, train_round
+from backend.projects import connect_folder
 from backend.round_folder import start_round
 from backend.settings import Settings
 from tests.backend.round_places import quiet, read_round, workplace
@@ -34,6 +36,16 @@ def test_of_cancelled_rounds_the_newest_is_shown_until_another_begins(tmp_path: 
     assert shown() == ["  round 2 is cancelled"]
     start_round(place.folder, 0)
     assert shown() == ["  round 3 is started"]
+
+
+def test_a_project_of_a_newer_release_does_not_hide_the_others(tmp_path: Path) -> None:
+    newer, other = connect_folder(tmp_path, "1.1"), connect_folder(tmp_path, "2.2")
+    start_round(newer, 0).cancel()
+    start_round(other, 0).cancel()
+    (newer.rounds / "1" / "state.json").write_text(json.dumps({"format": 2, "stage": "new"}))
+    told = lines(tmp_path)
+    assert told[0].startswith("project 1 (1.1) is left alone: ") and "upgrade" in told[0]
+    assert told[1].startswith("project 2 (2.2), serving no version yet")
 
 
 def test_without_a_project_it_says_what_to_do(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import time
 import pytest
 import torch
 
-from model.errors import BadCheckpoint, BadVersion
+from model.errors import BadCheckpoint, BadVersion, NewerFormat
 from model.registry import RankedTask, Registry, VersionFields
 
 
@@ -98,6 +98,20 @@ def test_a_damaged_version_is_left_out_with_a_warning(registry, caplog):
     assert "maskal-r1 is damaged" in caplog.text and "maskal-r2 is damaged" in caplog.text
     assert "maskal-r5 holds the version maskal-r4" in caplog.text
     assert registry.next_number() == 6  # the number of a damaged version is not used again
+
+
+def test_a_version_of_a_newer_release_is_refused_whole(registry):
+    registry.add(fields(1), TENSORS)
+    registry.add(fields(2), TENSORS)
+    path = registry.folder / "versions" / "maskal-r2" / "version.json"
+    stored = json.loads(path.read_text())
+    assert stored["format"] == 1
+    path.write_text(json.dumps({"format": 2, "unheard": "of"}))
+    for ask in (lambda: registry.get("maskal-r2"), registry.versions, lambda: registry.weights("maskal-r2")):
+        with pytest.raises(NewerFormat, match=r"version\.json has format 2, this release knows up to 1: .* upgrade"):
+            ask()
+    path.write_text(json.dumps({name: value for name, value in stored.items() if name != "format"}))
+    assert [version.name for version in registry.versions()] == ["maskal-r1", "maskal-r2"], "no format counts as 1"
 
 
 @pytest.mark.parametrize("name", ["maskal-r9", "maskal-r0", "../maskal-r1", "MaskAL", "", "maskal-r1\n"])

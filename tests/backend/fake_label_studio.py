@@ -1,0 +1,73 @@
+"""Label Studio in memory: as much of its API's client as a round, a publish and a look for new tasks call."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from backend.client import Project, Task
+from tests.backend.configs import POLYGONS
+from tests.backend.round_places import region_of
+
+
+class FakeLabelStudio:
+    """One project with tasks 1 to `tasks`, the first `annotated` of them annotated with a leaf or a spot."""
+
+    def __init__(self, uid: str, tasks: int, annotated: int) -> None:
+        self.uid, self.model_version = uid, ""
+        self.annotations: dict[int, list[dict[str, Any]]] = {task: [] for task in range(1, tasks + 1)}
+        self.stored: dict[int, list[dict[str, Any]]] = {task: [] for task in self.annotations}
+        self.changes = 0
+        for task in range(1, annotated + 1):
+            self.annotate(task)
+
+    def annotate(self, task: int) -> None:
+        self.changes += 1
+        at = f"2026-01-01T00:00:{self.changes:02d}Z"
+        self.annotations[task] = [{"id": task, "result": [region_of(task)], "updated_at": at}]
+
+    def project(self, project_id: int) -> Project:
+        annotated = sum(map(bool, self.annotations.values()))
+        predictions = sum(map(len, self.stored.values()))
+        counters = (len(self.annotations), annotated, 0, predictions)
+        return Project(project_id, self.uid, "leaves", POLYGONS, self.model_version, counters)
+
+    def update_project(self, project_id: int, *, model_version: str) -> None:
+        self.model_version = model_version
+
+    def newest_change(self, project_id: int) -> str:
+        return f"2026-01-01T00:00:{self.changes:02d}Z"
+
+    def count_changed(self, project_id: int, since: str) -> int:
+        return sum(any(a["updated_at"] > since for a in rows) for rows in self.annotations.values())
+
+    def tasks(self, project_id: int) -> Iterator[Task]:
+        for task, annotations in self.annotations.items():
+            yield Task(task, {"photo": f"{task}.png"}, bool(annotations), annotations)
+
+    def annotated_tasks(self, project_id: int) -> Iterator[Task]:
+        return (task for task in self.tasks(project_id) if task.annotations)
+
+    def open_tasks_without(self, project_id: int, version: str, limit: int) -> tuple[list[Task], int]:
+        lacking = [t for t in self.tasks(project_id) if not t.is_labeled and version not in self._versions(t.id)]
+        return lacking[:limit], len(lacking)
+
+    def predictions(self, task_id: int) -> list[dict[str, Any]]:
+        return self.stored[task_id]
+
+    def model_versions(self, project_id: int) -> dict[str, int]:
+        return Counter(version for task in self.stored for version in self._versions(task))
+
+    def tasks_with_version(self, project_id: int, version: str) -> set[int]:
+        return {task for task in self.stored if version in self._versions(task)}
+
+    def import_predictions(self, project_id: int, predictions: str) -> int:
+        rows = json.loads(predictions)
+        for row in rows:
+            self.stored[row["task"]].append(row)
+        return len(rows)
+
+    def _versions(self, task: int) -> list[str]:
+        return [prediction["model_version"] for prediction in self.stored[task]]
