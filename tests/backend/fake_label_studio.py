@@ -44,8 +44,8 @@ class FakeLabelStudio:
         return sum(any(a["updated_at"] > since for a in rows) for rows in self.annotations.values())
 
     def tasks(self, project_id: int) -> Iterator[Task]:
-        for task, annotations in self.annotations.items():
-            yield Task(task, {"photo": f"{task}.png"}, bool(annotations), annotations)
+        for task, rows in self.annotations.items():
+            yield Task(task, {"photo": f"{task}.png"}, bool(rows), rows)
 
     def annotated_tasks(self, project_id: int) -> Iterator[Task]:
         return (task for task in self.tasks(project_id) if task.annotations)
