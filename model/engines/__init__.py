@@ -1,1 +1,1 @@
-"""Engines: one Mask R-CNN implementation per file, all behind the protocol in `base`."""
+"""Engines: Mask R-CNN implementations, all behind the protocol in `base`, and what they share."""

@@ -10,10 +10,10 @@ from pathlib import Path
 import torch
 
 from model import checkpoints
-from model.engines import detectron2_weights
 from model.engines.base import EngineConfig
-from model.engines.detectron2_configs import is_config
-from model.engines.torchvision import TorchvisionEngine
+from model.engines.detectron2 import weights as detectron2_weights
+from model.engines.detectron2.configs import is_config
+from model.engines.torchvision.engine import TorchvisionEngine
 from model.errors import BadCheckpoint, BadEngine
 
 SEED = 0

@@ -12,14 +12,14 @@ from typing import Any
 import torch
 
 from model import checkpoints
-from model.engines import detectron2_weights
 from model.engines.base import Engine, EngineConfig
+from model.engines.detectron2 import weights as detectron2_weights
 from model.errors import BadCheckpoint, BadEngine
 from model.registry import Registry, Version
 
 ENGINES = {
-    "torchvision": ("model.engines.torchvision", "TorchvisionEngine"),
-    "detectron2": ("model.engines.detectron2", "Detectron2Engine"),
+    "torchvision": ("model.engines.torchvision.engine", "TorchvisionEngine"),
+    "detectron2": ("model.engines.detectron2.engine", "Detectron2Engine"),
     "fake": ("model.engines.fake", "FakeEngine"),
 }
 

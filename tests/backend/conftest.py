@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from backend.processes import Processes
-from backend.redis_server import start_redis
+from backend.system.processes import Processes
+from backend.system.redis_server import start_redis
 from tests.backend.image_servers import Server
 from tests.backend.outlined_photos import save_photos, save_weights
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from backend.client import Project, Task
+from backend.label_studio.client import Project, Task
 from tests.backend.configs import POLYGONS
 from tests.backend.round_places import region_of
 

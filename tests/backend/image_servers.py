@@ -9,8 +9,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from backend.client import LabelStudio
-from backend.images import Images
+from backend.label_studio.client import LabelStudio
+from backend.label_studio.images import Images
 from backend.settings import Settings
 
 

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import torch
 
-from backend.auto_annotate import Annotated, AutoAnnotateOptions, auto_annotate
+from backend.folders.auto_annotate import Annotated, AutoAnnotateOptions, auto_annotate
 from backend.settings import Settings
 from model import checkpoints
 from model.engines.base import EngineConfig

@@ -9,12 +9,12 @@ from typing import Any, cast
 
 import numpy as np
 
-from backend.config import ProjectConfig
-from backend.labels import parse_label_config
-from backend.projects import connect_folder
-from backend.round_folder import AnnotatedImage, Round
-from backend.snapshots import Entry, Snapshot, write_snapshot
-from backend.workplace import Workplace
+from backend.label_studio.labels import parse_label_config
+from backend.project.config import ProjectConfig
+from backend.project.folder import connect_folder
+from backend.project.workplace import Workplace
+from backend.rounds.folder import AnnotatedImage, Round
+from backend.rounds.snapshots import Entry, Snapshot, write_snapshot
 from tests.backend.configs import POLYGONS
 
 SIZE_HW = (60, 80)

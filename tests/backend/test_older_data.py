@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from backend import jobs, rounds
-from backend.labels import parse_label_config
-from backend.projects import ProjectFolder, connected_projects
-from backend.round_folder import all_rounds, start_round, unfinished
-from backend.task_queue import publish
-from backend.workplace import Workplace
+from backend.label_studio.labels import parse_label_config
+from backend.project.folder import ProjectFolder, connected_projects
+from backend.project.workplace import Workplace
+from backend.rounds import steps
+from backend.rounds.folder import all_rounds, start_round, unfinished
+from backend.rounds.task_queue import publish
+from backend.work import jobs
 from tests.backend.configs import POLYGONS
 from tests.backend.fake_label_studio import FakeLabelStudio
 from tests.backend.round_places import Photos, quiet
@@ -44,7 +45,7 @@ def test_a_trained_round_is_taken_to_its_end(folders: list[ProjectFolder]) -> No
     current = unfinished(folders[0])
     assert current is not None and current.state.state == "trained"
     told: list[str] = []
-    rounds.run(place, current, lambda step, share, **details: told.append(step))
+    steps.run(place, current, lambda step, share, **details: told.append(step))
     assert told[0] == "evaluate", "what was trained is not trained again"
     assert (current.state.state, client.model_version) == ("published", "maskal-r1")
     assert client.model_versions(1) == {"maskal-r1": TASKS - ANNOTATED}
@@ -52,14 +53,14 @@ def test_a_trained_round_is_taken_to_its_end(folders: list[ProjectFolder]) -> No
 
 def test_a_served_version_is_published_again_and_followed_by_the_next(folders: list[ProjectFolder]) -> None:
     place, client = open_place(folders[1])
-    assert rounds.score_new_tasks(place, quiet) == (TASKS - ANNOTATED, False)
+    assert steps.score_new_tasks(place, quiet) == (TASKS - ANNOTATED, False)
     publish(client, folders[1].registry, client.project(2))  # type: ignore[arg-type]
     assert client.model_version == "maskal-r1"
     assert not jobs.need(None, place, client.project(2), in_full=True).is_due
     for task in range(ANNOTATED + 1, ANNOTATED + 1 + POOL):
         client.annotate(task)
     assert jobs.need(None, place, client.project(2), in_full=True).is_due
-    rounds.run(place, start_round(folders[1], 0), quiet)
+    steps.run(place, start_round(folders[1], 0), quiet)
     assert [r.state.state for r in all_rounds(folders[1])] == ["published", "published"]
     assert folders[1].registry.get("maskal-r2").parent == "maskal-r1"
     assert client.model_version == folders[1].registry.current() == "maskal-r2"

@@ -18,15 +18,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from backend.auto_annotate import AutoAnnotateOptions, auto_annotate
-from backend.broccoli import LABELS
-from backend.scoring import images_at_once
+from backend.folders.auto_annotate import AutoAnnotateOptions, auto_annotate
+from backend.generated.broccoli import LABELS
+from backend.rounds.scoring import images_at_once
+from backend.rounds.starts import CLASSES, generated_start
 from backend.settings import Settings
-from backend.starts import CLASSES, generated_start
 from model import checkpoints
 from model.engines.base import EngineConfig
 from model.engines.loader import load_alone
-from model.engines.torchvision import TorchvisionEngine
+from model.engines.torchvision.engine import TorchvisionEngine
 from model.files import write_json
 from tests.benchmarks.fields import WEIGHTS, fields, trained_resnet50
 from tests.benchmarks.scoring import device_name, now

@@ -38,11 +38,11 @@ from detectron2.structures import Boxes
 from PIL import Image
 from torchvision.ops import batched_nms, nms
 
-from model.engines import detectron2_weights
 from model.engines.base import Engine, EngineConfig
 from model.engines.conversion import convert
-from model.engines.detectron2_configs import ZOO
-from model.engines.detectron2_weights import COCO_CLASSES as COCO_CLASSES  # for the test
+from model.engines.detectron2 import weights as detectron2_weights
+from model.engines.detectron2.configs import ZOO
+from model.engines.detectron2.weights import COCO_CLASSES as COCO_CLASSES  # for the test
 from model.engines.loader import build_engine, load_pretrained
 from model.instances import Instances
 from tests.benchmarks.fields import fields

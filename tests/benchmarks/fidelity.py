@@ -18,14 +18,14 @@ import cv2
 import numpy as np
 import torch
 
-from backend.config import ProjectConfig
+from backend.project.config import ProjectConfig
 from model import checkpoints
 from model.engines.base import EngineConfig
 from model.engines.loader import load_pretrained
-from model.engines.torchvision import TorchvisionEngine
+from model.engines.torchvision.engine import TorchvisionEngine
 from model.files import write_json
 from model.formats import coco
-from model.training import TrainingConfig, train
+from model.training.loop import TrainingConfig, train
 from sampling.mc_dropout import ScoringConfig, score
 from tests.benchmarks.fields import resize_to
 from tests.benchmarks.scoring import spearman

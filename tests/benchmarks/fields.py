@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from backend.broccoli import LABELS, generate
+from backend.generated.broccoli import LABELS, generate
 from model import checkpoints
 from model.engines.base import EngineConfig
-from model.engines.torchvision import TorchvisionEngine
+from model.engines.torchvision.engine import TorchvisionEngine
 from model.geometry import mask_to_polygons
 from model.records import Outline, Record
-from model.training import TrainingConfig, train
+from model.training.loop import TrainingConfig, train
 
 WEIGHTS = Path(__file__).parents[1] / "artefacts" / "fields_resnet50.safetensors"
 """Kept from one run to the next; not part of the repository."""

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from model.engines.torchvision import TorchvisionEngine
+from model.engines.torchvision.engine import TorchvisionEngine
 from sampling.uncertainty import ObservationCertainty, box_certainty, occurrence, semantic_certainty
 
 Detection = tuple[np.ndarray, np.ndarray, torch.Tensor]

@@ -28,15 +28,16 @@ import httpx
 import numpy as np
 import torch
 
-from backend import jobs, task_queue
-from backend.config import ProjectConfig
-from backend.labels import parse_label_config
-from backend.processes import Processes
-from backend.projects import connect_folder
-from backend.pushing import Pusher, prediction
-from backend.scoring import score_images
+from backend.demo.stack import Stack, start_stack
+from backend.label_studio.labels import parse_label_config
+from backend.label_studio.pushing import Pusher, prediction
+from backend.project.config import ProjectConfig
+from backend.project.folder import connect_folder
+from backend.rounds import task_queue
+from backend.rounds.scoring import score_images
 from backend.settings import read_settings
-from backend.stack import Stack, start_stack
+from backend.system.processes import Processes
+from backend.work import jobs
 from model.engines.base import EngineConfig
 from model.engines.loader import build_engine
 from model.files import write_json
@@ -126,8 +127,8 @@ def timed(action: Callable[[], object]) -> float:
 PUSH_IN_A_CHILD = """
 import pickle, sys
 from pathlib import Path
-from backend.client import LabelStudio
-from backend.pushing import Pusher
+from backend.label_studio.client import LabelStudio
+from backend.label_studio.pushing import Pusher
 url, token, project, path = sys.argv[1:]
 rows = pickle.loads(Path(path).read_bytes())
 Pusher(LabelStudio(url, token), int(project), "maskal-r10", Path(path).with_suffix(".json")).push(rows)

@@ -22,15 +22,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from backend.config import ProjectConfig
-from backend.simulation import stratified_split
-from backend.starts import load_start
-from model.engines.torchvision import TorchvisionEngine
-from model.evaluation import Evaluation, detections_of, evaluate, truth_of
+from backend.project.config import ProjectConfig
+from backend.rounds.starts import load_start
+from backend.simulation.run import stratified_split
+from model.engines.torchvision.engine import TorchvisionEngine
 from model.files import write_json
 from model.formats import coco
+from model.judging.evaluation import Evaluation, detections_of, evaluate, truth_of
 from model.records import Record
-from model.training import train
+from model.training.loop import train
 from tests.benchmarks.scoring import device_name
 from tests.benchmarks.training import BATCH, endless, plain_loader, plain_step, read
 

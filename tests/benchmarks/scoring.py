@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from model.engines.torchvision import TorchvisionEngine, has_bfloat16
+from model.engines.torchvision.engine import TorchvisionEngine, has_bfloat16
 from model.files import write_json
 from sampling.mc_dropout import ScoringConfig, score
 from tests.benchmarks.fields import fields, resize_to, trained_resnet50

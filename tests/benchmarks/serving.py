@@ -22,16 +22,16 @@ import httpx
 import numpy as np
 from redis import Redis
 
-from backend import jobs
-from backend.config import ProjectConfig
-from backend.connect import Connection, connect
-from backend.credentials import BASIC_USER, load_credentials
-from backend.demo_data import generated_data, import_images
-from backend.labels import parse_label_config
-from backend.processes import Processes
-from backend.projects import ProjectFolder, find_folder
+from backend.care.connect import Connection, connect
+from backend.demo.data import generated_data, import_images
+from backend.demo.stack import Stack, start_stack
+from backend.label_studio.labels import parse_label_config
+from backend.project.config import ProjectConfig
+from backend.project.credentials import BASIC_USER, load_credentials
+from backend.project.folder import ProjectFolder, find_folder
 from backend.settings import read_settings
-from backend.stack import Stack, start_stack
+from backend.system.processes import Processes
+from backend.work import jobs
 from model.files import write_json
 from tests.e2e.waiting import concluded, wait_for
 

@@ -20,13 +20,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from backend.config import ProjectConfig
-from backend.connect import Connection, connect
-from backend.processes import Processes
-from backend.projects import connect_folder
-from backend.round_folder import REFUSED, start_round
+from backend.care.connect import Connection, connect
+from backend.demo.stack import Stack, start_stack
+from backend.project.config import ProjectConfig
+from backend.project.folder import connect_folder
+from backend.rounds.folder import REFUSED, start_round
 from backend.settings import read_settings
-from backend.stack import Stack, start_stack
+from backend.system.processes import Processes
 from model.engines.loader import build_engine
 from model.files import write_json
 from model.registry import VersionFields

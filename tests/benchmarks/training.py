@@ -24,14 +24,14 @@ from torchvision import tv_tensors
 from torchvision.ops import masks_to_boxes
 from torchvision.transforms import v2
 
-from backend.broccoli import LABELS
-from backend.config import ProjectConfig
+from backend.generated.broccoli import LABELS
+from backend.project.config import ProjectConfig
 from model.engines.base import EngineConfig
-from model.engines.torchvision import TorchvisionEngine
+from model.engines.torchvision.engine import TorchvisionEngine
 from model.files import write_json
 from model.geometry import polygons_to_mask
 from model.records import Record
-from model.training import Progress, train
+from model.training.loop import Progress, train
 from tests.benchmarks.fields import fields, resize_to
 from tests.benchmarks.scoring import device_name, now
 

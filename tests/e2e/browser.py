@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 from playwright.sync_api import Error, Page, sync_playwright
 
-from backend.stack import Stack
+from backend.demo.stack import Stack
 
 FLAGS = [
     "--no-sandbox",

@@ -12,16 +12,16 @@ import cv2
 import numpy as np
 import pytest
 
-from backend.client import Project
-from backend.config import ProjectConfig
-from backend.connect import Connection, connect
-from backend.demo_data import DemoData, DemoImage, import_images
+from backend.care.connect import Connection, connect
+from backend.demo.data import DemoData, DemoImage, import_images
+from backend.demo.stack import Stack, find_label_studio, start_label_studio, start_stack
 from backend.errors import ProcessFailed
-from backend.labels import parse_label_config
-from backend.processes import Processes, free_port
-from backend.projects import ProjectFolder, find_folder
+from backend.label_studio.client import Project
+from backend.label_studio.labels import parse_label_config
+from backend.project.config import ProjectConfig
+from backend.project.folder import ProjectFolder, find_folder
 from backend.settings import read_settings
-from backend.stack import Stack, find_label_studio, start_label_studio, start_stack
+from backend.system.processes import Processes, free_port
 from model.geometry import mask_to_polygons
 from model.records import Outline, Record
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 from redis import Redis
 
-from backend import status
-from backend.demo_data import true_regions
-from backend.labels import parse_label_config
-from backend.rounds import read_snapshot_of
-from backend.stack import Stack
-from backend.workplace import open_workplace
+from backend.care import status
+from backend.demo.data import true_regions
+from backend.demo.stack import Stack
+from backend.label_studio.labels import parse_label_config
+from backend.project.workplace import open_workplace
+from backend.rounds.steps import read_snapshot_of
 from tests.e2e.configs import config
 from tests.e2e.waiting import concluded, wait_for
 

@@ -10,15 +10,15 @@ import pytest
 from PIL import Image
 from redis import Redis
 
-from backend import status
-from backend.connect import Connection, connect
-from backend.credentials import BASIC_USER, load_credentials
-from backend.demo_data import true_regions
+from backend.care import status
+from backend.care.connect import Connection, connect
+from backend.demo.data import true_regions
+from backend.demo.stack import Stack
 from backend.errors import BadLabelConfig, LabelStudioBusy, LabelStudioError, NotFound, WrongToken
-from backend.labels import parse_label_config
+from backend.label_studio.labels import parse_label_config
+from backend.project.credentials import BASIC_USER, load_credentials
+from backend.project.unreadable import Unreadable
 from backend.settings import Settings
-from backend.stack import Stack
-from backend.unreadable import Unreadable
 from tests.e2e.waiting import concluded, wait_for
 
 pytestmark = pytest.mark.e2e

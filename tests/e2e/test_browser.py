@@ -5,7 +5,7 @@ import re
 import pytest
 from playwright.sync_api import Page, expect
 
-from backend.stack import Stack
+from backend.demo.stack import Stack
 from tests.e2e.browser import logged_in
 from tests.e2e.waiting import concluded, wait_for
 

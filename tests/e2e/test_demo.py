@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from backend.config import ProjectConfig
-from backend.demo import DemoOptions, play
-from backend.stack import Stack
+from backend.demo.run import DemoOptions, play
+from backend.demo.stack import Stack
+from backend.project.config import ProjectConfig
 from tests.shared import shared
 
 pytestmark = pytest.mark.e2e

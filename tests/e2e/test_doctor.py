@@ -14,17 +14,17 @@ import httpx
 import pytest
 from redis import Redis
 
-from backend.client import TITLE, Project
-from backend.config import ProjectConfig
-from backend.connect import Connection, connect
-from backend.credentials import BASIC_USER, SECRET_HEADER, load_credentials
-from backend.doctor import CHECKS, examine
+from backend.care.connect import Connection, connect
+from backend.care.doctor import CHECKS, examine
+from backend.demo.stack import Stack, environment_of, start_web_app
 from backend.errors import LabelStudioError
-from backend.locks import held
-from backend.processes import Processes, free_port
-from backend.projects import ProjectFolder
+from backend.label_studio.client import TITLE, Project
+from backend.project.config import ProjectConfig
+from backend.project.credentials import BASIC_USER, SECRET_HEADER, load_credentials
+from backend.project.folder import ProjectFolder
+from backend.queue.locks import held
 from backend.settings import Settings
-from backend.stack import Stack, environment_of, start_web_app
+from backend.system.processes import Processes, free_port
 from tests.e2e.conftest import COLOURS
 from tests.e2e.waiting import concluded, wait_for
 

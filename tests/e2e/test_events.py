@@ -8,12 +8,12 @@ from collections.abc import Callable
 import pytest
 from redis import Redis
 
-from backend import jobs
-from backend.client import LabelStudio, Project
-from backend.demo_data import DemoImage, true_regions
-from backend.labels import parse_label_config
-from backend.round_folder import Round, all_rounds
-from backend.stack import Stack
+from backend.demo.data import DemoImage, true_regions
+from backend.demo.stack import Stack
+from backend.label_studio.client import LabelStudio, Project
+from backend.label_studio.labels import parse_label_config
+from backend.rounds.folder import Round, all_rounds
+from backend.work import jobs
 from tests.e2e.relay import relay
 from tests.e2e.waiting import wait_for
 

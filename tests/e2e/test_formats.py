@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from backend.annotations import read_outlines
 from backend.cli import main
-from backend.client import LabelStudio, Project
+from backend.demo.stack import Stack
 from backend.errors import LabelStudioError
-from backend.importing import IMPORTED, SOURCE
-from backend.labels import parse_label_config
-from backend.stack import Stack
+from backend.folders.importing import IMPORTED, SOURCE
+from backend.label_studio.annotations import read_outlines
+from backend.label_studio.client import LabelStudio, Project
+from backend.label_studio.labels import parse_label_config
 from model.formats.layout import written_path
 from model.formats.table import FORMATS
 from model.records import Outline, Polygon, Record

@@ -5,12 +5,13 @@ import copy
 import pytest
 from redis import Redis
 
-from backend import jobs, status
-from backend.client import Project
-from backend.demo_data import true_regions
-from backend.labels import parse_label_config
-from backend.stack import Stack
-from backend.workplace import open_workplace
+from backend.care import status
+from backend.demo.data import true_regions
+from backend.demo.stack import Stack
+from backend.label_studio.client import Project
+from backend.label_studio.labels import parse_label_config
+from backend.project.workplace import open_workplace
+from backend.work import jobs
 from tests.e2e.conftest import discs
 from tests.e2e.waiting import concluded, wait_for
 

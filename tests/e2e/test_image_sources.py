@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from backend.client import LabelStudio
+from backend.demo.stack import Stack
 from backend.errors import BadImage, WrongToken
-from backend.images import Images
-from backend.stack import Stack
+from backend.label_studio.client import LabelStudio
+from backend.label_studio.images import Images
 from tests.e2e.conftest import discs
 from tests.e2e.users import add_annotator
 

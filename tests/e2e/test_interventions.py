@@ -3,14 +3,15 @@ from __future__ import annotations
 import pytest
 from redis import Redis
 
-from backend import jobs, status
-from backend.demo_data import true_regions
+from backend.care import status
+from backend.care.rollback import roll_back
+from backend.demo.data import true_regions
+from backend.demo.stack import Stack
 from backend.errors import BadSetting
-from backend.labels import parse_label_config
-from backend.rollback import roll_back
-from backend.round_folder import all_rounds, start_round
-from backend.stack import Stack
-from backend.workplace import open_workplace
+from backend.label_studio.labels import parse_label_config
+from backend.project.workplace import open_workplace
+from backend.rounds.folder import all_rounds, start_round
+from backend.work import jobs
 from tests.e2e.waiting import concluded, wait_for
 
 pytestmark = pytest.mark.e2e

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from backend import rounds
-from backend.locks import held
-from backend.projects import ProjectFolder
-from backend.round_folder import Round, start_round
+from backend.demo.stack import Stack
+from backend.project.folder import ProjectFolder
+from backend.project.workplace import open_workplace
+from backend.queue.locks import held
+from backend.rounds import steps
+from backend.rounds.folder import Round, start_round
 from backend.settings import Settings
-from backend.stack import Stack
-from backend.workplace import open_workplace
 
 pytestmark = pytest.mark.e2e
 
@@ -33,7 +33,7 @@ def run_until(settings: Settings, folder: Path, number: int, step: str, share: f
             os.kill(os.getpid(), signal.SIGKILL)
 
     place = open_workplace(settings, ProjectFolder(folder))
-    rounds.run(place, Round(place.folder.rounds / str(number)), report)
+    steps.run(place, Round(place.folder.rounds / str(number)), report)
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_a_killed_round_goes_on(stack: Stack, make_project, step: str, share: fl
         child.join()
         assert child.exitcode == -signal.SIGKILL
         snapshot = Round(begun.path).snapshot()
-        rounds.run(
+        steps.run(
             open_workplace(stack.settings, folder),
             resumed := Round(begun.path),
             lambda name, done, **details: told.append((name, done)),

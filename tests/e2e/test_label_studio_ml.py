@@ -10,13 +10,13 @@ import httpx
 import pytest
 from redis import Redis
 
-from backend import jobs
-from backend.connect import Connection, connect
-from backend.credentials import BASIC_USER, load_credentials
-from backend.demo_data import true_regions
-from backend.labels import parse_label_config
-from backend.processes import Processes, free_port
-from backend.stack import Stack, environment_of
+from backend.care.connect import Connection, connect
+from backend.demo.data import true_regions
+from backend.demo.stack import Stack, environment_of
+from backend.label_studio.labels import parse_label_config
+from backend.project.credentials import BASIC_USER, load_credentials
+from backend.system.processes import Processes, free_port
+from backend.work import jobs
 from tests.e2e.waiting import concluded, wait_for
 
 pytest.importorskip("label_studio_ml", reason="label-studio-ml is not installed")

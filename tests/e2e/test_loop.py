@@ -7,16 +7,18 @@ import httpx
 import pytest
 from redis import Redis
 
-from backend import jobs, rounds, status
-from backend.client import TITLE
-from backend.connect import Connection, connect
-from backend.credentials import BASIC_USER, SECRET_HEADER, load_credentials
-from backend.demo_data import true_regions
-from backend.labels import parse_label_config
-from backend.locks import held
-from backend.round_folder import STATES, Round, all_rounds, start_round
-from backend.stack import Stack
-from backend.workplace import open_workplace
+from backend.care import status
+from backend.care.connect import Connection, connect
+from backend.demo.data import true_regions
+from backend.demo.stack import Stack
+from backend.label_studio.client import TITLE
+from backend.label_studio.labels import parse_label_config
+from backend.project.credentials import BASIC_USER, SECRET_HEADER, load_credentials
+from backend.project.workplace import open_workplace
+from backend.queue.locks import held
+from backend.rounds import steps
+from backend.rounds.folder import STATES, Round, all_rounds, start_round
+from backend.work import jobs
 from tests.e2e.waiting import wait_for
 
 pytestmark = pytest.mark.e2e
@@ -121,7 +123,7 @@ def test_start_training_forces_a_round(stack: Stack, make_project) -> None:
     assert status.status_code in (200, 410)
 
 
-@pytest.mark.parametrize("step", [name for name, _ in rounds.STEPS])
+@pytest.mark.parametrize("step", [name for name, _ in steps.STEPS])
 def test_a_round_that_stops_anywhere_goes_on_without_duplicates(stack: Stack, make_project, step: str) -> None:
     redis = Redis.from_url(stack.settings.redis_url)
 
@@ -135,10 +137,10 @@ def test_a_round_that_stops_anywhere_goes_on_without_duplicates(stack: Stack, ma
         place = open_workplace(stack.settings, folder)
         begun = start_round(place.folder, 0)
         with pytest.raises(Stopped):
-            rounds.run(place, begun, stop)
-        assert begun.state.state == STATES[[name for name, _ in rounds.STEPS].index(step)]
+            steps.run(place, begun, stop)
+        assert begun.state.state == STATES[[name for name, _ in steps.STEPS].index(step)]
         resumed = Round(begun.path)
-        rounds.run(place, resumed, lambda name, share, **details: None)
+        steps.run(place, resumed, lambda name, share, **details: None)
     assert resumed.state.state == "published"
     client = stack.client()
     assert client.project(project.id).model_version == "maskal-r1"

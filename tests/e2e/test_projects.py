@@ -8,16 +8,17 @@ import pytest
 import torch
 from redis import Redis
 
-from backend import jobs, status
-from backend.connect import Connection, connect
-from backend.credentials import BASIC_USER
-from backend.demo_data import true_regions
-from backend.doctor import examine
+from backend.care import status
+from backend.care.connect import Connection, connect
+from backend.care.doctor import examine
+from backend.demo.data import true_regions
+from backend.demo.stack import Login, Stack, find_label_studio, start_label_studio, start_web_app
 from backend.errors import NotFound
-from backend.labels import parse_label_config
-from backend.processes import Processes, free_port
-from backend.projects import connect_folder, find_folder
-from backend.stack import Login, Stack, find_label_studio, start_label_studio, start_web_app
+from backend.label_studio.labels import parse_label_config
+from backend.project.credentials import BASIC_USER
+from backend.project.folder import connect_folder, find_folder
+from backend.system.processes import Processes, free_port
+from backend.work import jobs
 from model.registry import VersionFields
 from tests.e2e.conftest import COLOURS, discs
 from tests.e2e.users import add_annotator

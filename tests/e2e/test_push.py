@@ -9,13 +9,15 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from backend import jobs, pushing, task_queue
-from backend.client import LabelStudio
+from backend.demo.stack import Stack
 from backend.errors import LabelStudioBusy
-from backend.projects import ProjectFolder
-from backend.pushing import Pusher
-from backend.round_folder import all_rounds
-from backend.stack import Stack
+from backend.label_studio import pushing
+from backend.label_studio.client import LabelStudio
+from backend.label_studio.pushing import Pusher
+from backend.project.folder import ProjectFolder
+from backend.rounds import task_queue
+from backend.rounds.folder import all_rounds
+from backend.work import jobs
 from model.rankings import RankedTask
 from tests.benchmarks.push import counted
 from tests.e2e.conftest import discs

@@ -12,11 +12,11 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page, expect
 
-from backend.annotations import read_outlines
-from backend.images import Images
-from backend.labels import parse_label_config
-from backend.predictions import mask_to_regions
-from backend.stack import Stack
+from backend.demo.stack import Stack
+from backend.label_studio.annotations import read_outlines
+from backend.label_studio.images import Images
+from backend.label_studio.labels import parse_label_config
+from backend.label_studio.predictions import mask_to_regions
 from model.geometry import box_of, polygons_to_mask
 from tests.e2e.browser import logged_in
 from tests.e2e.waiting import wait_for

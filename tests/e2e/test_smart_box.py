@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from playwright.sync_api import expect
 
-from backend.annotations import read_outlines
-from backend.labels import parse_label_config
-from backend.stack import Stack
+from backend.demo.stack import Stack
+from backend.label_studio.annotations import read_outlines
+from backend.label_studio.labels import parse_label_config
 from model.geometry import box_of, polygons_to_mask
 from tests.e2e.browser import logged_in
 from tests.e2e.configs import config

@@ -6,9 +6,10 @@ import psutil
 import pytest
 from redis import Redis
 
-from backend import jobs, status
-from backend.round_folder import Round, all_rounds
-from backend.stack import Stack
+from backend.care import status
+from backend.demo.stack import Stack
+from backend.rounds.folder import Round, all_rounds
+from backend.work import jobs
 from model.files import read_json
 from tests.e2e.waiting import concluded, wait_for
 

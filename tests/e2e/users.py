@@ -6,8 +6,8 @@ import secrets
 
 import httpx
 
-from backend.client import LabelStudio
-from backend.stack import Stack
+from backend.demo.stack import Stack
+from backend.label_studio.client import LabelStudio
 
 
 def add_annotator(stack: Stack) -> LabelStudio:

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from backend.projects import ProjectFolder
-from backend.round_folder import Round, all_rounds
+from backend.project.folder import ProjectFolder
+from backend.rounds.folder import Round, all_rounds
 
 T = TypeVar("T")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from model.evaluation import Detections, Truth, detections_of
 from model.instances import Instances
+from model.judging.evaluation import Detections, Truth, detections_of
 
 SIZE_HW = (64, 64)
 

@@ -8,7 +8,7 @@ import torch
 
 from model.engines.base import EngineConfig
 from model.engines.batching import in_halves
-from model.engines.torchvision import TorchvisionEngine
+from model.engines.torchvision.engine import TorchvisionEngine
 
 
 class Memory:

@@ -13,7 +13,7 @@ from model.engines.base import Engine, EngineConfig
 from model.engines.loader import build_engine
 from model.geometry import mask_to_polygons
 from model.records import Outline, Record
-from model.training import TrainingConfig, train
+from model.training.loop import TrainingConfig, train
 from sampling.mc_dropout import ScoringConfig, score
 
 SIDE = 128

@@ -12,7 +12,7 @@ from backend.cli import main
 from model import checkpoints
 from model.engines.base import EngineConfig
 from model.engines.loader import build_engine, load_pretrained
-from model.engines.torchvision import TorchvisionEngine
+from model.engines.torchvision.engine import TorchvisionEngine
 from tests.model.engines.detectron2_files import as_detectron2
 
 R50 = "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x.yaml"

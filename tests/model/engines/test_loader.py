@@ -54,7 +54,7 @@ def test_an_unknown_engine_names_the_known_ones() -> None:
 
 def test_an_engine_that_is_not_installed_says_how(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "detectron2", None)
-    monkeypatch.delitem(sys.modules, "model.engines.detectron2", raising=False)
+    monkeypatch.delitem(sys.modules, "model.engines.detectron2.engine", raising=False)
     with pytest.raises(BadEngine, match=r"'detectron2' cannot be imported .*install it .* by its own guide \(https://"):
         build_engine("detectron2", CLASSES, EngineConfig())
 

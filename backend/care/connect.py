@@ -1,0 +1,111 @@
+"""Connecting this backend to a Label Studio project, and everything that the loop needs there."""
+
+from __future__ import annotations
+
+import logging
+from base64 import b64encode
+from dataclasses import dataclass
+from pathlib import Path
+
+from redis.exceptions import RedisError
+
+from backend.errors import BadSetting, LabelStudioError, QueueUnavailable
+from backend.label_studio.client import TITLE, Backend, LabelStudio, Project
+from backend.label_studio.labels import parse_label_config
+from backend.project.config import ProjectConfig, read_config
+from backend.project.credentials import BASIC_USER, SECRET_HEADER, Credentials, load_credentials, store_label_studio
+from backend.project.folder import connect_folder
+from backend.rounds import task_queue
+from backend.settings import Settings
+from backend.work import jobs
+
+logger = logging.getLogger(__name__)
+
+SWITCHES = (
+    "check that the backend runs and that Label Studio can reach it; for a private address Label Studio must be "
+    "started with ML_BLOCK_LOCAL_IP=false and SSRF_PROTECTION_ENABLED=false, and its host name needs a dot in it"
+)
+
+
+@dataclass(frozen=True)
+class Connection:
+    """What `connect` was asked for; what is None comes from the environment or from the last time.
+
+    is_hosted    label-studio-ml's server answers at `backend_url`, at one address for all projects
+    """
+
+    project_id: int
+    label_studio_url: str | None = None
+    api_key: str | None = None
+    backend_url: str | None = None
+    config: Path | ProjectConfig | None = None
+    is_hosted: bool = False
+
+
+def connect(settings: Settings, wanted: Connection) -> Project:
+    """Add this backend to a project, or mend what is there; safe to repeat.
+
+    Checks the key and the labelling config first, so that nothing is changed if they are wrong.
+    """
+    known = load_credentials(settings)
+    url = (wanted.label_studio_url or known.label_studio_url or "").rstrip("/")
+    key = wanted.api_key or known.label_studio_api_key
+    if not url or not key:
+        raise BadSetting("the address and an API key of Label Studio are needed: --url and --api-key")
+    client = LabelStudio(url, key, attempts=2)
+    client.whoami()
+    project = client.project(wanted.project_id)
+    labels = parse_label_config(project.label_config)
+    config = read_config(wanted.config) if isinstance(wanted.config, Path) else wanted.config
+    credentials = store_label_studio(settings, url, key)
+    folder = connect_folder(settings.data_dir, project.uid)
+    if config is not None:
+        folder.store_config(config)
+    backend_url = wanted.backend_url or settings.backend_url or f"http://{settings.host}:{settings.port}"
+    address = backend_url.rstrip("/") + ("" if wanted.is_hosted else f"/p/{project.id}")
+    _add_backend(client, Backend(project.id, address, BASIC_USER, credentials.basic_password, labels.has_smart_tool))
+    _secure_webhook(client, project.id, f"{address}/webhook", credentials, is_hosted=wanted.is_hosted)
+    client.update_project(project.id, sampling="Uncertainty sampling", show_collab_predictions=True)
+    task_queue.publish(client, folder.registry, client.project(project.id))
+    try:
+        jobs.hint(jobs.open_redis(settings), project.uid)
+    except (QueueUnavailable, RedisError) as err:
+        logger.warning("%s; the first round starts once a worker runs", err)
+    logger.info("project %d is connected, labels %s", project.id, ", ".join(labels.classes))
+    return client.project(project.id)
+
+
+def _add_backend(client: LabelStudio, backend: Backend) -> None:
+    listed = client.backends(backend.project_id)
+    existing = [row for row in listed if row["title"] == TITLE or row["url"].rstrip("/") == backend.url]
+    try:
+        if existing:
+            client.update_backend(existing[0]["id"], backend)
+        else:
+            client.add_backend(backend)
+    except LabelStudioError as err:
+        raise LabelStudioError(f"Label Studio does not take the backend {backend.url}: {err}; {SWITCHES}") from err
+
+
+def _secure_webhook(
+    client: LabelStudio, project_id: int, address: str, credentials: Credentials, *, is_hosted: bool
+) -> None:
+    """Give the webhook that Label Studio made its secret, make it where it did not, remove those of old addresses."""
+    basic = b64encode(f"{BASIC_USER}:{credentials.basic_password}".encode()).decode()
+    headers = {SECRET_HEADER: credentials.webhook_secret}
+    if is_hosted:
+        headers["Authorization"] = f"Basic {basic}"  # all that label-studio-ml's server takes
+    hooks = client.webhooks(project_id)
+    at_address = [hook for hook in hooks if hook["url"].rstrip("/") == address]
+    outdated = [hook for hook in hooks if SECRET_HEADER in hook["headers"] and hook not in at_address]
+    try:
+        if at_address:
+            client.update_webhook(
+                at_address[0]["id"], headers=headers, is_active=True, send_payload=True, send_for_all_actions=True
+            )
+        else:
+            client.add_webhook(project_id, address, headers)
+        for hook in (*at_address[1:], *outdated):
+            client.delete_webhook(hook["id"])
+    except LabelStudioError as err:
+        raise LabelStudioError(f"Label Studio does not take the webhook {address}: {err}; {SWITCHES}") from err

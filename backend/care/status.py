@@ -1,0 +1,114 @@
+"""`maskal status`: what a person wants to know about the connected projects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from redis import Redis
+
+from backend.errors import BackendError
+from backend.project.folder import ProjectFolder, connected_projects
+from backend.project.unreadable import Unreadable
+from backend.project.workplace import open_workplace
+from backend.rounds.folder import CANCELLED, Round, all_rounds
+from backend.settings import Settings
+from backend.work import jobs
+from model.errors import NewerFormat
+from model.registry import Version
+
+
+def describe(settings: Settings, redis: Redis | None) -> Iterator[str]:
+    """Lines about each project: what the next round needs, versions with their AP, rounds, jobs, unreadable images."""
+    folders = connected_projects(settings.data_dir)
+    if not folders:
+        yield f"no project is connected (data in {settings.data_dir}); run `maskal connect`"
+    for folder in folders:
+        try:
+            yield from list(_project_lines(settings, folder, redis))
+        except NewerFormat as err:
+            yield f"project {folder.project_id} ({folder.uid}) is left alone: {err}"
+
+
+def _project_lines(settings: Settings, folder: ProjectFolder, redis: Redis | None) -> Iterator[str]:
+    yield f"project {folder.project_id} ({folder.uid}), serving {folder.registry.current() or 'no version yet'}"
+    yield f"  {_outlook(settings, folder, redis)}"
+    yield from (_version_line(version) for version in folder.registry.versions())
+    yield from (_round_line(r) for r in _rounds_of_interest(folder))
+    yield from (f"  note: {line}" for line in _last_notes(folder))
+    yield from _job_lines(folder, redis)
+    for task, failure in Unreadable(folder.path).failures().items():
+        yield f"  task {task} is not scored: {failure.error}"
+
+
+def _outlook(settings: Settings, folder: ProjectFolder, redis: Redis | None) -> str:
+    """What is missing until the next round, by what Label Studio holds now."""
+    try:
+        project = jobs.find_project(settings, folder)
+        place = open_workplace(settings, folder, project)
+        need = jobs.need(redis, place, project, in_full=True)
+    except BackendError as err:
+        return f"not known what the next round needs: {err}"
+    state = "is due" if need.is_due else f"needs {need.missing} more annotation{'s' * (need.missing != 1)}"
+    return f"the next round {state} ({need.reason})"
+
+
+def _rounds_of_interest(folder: ProjectFolder) -> list[Round]:
+    """Rounds that have made no version: those not concluded, and the newest one if it was cancelled."""
+    rounds = all_rounds(folder)
+    return [r for r in rounds if not r.is_concluded or (r is rounds[-1] and r.state.state == CANCELLED)]
+
+
+def _last_notes(folder: ProjectFolder) -> tuple[str, ...]:
+    """What the newest round could not use, and what it noticed."""
+    rounds = all_rounds(folder)
+    snapshot = rounds[-1].snapshot() if rounds else None
+    return snapshot.problems if snapshot else ()
+
+
+def _version_line(version: Version) -> str:
+    ap = version.metrics.get("mask_ap")
+    shown = "no validation images" if ap is None else f"mask AP {ap:.3f}"
+    how = _training_in_words(version)
+    return f"  {version.name}: {shown}, {'promoted' if version.promoted else 'refused'}, {version.reason}{how}"
+
+
+def _training_in_words(version: Version) -> str:
+    """How a version was trained, as it was chosen."""
+    training = version.metrics.get("training", {})
+    if "steps" not in training:
+        return ""
+    words = [
+        f"trained {training['steps']} of {training['iterations']} steps of {training['batch_size']} images",
+        f"{training['optimizer']}, learning rate {training['learning_rate']:.2g}, {training['learning_policy']}",
+        f"rare classes {training['repeat_factor_smallest_class']:.1f} times",
+    ]
+    if size := version.config.get("image_size"):
+        words.append(f"at {size[0]} to {size[1]} px")
+    if anchors := version.config.get("anchor_sizes"):
+        words.append(f"anchors of {anchors[0]:g} to {anchors[-1]:g} px")
+    return "; " + ", ".join(words)
+
+
+def _round_line(current: Round) -> str:
+    state = current.state
+    return f"  round {state.number} is {state.state}" + (f", last error: {state.error}" if state.error else "")
+
+
+def _job_lines(folder: ProjectFolder, redis: Redis | None) -> Iterator[str]:
+    job = jobs.round_job(redis, folder.uid) if redis is not None else None
+    if job is not None and job["job_status"] in ("queued", "started"):
+        progress = job["progress"] or {"step": "waiting", "percent": 0}
+        yield f"  job {job['job_status']}: {_in_words(progress)}"
+
+
+def _in_words(progress: Mapping[str, Any]) -> str:
+    """A job's progress as a line, with what is known of it."""
+    words = [f"{progress['step']} {progress['percent']} %"]
+    if progress.get("seconds_left"):
+        words.append(f"about {max(1, round(progress['seconds_left'] / 60))} min left")
+    if progress.get("loss") is not None:
+        words.append(f"loss {progress['loss']:.3f}")
+    if progress.get("mask_ap") is not None:
+        words.append(f"mask AP {progress['mask_ap']:.3f}")
+    return ", ".join(words)

@@ -1,0 +1,1 @@
+"""The whole system at once, for a person to try or playing the annotator itself."""

@@ -1,0 +1,85 @@
+"""What a demo shows: generated broccoli, or somebody's own images with COCO annotations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+
+from backend.generated.broccoli import LABELS, generate
+from backend.label_studio.client import LabelStudio
+from backend.label_studio.labels import LabelConfig, polygon_config
+from backend.label_studio.predictions import outlines_to_regions
+from model.errors import BadRecord
+from model.formats import coco
+from model.geometry import mask_to_polygons
+from model.records import Outline, Record
+
+GENERATED_IMAGES = 120
+SEED = 7
+
+
+@dataclass(frozen=True, eq=False)
+class DemoImage:
+    """An image file and what is true of it."""
+
+    name: str
+    content: bytes
+    truth: Record
+
+
+@dataclass(frozen=True, eq=False)
+class DemoData:
+    """Images with their truth, and the labels that occur."""
+
+    title: str
+    labels: tuple[str, ...]
+    images: tuple[DemoImage, ...]
+
+    @property
+    def label_config(self) -> str:
+        """A labelling config for those labels."""
+        return polygon_config(self.labels)
+
+
+def generated_data(limit: int | None) -> DemoData:
+    """Fields of broccoli-like heads in five imbalanced classes, the same ones every time."""
+    images = []
+    for index, made in enumerate(generate(limit or GENERATED_IMAGES, SEED, (512, 512))):
+        outlines = tuple(
+            Outline(label, mask_to_polygons(mask)) for label, mask in zip(made.labels, made.masks, strict=True)
+        )
+        content = cv2.imencode(".jpg", cv2.cvtColor(made.image, cv2.COLOR_RGB2BGR))[1].tobytes()
+        name = f"field_{index:04d}.jpg"
+        images.append(DemoImage(name, content, Record(name, made.image.shape[:2], outlines)))
+    return DemoData("Broccoli (maskal demo)", tuple(LABELS), tuple(images))
+
+
+def coco_data(folder: Path, annotations: Path, limit: int | None) -> DemoData:
+    """The first `limit` images of a COCO file, read from a folder; BadRecord names a missing one."""
+    images = []
+    for record in coco.read(annotations)[:limit]:
+        path = folder / record.image
+        if not path.is_file():
+            raise BadRecord(f"{annotations.name} lists {record.image}, which is not in {folder}; correct --images")
+        images.append(DemoImage(path.name, path.read_bytes(), record))
+    return DemoData(f"{annotations.stem[:40]} (maskal demo)", coco.class_names(annotations), tuple(images))
+
+
+def import_images(
+    client: LabelStudio, project_id: int, images: Sequence[DemoImage], labels: LabelConfig, annotated: int
+) -> Iterator[tuple[int, DemoImage]]:
+    """Upload images as tasks, the first `annotated` ones with their truth as annotation; yields (task id, image)."""
+    for index, image in enumerate(images):
+        address = client.upload_image(project_id, image.name, image.content)
+        task: dict[str, object] = {"data": {labels.image_key: address}}
+        if index < annotated:
+            task["annotations"] = [{"result": true_regions(image, labels)}]
+        yield client.import_tasks(project_id, [task])[0], image
+
+
+def true_regions(image: DemoImage, labels: LabelConfig) -> list[dict[str, object]]:
+    """The truth as an annotator would submit it."""
+    return outlines_to_regions(image.truth.outlines, image.truth.size_hw, labels)

@@ -1,0 +1,203 @@
+"""`maskal demo`: the whole system with a ready project, for a person to try or, headless, to check itself."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+from tqdm import tqdm
+
+from backend.care.connect import Connection, connect
+from backend.demo.annotator import Annotator
+from backend.demo.data import DemoData, DemoImage, coco_data, generated_data, import_images
+from backend.demo.stack import Stack, start_stack
+from backend.errors import BadSetting, BrokenPromise, NotFound
+from backend.label_studio.client import Project
+from backend.label_studio.labels import parse_label_config
+from backend.project.config import ProjectConfig, read_config
+from backend.project.folder import ProjectFolder, find_folder
+from backend.rounds.folder import all_rounds
+from backend.settings import Settings
+from backend.system.processes import Processes
+from backend.work import jobs
+from model.files import read_json, write_json
+
+logger = logging.getLogger(__name__)
+
+INITIAL = 30
+POOL = 5
+FIRST_ROUND_TIMEOUT_S = 3600.0
+
+
+@dataclass(frozen=True)
+class DemoOptions:
+    """The options of `maskal demo`; ports of None are chosen (headless) or Label Studio's 8080 and our 9090."""
+
+    headless: bool = False
+    rounds: int = 2
+    images: Path | None = None
+    annotations: Path | None = None
+    limit: int | None = None
+    report: Path | None = None
+    config: Path | None = None
+    engine: str | None = None
+    folder: Path | None = None
+    port: int | None = None
+    backend_port: int | None = None
+
+
+def demo(settings: Settings, options: DemoOptions) -> int:
+    """Run a demo and return the exit code: 0 done or stopped by the user, 1 a broken promise."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+    try:
+        with _folder(options) as folder, Processes() as processes:
+            return (_check_itself if options.headless else _show)(settings, options, folder, processes)
+    except KeyboardInterrupt:
+        click.echo("\nstopped; everything is kept" if not options.headless else "\nstopped")
+        return 0
+
+
+@contextmanager
+def _folder(options: DemoOptions) -> Iterator[Path]:
+    """The folder that holds all of a demo: the given one, a temporary one if headless, else `.demo`."""
+    if options.folder is None and options.headless:
+        with tempfile.TemporaryDirectory(prefix="maskal-demo-") as temporary:
+            yield Path(temporary)
+    else:
+        folder = (options.folder or Path(".demo")).resolve()
+        folder.mkdir(parents=True, exist_ok=True)
+        yield folder
+
+
+def _data(options: DemoOptions) -> DemoData:
+    if options.images is None or options.annotations is None:
+        return generated_data(options.limit)
+    return coco_data(options.images, options.annotations, options.limit)
+
+
+def _config(options: DemoOptions, initial: int, pool: int) -> ProjectConfig:
+    """The user's settings, with the demo's where they say nothing."""
+    given = read_config(options.config) if options.config is not None else ProjectConfig()
+    own: dict[str, Any] = {"initial_datasize": initial, "pool_size": pool}
+    if options.images is None:
+        own["pretrained_weights"] = "none"  # not those of a network that knows such fields already
+    unset = {name: value for name, value in own.items() if name not in given.model_fields_set}
+    chosen = {} if options.engine is None else {"engine": options.engine}
+    return ProjectConfig.model_validate({**given.model_dump(exclude_unset=True), **unset, **chosen})
+
+
+def _make_project(
+    stack: Stack, data: DemoData, config: ProjectConfig, annotated: int
+) -> tuple[Project, dict[int, DemoImage]]:
+    """A connected project with those images as tasks."""
+    client = stack.client()
+    project = client.create_project(data.title, data.label_config)
+    labels = parse_label_config(data.label_config)
+    imported = import_images(client, project.id, data.images, labels, annotated)
+    tasks = dict(tqdm(imported, total=len(data.images), desc="importing images", unit="image"))
+    connect(stack.settings, Connection(project.id, stack.label_studio_url, stack.login.token, config=config))
+    return project, tasks
+
+
+def _check_itself(settings: Settings, options: DemoOptions, folder: Path, processes: Processes) -> int:
+    stack = start_stack(
+        processes, settings, folder, port=options.port, backend_port=options.backend_port, tell=logger.info
+    )
+    report = play(stack, options, processes.check)
+    if not report["ok"]:
+        click.echo(f"maskal: broken promise: {report['error']}; logs in {folder / 'logs'}", err=True)
+    if options.report is not None:
+        write_json(options.report, report)
+    click.echo(f"{'ok' if report['ok'] else 'NOT ok'}: {len(report['rounds'])} rounds in {report['seconds']} s")
+    return 0 if report["ok"] else 1
+
+
+def play(stack: Stack, options: DemoOptions, check: Callable[[], None]) -> dict[str, Any]:
+    """Play the annotator on a running system for some rounds and return the report."""
+    started = time.monotonic()
+    data = _data(options)
+    share = len(data.images) // (options.rounds + 1)
+    if share < 2:
+        needed = 2 * options.rounds + 2
+        raise BadSetting(f"{options.rounds} rounds need at least {needed} images, got {len(data.images)}")
+    config = _config(options, min(INITIAL, share), min(INITIAL, share))
+    project, tasks = _make_project(stack, data, config, annotated=0)
+    home = find_folder(stack.settings.data_dir, project.id, project.uid)
+    annotator = Annotator(stack.client(), home, parse_label_config(data.label_config), tasks)
+    try:
+        annotator.play(options.rounds, config.initial_datasize, config.pool_size, check)
+        report = annotator.report()
+    except BrokenPromise as err:
+        report = {"ok": False, "error": str(err), "rounds": [asdict(r) for r in annotator.reports]}
+    return {**report, "seconds": round(time.monotonic() - started, 1)}
+
+
+def _show(settings: Settings, options: DemoOptions, folder: Path, processes: Processes) -> int:
+    stack = start_stack(
+        processes,
+        settings,
+        folder,
+        port=options.port or 8080,
+        backend_port=options.backend_port or 9090,
+        tell=click.echo,
+    )
+    project = _known_project(stack, folder)
+    if project is None:
+        data = _data(options)
+        annotated = min(INITIAL, len(data.images) // 2)
+        project, _ = _make_project(stack, data, _config(options, annotated, POOL), annotated)
+        write_json(folder / "project.json", {"id": project.id})
+    home = find_folder(stack.settings.data_dir, project.id, project.uid)
+    _await_first_version(stack, home, processes)
+    click.echo(
+        f"\nReady: {stack.label_studio_url}/projects/{project.id}\n"
+        f"  log in as {stack.login.email} with password {stack.login.password}\n"
+        f"  then press Label All Tasks; each image comes pre-labelled, the least certain first.\n"
+        f"  Submit {home.config().pool_size} tasks and the model retrains by itself.\n"
+        f"  Ctrl-C stops everything; the next start goes on from here (delete {folder} to begin anew)."
+    )
+    while True:
+        processes.check()
+        time.sleep(1)
+
+
+def _known_project(stack: Stack, folder: Path) -> Project | None:
+    """The project of an earlier start, connected again as ports may differ; None if there is none."""
+    path = folder / "project.json"
+    if not path.exists():
+        return None
+    try:
+        return connect(
+            stack.settings, Connection(int(read_json(path)["id"]), stack.label_studio_url, stack.login.token)
+        )
+    except NotFound:
+        return None
+
+
+def _await_first_version(stack: Stack, home: ProjectFolder, processes: Processes) -> None:
+    """Show the first round's progress until a version is published."""
+    redis = jobs.open_redis(stack.settings)
+    deadline = time.monotonic() + FIRST_ROUND_TIMEOUT_S
+    with tqdm(total=100, desc="training the first version", unit="%", bar_format="{desc} {bar} {elapsed}") as bar:
+        while home.registry.current() is None or not all_rounds(home)[-1].is_concluded:
+            processes.check()
+            for r in all_rounds(home):
+                if r.state.error is not None:
+                    raise BrokenPromise(f"the first round stopped: {r.state.error}")
+            if time.monotonic() > deadline:
+                raise BrokenPromise(f"no first version after {FIRST_ROUND_TIMEOUT_S:.0f} s; see the logs")
+            job = jobs.round_job(redis, home.uid) or {}
+            progress = job.get("progress") or {"step": "waiting", "percent": 0}
+            bar.set_description(f"first version: {progress['step']}")
+            bar.n = progress["percent"]
+            bar.refresh()
+            time.sleep(1)

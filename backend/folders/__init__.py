@@ -1,0 +1,1 @@
+"""Folders of images and other tools' annotation files: auto-annotate, import, export."""

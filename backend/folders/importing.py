@@ -1,0 +1,227 @@
+"""`maskal import`: annotated images of another tool become tasks of a Label Studio project."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from backend.errors import BadLabelConfig, BadSetting, LabelStudioBusy, LabelStudioError, NotFound, WrongToken
+from backend.label_studio.client import LabelStudio, Project
+from backend.label_studio.labels import LabelConfig, parse_label_config, polygon_config
+from backend.label_studio.predictions import outlines_to_regions
+from backend.project.workplace import open_client
+from backend.settings import Settings
+from model.errors import BadImageFile
+from model.formats import coco
+from model.formats.table import FORMATS
+from model.image_files import decode_image
+from model.records import Record
+
+logger = logging.getLogger(__name__)
+
+SOURCE, DIGEST = "imported_from", "imported_sha256"
+"""Keys of a task's data that tell the file that its image was, by which a repeated import knows it."""
+
+IMPORTED = "imported"
+"""Version of imported predictions."""
+
+TITLE_LENGTH = 3, 50
+"""Characters that Label Studio wants of a project's title."""
+
+TASKS_AT_ONCE = 10
+
+
+@dataclass(frozen=True)
+class ImportOptions:
+    """The options of `maskal import`.
+
+    source          folder (or one file) of the annotations
+    images          folder that their image names count from; None: the source's own
+    project_id      project to import into, or None with `create_project`, the title of a new one
+    iscrowd_masks   of COCO, RLE masks with iscrowd=1 are objects, as some tools mark every mask
+    empty_is_done   images without objects are annotated as holding none; else they are tasks still to be done
+    """
+
+    format: str
+    source: Path
+    images: Path | None = None
+    project_id: int | None = None
+    create_project: str | None = None
+    as_predictions: bool = False
+    iscrowd_masks: bool = False
+    empty_is_done: bool = False
+    url: str | None = None
+    api_key: str | None = None
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What came of an import: the project, how many tasks were made and were there already, and the problems."""
+
+    project: Project
+    made: int
+    before: int
+    problems: tuple[str, ...]
+
+
+def import_records(settings: Settings, options: ImportOptions) -> Imported:
+    """Make a task of each image that is not there yet, so that a stopped import goes on where it was.
+
+    Raises BadSetting, BadLabelConfig (it names the labels that the project lacks) or LabelStudioError.
+    """
+    if (options.project_id is None) == (options.create_project is None):
+        raise BadSetting("give either --project or --create-project")
+    shortest, longest = TITLE_LENGTH
+    if options.create_project is not None and not shortest <= len(options.create_project.strip()) <= longest:
+        raise BadSetting(
+            f"a project's title has {shortest} to {longest} characters, got {options.create_project!r}; choose another"
+        )
+    problems: list[str] = []
+    records = _records(options, problems)
+    client = open_client(settings, options.url, options.api_key)
+    project = _project(client, options, records)
+    tasks = _Tasks(client, project, options, settings, problems)
+    made, before, waiting = 0, 0, list[dict[str, Any]]()
+    for record in tqdm(records, desc="importing", unit="image"):
+        try:
+            task = tasks.new(record)
+        except BadImageFile as err:
+            problems.append(str(err))
+            continue
+        if task is None:
+            before += 1
+            continue
+        waiting.append(task)
+        if len(waiting) == TASKS_AT_ONCE:
+            made += len(client.import_tasks(project.id, waiting))
+            waiting.clear()
+    if waiting:
+        made += len(client.import_tasks(project.id, waiting))
+    return Imported(project, made, before, tuple(problems))
+
+
+def _records(options: ImportOptions, problems: list[str]) -> list[Record]:
+    """What the annotations say; BadSetting if no image of theirs is there."""
+    read = partial(coco.read_records, iscrowd_masks=True) if options.iscrowd_masks else FORMATS[options.format].read
+    records = list(read(options.source, problems.append))
+    if not any(_is_there(options, record) for record in records):
+        reasons = "; ".join(problems) or "check --from and --images"
+        raise BadSetting(f"{options.source} holds no {FORMATS[options.format].title} whose images are there: {reasons}")
+    return records
+
+
+class _Tasks:
+    """Makes tasks of records whose images the project does not have yet."""
+
+    def __init__(
+        self, client: LabelStudio, project: Project, options: ImportOptions, settings: Settings, problems: list[str]
+    ) -> None:
+        self.client, self.project, self.options, self.settings = client, project, options, settings
+        self.problems = problems
+        self.labels = parse_label_config(project.label_config)
+        there = (task.data for task in client.tasks(project.id))
+        self.known = {(data.get(SOURCE), data[DIGEST]) for data in there if DIGEST in data}
+        self.seen: set[str] = set()
+
+    def new(self, record: Record) -> dict[str, Any] | None:
+        """A task with its image on the server, None if there is one already; BadImageFile if there cannot be one."""
+        content = _image(self.options, record, self.settings)
+        digest = hashlib.sha256(content).hexdigest()[:16]
+        if record.image in self.seen:
+            raise BadImageFile(f"{record.image} is annotated in two files; the first one counts, delete one")
+        self.seen.add(record.image)
+        if (record.image, digest) in self.known:
+            return None
+        address = _uploaded(self.client, self.project, record.image, content)
+        data = {self.labels.image_key: address, SOURCE: record.image, DIGEST: digest}
+        return {"data": data, **_shown(record, self.labels, self.options, self.problems)}
+
+
+def _project(client: LabelStudio, options: ImportOptions, records: Sequence[Record]) -> Project:
+    """The project to import into; BadLabelConfig if it lacks a label."""
+    names = tuple(dict.fromkeys(outline.label for record in records for outline in record.outlines))
+    if options.create_project is not None:
+        if not names:
+            raise BadSetting(f"{options.source} holds no object, so no label for a new project; give --project")
+        if taken := client.projects_named(options.create_project):
+            raise BadSetting(
+                f"project {taken[0]} has the title {options.create_project!r} already; go on with "
+                f"--project {taken[0]}, or choose another title"
+            )
+        project = client.create_project(options.create_project, polygon_config(names))
+        logger.info("made project %d, %s", project.id, project.title)
+        return project
+    project = client.project(int(options.project_id or 0))
+    labels = parse_label_config(project.label_config)
+    missing = [name for name in names if labels.label_for(name) is None]
+    if missing:
+        raise BadLabelConfig(
+            f"the labelling config of project {project.id} lacks {', '.join(map(repr, missing))}; add the labels "
+            "there, or make a project that has them with --create-project TITLE"
+        )
+    return project
+
+
+def _uploaded(client: LabelStudio, project: Project, image: str, content: bytes) -> str:
+    """The address of an image on the server; BadImageFile if Label Studio does not take it."""
+    try:
+        return client.upload_image(project.id, Path(image).name, content)
+    except (LabelStudioBusy, WrongToken, NotFound):
+        raise
+    except LabelStudioError as err:
+        raise BadImageFile(f"{image} is not taken by Label Studio ({err}); convert it to PNG or JPEG") from err
+
+
+def _shown(record: Record, labels: LabelConfig, options: ImportOptions, problems: list[str]) -> dict[str, Any]:
+    """What the task shows of a record; what it cannot show as it is becomes a problem."""
+    named = [replace(o, label=labels.label_for(o.label) or o.label) for o in record.outlines]
+    for outline in named:
+        control = labels.control_for(outline.label)
+        if control is not None and control.tag == "RectangleLabels":
+            problems.append(f"{record.image}: a {outline.label!r} becomes a box, the project has no polygons for it")
+        if not outlines_to_regions([outline], record.size_hw, labels):
+            problems.append(f"{record.image}: a {outline.label!r} covers no pixel of the image and is left out")
+    if options.as_predictions:
+        regions = outlines_to_regions(named, record.size_hw, labels)
+        return {"predictions": [{"model_version": IMPORTED, "result": regions}]}
+    if not named and not options.empty_is_done:
+        return {}
+    drawn = [replace(outline, score=None) for outline in named]
+    return {"annotations": [{"result": outlines_to_regions(drawn, record.size_hw, labels)}]}
+
+
+def _is_there(options: ImportOptions, record: Record) -> bool:
+    form = FORMATS[options.format]
+    root = form.root(options.source)
+    return ((options.images or root) / record.image).is_file() or form.embedded_image(root, record.image) is not None
+
+
+def _image(options: ImportOptions, record: Record, settings: Settings) -> bytes:
+    """The image file of a record; BadImageFile if it is missing, broken, or of another size than the record says."""
+    form = FORMATS[options.format]
+    root = form.root(options.source)
+    path = (options.images or root) / record.image
+    try:
+        content = path.read_bytes()
+    except OSError as err:
+        embedded = form.embedded_image(root, record.image)
+        if embedded is None:
+            reason = f"{path} cannot be read ({err.strerror})"
+            raise BadImageFile(f"{reason}; give the folder of the images with --images") from err
+        content = embedded
+    if len(content) > settings.max_image_mb * 1e6:
+        raise BadImageFile(f"{path} is larger than {settings.max_image_mb:g} MB; make it smaller or raise MAX_IMAGE_MB")
+    height, width = decode_image(content, str(path), settings.max_image_megapixels).shape[:2]
+    if (height, width) != record.size_hw:
+        raise BadImageFile(
+            f"{path} is {width} x {height} px, its annotations are for {record.size_hw[1]} x {record.size_hw[0]}; "
+            "it is left out: use the image that was annotated"
+        )
+    return content

@@ -1,0 +1,124 @@
+"""Sending a version's predictions: few large calls, and each prediction once even if a call was cut off."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from backend.errors import LabelStudioBusy, LabelStudioError
+from backend.label_studio.client import LabelStudio
+from model.files import read_json, write_json
+from model.rankings import RankedTask
+
+logger = logging.getLogger(__name__)
+
+PUSH_ROWS = 20_000
+PUSH_BYTES = 64e6
+"""Limits of one call. Each costs the server a count of the whole project, so few large ones are the quickest."""
+
+Body = tuple[int, str]
+"""A task's id, and its prediction as JSON."""
+
+FEW = 50
+LONGEST_CALL_S = 300.0
+POLL_S = 1.0
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A call on its way.
+
+    rows    predictions in it
+    before  predictions that the server held when it began
+    at      when that was (Unix time)
+    """
+
+    rows: int
+    before: int
+    at: float
+
+
+class Pusher:
+    """Sends predictions of one version of one project.
+
+    `journal` is a file that says which call is on its way. Who goes on after a kill or a time-out waits until that
+    call has arrived, or cannot arrive any more, before it looks at what is missing.
+    """
+
+    def __init__(self, client: LabelStudio, project_id: int, version: str, journal: Path) -> None:
+        self.client, self.project_id, self.version, self.journal = client, project_id, version, journal
+
+    def push(self, rows: Sequence[RankedTask], on_progress: Callable[[float], None] = lambda share: None) -> int:
+        """Send the predictions that the server does not hold yet; returns how many. Deleted tasks are left out."""
+        held = self._settle()
+        arrived = self._arrived(rows) if held else set()
+        missing = [row for row in rows if row.task not in arrived]
+        done = 0
+        for chunk in _chunks([(row.task, json.dumps(prediction(row, self.version))) for row in missing]):
+            self._send(chunk, held + done)
+            done += len(chunk)
+            on_progress(done / len(missing))
+        logger.info("project %d: %d predictions of %s pushed", self.project_id, done, self.version)
+        return done
+
+    def _held(self) -> int:
+        return self.client.model_versions(self.project_id).get(self.version, 0)
+
+    def _settle(self) -> int:
+        """Number of predictions that the server holds, once the last call is over."""
+        if not self.journal.exists():
+            return self._held()
+        last = Sent(**read_json(self.journal))
+        logger.info("project %d: waiting for a call that was cut off (%d predictions)", self.project_id, last.rows)
+        while (held := self._held()) < last.before + last.rows and time.time() < last.at + LONGEST_CALL_S:
+            time.sleep(POLL_S)
+        self.journal.unlink()
+        return held
+
+    def _arrived(self, rows: Sequence[RankedTask]) -> set[int]:
+        if len(rows) > FEW:
+            return self.client.tasks_with_version(self.project_id, self.version)
+        versions = {row.task: {p["model_version"] for p in self.client.predictions(row.task)} for row in rows}
+        return {task for task, names in versions.items() if self.version in names}
+
+    def _send(self, chunk: Sequence[Body], held: int) -> None:
+        write_json(self.journal, asdict(Sent(len(chunk), held, time.time())))
+        try:
+            self._import(chunk)
+        except LabelStudioBusy:
+            raise  # it may still arrive: the journal stays
+        except LabelStudioError:
+            existing = {task.id for task in self.client.tasks(self.project_id)}
+            present = [body for body in chunk if body[0] in existing]
+            if len(present) == len(chunk):
+                self.journal.unlink()
+                raise
+            self._import(present)
+        self.journal.unlink()
+
+    def _import(self, chunk: Sequence[Body]) -> None:
+        if chunk:
+            self.client.import_predictions(self.project_id, f"[{','.join(text for _, text in chunk)}]")
+
+
+def prediction(row: RankedTask, version: str) -> dict[str, Any]:
+    """A ranked task as Label Studio's bulk import takes it."""
+    return {"task": row.task, "score": row.score, "model_version": version, "result": row.regions}
+
+
+def _chunks(bodies: Sequence[Body]) -> Iterator[list[Body]]:
+    chunk: list[Body] = []
+    size = 0
+    for body in bodies:
+        if chunk and (len(chunk) == PUSH_ROWS or size + len(body[1]) > PUSH_BYTES):
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(body)
+        size += len(body[1])
+    if chunk:
+        yield chunk

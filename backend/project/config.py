@@ -1,0 +1,258 @@
+"""A project's settings: MaskAL's names, checked at load, unset values chosen from network and device."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from backend.errors import BadSetting
+from model.engines.base import EngineConfig, InputRange
+from model.records import Record
+from model.training.adaptation import (
+    GROWTH,
+    GROWTH_FOR_CLASSES,
+    anchor_sizes,
+    input_size,
+    iterations_for,
+    repeat_factor,
+)
+from model.training.loop import TrainingConfig
+from model.training.schedule import iterations
+from sampling.mc_dropout import ScoringConfig
+from sampling.ranking import RankingConfig
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "adaptive": {},
+    "maskal": {
+        "adapt_input": False,
+        "early_stopping": False,
+        "initial_datasize": 100,
+        "pool_size": 200,
+        "loops": 12,
+        "mcd_iterations": 20,
+        "scoring": "exact",
+        "optimizer": "sgd",
+        "learning_rate": 0.005,
+        "learning_policy": "steps_with_decay",
+        "warmup_iterations": 500,
+        "train_batch_size": 1,
+        "train_iterations_base": 2500,
+        "train_iterations_step_size": 2500,
+        "step_image_number": 500,
+        "eval_period": 500,
+        "checkpoint_period": 500,
+        "repeat_factor_smallest_class": 1.5,
+    },
+}
+"""What a preset sets where the project's file says nothing; "maskal" are the numbers of the published run."""
+
+NETWORKS = {"cpu": "nano", "cuda": "maskrcnn_resnet50_fpn_v2"}
+DETECTRON2_NETWORK = "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x.yaml"
+"""What is trained where `network_config` says nothing, by device; Detectron2 has no small network."""
+
+IMAGES_A_STEP = 4
+LOOKS = 8
+"""How often training looks at the validation images, and after how many looks without progress it stops."""
+
+PATIENCE = 3
+
+
+class ProjectConfig(BaseModel):
+    """One project's YAML file; names are MaskAL's where it has them, None: chosen from network, device and data."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    preset: Literal["adaptive", "maskal"] = "adaptive"
+    engine: Literal["torchvision", "detectron2", "fake"] = "torchvision"
+    network_config: str | None = None
+    pretrained_weights: str | None = None
+    device: str | None = None
+    warm_start: bool = True
+
+    confidence_threshold: float = Field(default=0.5, ge=0, le=1)
+    nms_threshold: float = Field(default=0.2, ge=0, le=1)
+    dropout_probability: float = Field(default=0.25, ge=0, lt=1)
+    mcd_iterations: int = Field(default=10, ge=1)
+    iou_thres: float = Field(default=0.5, ge=0, le=1)
+    scoring: Literal["fast", "exact"] = "fast"
+    strategy: Literal[
+        "uncertainty", "certainty", "random", "random_foreground", "class_aware", "diverse", "stratified"
+    ] = "uncertainty"
+    without_detections: Literal["median", "first", "last"] | None = None
+    random_share: float = Field(default=0.0, ge=0, le=1)
+    mode: Literal["mean", "min", "max"] = "mean"
+    initial_datasize: int = Field(default=30, ge=1)
+    pool_size: int = Field(default=20, ge=1)
+    loops: int | None = Field(default=None, ge=0)
+    holdout_prelabels: bool = True
+
+    adapt_input: bool = True
+    early_stopping: bool = True
+    replay: float | None = Field(default=None, ge=0, lt=1)
+    optimizer: Literal["adamw", "sgd"] | None = None
+    learning_rate: float | None = Field(default=None, gt=0)
+    learning_policy: Literal["cosine", "steps_with_decay"] = "cosine"
+    step_ratios: list[float] = [0.5, 0.8]
+    gamma: float = Field(default=0.1, gt=0)
+    warmup_iterations: int | None = Field(default=None, ge=0)
+    train_iterations_base: int | None = Field(default=None, ge=1)
+    train_iterations_step_size: int = Field(default=0, ge=0)
+    step_image_number: int = Field(default=500, ge=1)
+    train_batch_size: int = Field(default=IMAGES_A_STEP, ge=1)
+    eval_period: int | None = Field(default=None, ge=1)
+    checkpoint_period: int | None = Field(default=None, ge=1)
+    num_workers: int | None = Field(default=None, ge=0)
+    train_processes: int | None = Field(default=None, ge=1)
+    weight_decay: float = Field(default=1e-4, ge=0)
+    train_sampler: Literal["RepeatFactorTrainingSampler", "TrainingSampler"] = "RepeatFactorTrainingSampler"
+    minority_classes: list[str] | None = None
+    repeat_factor_smallest_class: float | None = Field(default=None, ge=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_preset(cls, content: Any) -> Any:
+        """What the preset says where the file says nothing; an unknown preset is left for its own check."""
+        return {**PRESETS.get(str(content.get("preset")), {}), **content} if isinstance(content, dict) else content
+
+    def engine_config(self, device: str) -> EngineConfig:
+        """The engine's part; without `network_config` a GPU gets ResNet-50, a CPU the small network if there is one."""
+        usual = DETECTRON2_NETWORK if self.engine == "detectron2" else NETWORKS.get(device, NETWORKS["cuda"])
+        network = self.network_config or usual
+        return EngineConfig(network, self.dropout_probability, self.confidence_threshold, self.nms_threshold)
+
+    def scoring_config(self) -> ScoringConfig:
+        """The scoring's part."""
+        exact = self.scoring == "exact"
+        return ScoringConfig(passes=self.mcd_iterations, iou_threshold=self.iou_thres, mode=self.mode, exact=exact)
+
+    def ranking_config(self) -> RankingConfig:
+        """The queue's part; in exact mode images without detections are served last, as they are never in MaskAL."""
+        return RankingConfig(
+            strategy=self.strategy,
+            without_detections=self.without_detections or ("last" if self.scoring == "exact" else "median"),
+            random_share=self.random_share,
+            batch=self.pool_size,
+        )
+
+    def adapted(self, config: EngineConfig, known: InputRange | None, records: Sequence[Record]) -> EngineConfig:
+        """An engine's config with input size and anchors that fit the objects, where the network has a choice."""
+        if known is None or not self.adapt_input:
+            return config
+        size = input_size(records, known)
+        return replace(config, image_size=size, anchor_sizes=anchor_sizes(records, size, known))
+
+    def training_config(
+        self, network: str, records: Sequence[Record], *, warm: bool, seed: int, device: str = "cpu"
+    ) -> TrainingConfig:
+        """A fully resolved training run on these records; `warm`: from a version of this project."""
+        chosen = TRAINING.get(network, TRAINING["default"])
+        optimizer = self.optimizer or chosen.optimizer
+        has_classes = len({outline.label for record in records for outline in record.outlines}) > 1
+        base, growth = (chosen.warm_iterations, GROWTH) if warm else (chosen.iterations, chosen.growth)
+        steps = self._iterations(len(records), base, growth if has_classes else GROWTH)
+        warmup = self.warmup_iterations if self.warmup_iterations is not None else min(100, steps // 10)
+        workers = self.num_workers if self.num_workers is not None else WORKERS.get(device.partition(":")[0], 1)
+        return TrainingConfig(
+            iterations=steps,
+            learning_rate=self.learning_rate
+            or chosen.rate(optimizer) * RATE_FOR_BATCH[optimizer](self.train_batch_size / IMAGES_A_STEP),
+            batch_size=self.train_batch_size,
+            warmup_iterations=warmup,
+            weight_decay=self.weight_decay,
+            optimizer=optimizer,
+            learning_policy=self.learning_policy,
+            step_ratios=tuple(self.step_ratios),
+            gamma=self.gamma,
+            repeat_factor_smallest_class=self._repeat_factor(records),
+            minority_classes=None if self.minority_classes is None else tuple(self.minority_classes),
+            replay=self.replay if warm else None,
+            eval_period=self.eval_period or max(MIN_EVAL_PERIOD, math.ceil(steps / LOOKS)),
+            patience=PATIENCE if self.early_stopping else 0,
+            checkpoint_period=self.checkpoint_period,
+            num_workers=workers,
+            seed=seed,
+        )
+
+    def _iterations(self, images: int, base: int, growth: float) -> int:
+        if self.train_iterations_base is None:
+            return iterations_for(images, base, growth)
+        return iterations(
+            images,
+            base=self.train_iterations_base,
+            step_size=self.train_iterations_step_size,
+            step_image_number=self.step_image_number,
+        )
+
+    def _repeat_factor(self, records: Sequence[Record]) -> float:
+        if self.train_sampler == "TrainingSampler":
+            return 0.0
+        return (
+            repeat_factor(records) if self.repeat_factor_smallest_class is None else self.repeat_factor_smallest_class
+        )
+
+
+@dataclass(frozen=True)
+class TrainingChoice:
+    """What a network trains with where the project's file says nothing.
+
+    iterations, warm_iterations   for 30 images, from its start and from an earlier version
+    growth   power of the number of images with which the first grow where there are several classes
+    """
+
+    optimizer: str
+    learning_rate: float
+    iterations: int
+    warm_iterations: int
+    growth: float = GROWTH
+
+    def rate(self, optimizer: str) -> float:
+        """Learning rate for an optimizer at 4 images a step, also where it is not the network's own."""
+        return self.learning_rate if optimizer == self.optimizer else RATES[optimizer]
+
+
+TRAINING = {
+    "nano": TrainingChoice("adamw", 5e-4, iterations=240, warm_iterations=150, growth=GROWTH_FOR_CLASSES),
+    "default": TrainingChoice("sgd", 5e-3, iterations=1000, warm_iterations=500),
+}
+
+
+RATES = {"adamw": 2e-4, "sgd": 5e-3}
+
+RATE_FOR_BATCH: dict[str, Callable[[float], float]] = {"adamw": math.sqrt, "sgd": float}
+"""How the learning rate follows the batch size: by its square root (Adam), or in proportion (Goyal et al. 2017)."""
+
+WORKERS = {"cpu": 1, "cuda": 4}
+
+MIN_EVAL_PERIOD = 20
+
+
+def read_config(path: Path) -> ProjectConfig:
+    """Read a project's YAML file; BadSetting names each key, what came and what was wanted."""
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as err:
+        raise BadSetting(f"{path.name} cannot be read as YAML: {err}") from err
+    return check_config({} if content is None else content, path.name)
+
+
+def check_config(content: Any, source: str) -> ProjectConfig:
+    """Settings from plain data; BadSetting names each key of `source` that does not fit."""
+    if not isinstance(content, dict):
+        raise BadSetting(f"{source} should hold `name: value` lines, got a {type(content).__name__}")
+    try:
+        return ProjectConfig.model_validate(content)
+    except ValidationError as err:
+        raise BadSetting("; ".join(_complaint(source, e) for e in err.errors())) from err
+
+
+def _complaint(source: str, error: Any) -> str:
+    key = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        return f"{source}: unknown setting {key!r}; known are {', '.join(sorted(ProjectConfig.model_fields))}"
+    return f"{source}: {key}: {error['msg']}, got {error['input']!r}"

@@ -1,0 +1,1 @@
+"""The mechanics around jobs: Redis, enqueueing, progress, marks between processes, locks."""

@@ -1,0 +1,1 @@
+"""Learning: a round from what is annotated to the queue that follows the new version."""

@@ -1,0 +1,175 @@
+"""A round on disk: `rounds/<number>/` with its state, its snapshot and what it was trained on."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from backend.errors import LabelStudioBusy
+from backend.label_studio.labels import LabelConfig, parse_label_config
+from backend.project.folder import ProjectFolder
+from backend.rounds.snapshots import Snapshot, read_snapshot
+from model.files import read_formatted, write_atomically, write_json
+from model.registry import version_name
+
+STATES = ("started", "read", "trained", "evaluated", "ranked", "pushed", "current", "published")
+REFUSED, FAILED, CANCELLED = "refused", "failed", "cancelled"
+MAX_ATTEMPTS = 3
+BACK_OFF_S = (30.0, 120.0)
+
+FORMAT = 1
+"""Of `state.json`; raised when a release writes it so that the one before cannot read it."""
+
+
+@dataclass(frozen=True)
+class AnnotatedImage:
+    """One annotated task as a round found it: its image's address and size, its split, and the annotation's regions."""
+
+    task: int
+    uri: str
+    size_hw: tuple[int, int]
+    split: str
+    annotation: int
+    regions: list[dict[str, Any]]
+
+
+@dataclass
+class RoundState:
+    """What `state.json` holds.
+
+    state moves forward through STATES, or ends as refused, cancelled or failed; attempts counts errors; retry_at is
+    Unix time; reason is the gate's verdict or why it failed; seconds per step.
+    """
+
+    number: int
+    state: str = STATES[0]
+    attempts: int = 0
+    error: str | None = None
+    retry_at: float = 0.0
+    reason: str | None = None
+    is_forced: bool = False
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+class Round:
+    """A round's folder; the number is that of the version it makes. NewerFormat if a newer release wrote it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        stored = path / "state.json"
+        self.state = RoundState(**read_formatted(stored, FORMAT)) if stored.exists() else RoundState(int(path.name))
+
+    @property
+    def version(self) -> str:
+        """Name of the version that this round makes."""
+        return version_name(self.state.number)
+
+    @property
+    def weights(self) -> Path:
+        """Where the trained weights wait for the gate."""
+        return self.path / "weights.safetensors"
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where training keeps what it has come to, for the case that it is killed."""
+        return self.path / "training.safetensors"
+
+    @property
+    def is_concluded(self) -> bool:
+        """Whether nothing is left to do and the next round waits for new annotations."""
+        return self.state.state in (STATES[-1], REFUSED, CANCELLED)
+
+    @property
+    def can_be_cancelled(self) -> bool:
+        """Whether its version is not accepted yet."""
+        return self.state.state in STATES[: STATES.index("evaluated")]
+
+    def cancel(self) -> None:
+        """Conclude it without a version."""
+        self.state.state, self.state.reason, self.state.error = CANCELLED, "cancelled", None
+        self.checkpoint.unlink(missing_ok=True)
+        self.weights.unlink(missing_ok=True)
+        self.save()
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether work is left on it; a failed round is not taken up again."""
+        return not self.is_concluded and self.state.state != FAILED
+
+    def save(self) -> None:
+        """Write the state; it is on the disk when this returns."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_json(self.path / "state.json", {"format": FORMAT, **asdict(self.state)})
+
+    def snapshot(self) -> Snapshot | None:
+        """What was annotated when this round began, None before it has read that."""
+        path = self.path / "snapshot.json"
+        return read_snapshot(path) if path.exists() else None
+
+    def labels(self) -> LabelConfig:
+        """The labelling config as it was when this round began."""
+        return parse_label_config((self.path / "label_config.xml").read_text())
+
+    def annotated(self) -> list[AnnotatedImage]:
+        """The annotated images that can be used."""
+        lines = (self.path / "annotations.jsonl").read_text().splitlines()
+        rows = [json.loads(line) for line in lines]
+        return [AnnotatedImage(**{**row, "size_hw": tuple(row["size_hw"])}) for row in rows]
+
+    def write_annotated(self, rows: Iterable[AnnotatedImage], label_config: str) -> None:
+        """Keep annotated images and labelling config, so that the round stays with them whatever changes meanwhile."""
+        write_atomically(self.path / "label_config.xml", label_config)
+        write_atomically(self.path / "annotations.jsonl", "".join(json.dumps(asdict(row)) + "\n" for row in rows))
+
+    def note_failure(self, err: Exception) -> None:
+        """Keep why the round stopped and when to go on; after three attempts it waits for new data.
+
+        An unreachable Label Studio counts as no attempt.
+        """
+        self.state.error = f"{type(err).__name__}: {err}"
+        if isinstance(err, LabelStudioBusy):
+            self.state.retry_at = time.time() + BACK_OFF_S[0]
+        else:
+            self.state.attempts += 1
+            if self.state.attempts >= MAX_ATTEMPTS:
+                self.state.state, self.state.reason = FAILED, self.state.error
+                self.checkpoint.unlink(missing_ok=True)
+            else:
+                self.state.retry_at = time.time() + BACK_OFF_S[self.state.attempts - 1]
+        self.save()
+
+
+def all_rounds(folder: ProjectFolder) -> list[Round]:
+    """The project's rounds, oldest first."""
+    paths = [p for p in folder.rounds.iterdir() if p.name.isdigit()] if folder.rounds.is_dir() else []
+    return [Round(p) for p in sorted(paths, key=lambda p: int(p.name)) if (p / "state.json").exists()]
+
+
+def has_smart_tool(folder: ProjectFolder) -> bool:
+    """Whether the labelling config had a smart tool when the newest round read it."""
+    begun = [r for r in all_rounds(folder) if (r.path / "label_config.xml").exists()]
+    return bool(begun) and begun[-1].labels().has_smart_tool
+
+
+def last_concluded(folder: ProjectFolder) -> Round | None:
+    """The newest round that ended without a failure: published, refused or cancelled."""
+    return next((r for r in reversed(all_rounds(folder)) if r.is_concluded), None)
+
+
+def unfinished(folder: ProjectFolder) -> Round | None:
+    """The newest round, if work is left on it."""
+    rounds = all_rounds(folder)
+    return rounds[-1] if rounds and rounds[-1].is_unfinished else None
+
+
+def start_round(folder: ProjectFolder, known_number: int) -> Round:
+    """A new round, numbered above the registry, the other rounds and `known_number` (Label Studio's largest)."""
+    rounds = all_rounds(folder)
+    number = folder.registry.next_number(max(known_number, rounds[-1].state.number if rounds else 0))
+    new = Round(folder.rounds / str(number))
+    new.save()
+    return new

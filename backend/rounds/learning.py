@@ -1,0 +1,253 @@
+"""The learning half of a round: training an engine on what was annotated, and evaluating it against the others."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from backend.errors import BadSetting
+from backend.label_studio.annotations import read_outlines
+from backend.project.workplace import Workplace
+from backend.rounds.folder import AnnotatedImage, Round
+from backend.rounds.plan import Plan, device_of, plan_round, read_plan
+from backend.rounds.scoring import LOADERS, images_at_once
+from backend.rounds.starts import load_start
+from model import checkpoints
+from model.engines.base import Engine
+from model.engines.loader import build_engine, load_version
+from model.files import read_json, write_json
+from model.judging.evaluation import Detections, detections_of, evaluate, truth_of
+from model.judging.gate import MIN_IMAGES, Contender, judge
+from model.records import Record
+from model.registry import Version, VersionFields
+from model.training.loop import Progress, place_in_group, train
+from model.training.showings import read_ahead
+
+logger = logging.getLogger(__name__)
+
+LOOKED_AT = 40
+"""Validation images that are measured while training goes on."""
+
+EVALUATION_THRESHOLD = 0.05
+"""Scores from which on detections count for AP, as COCO's evaluation has it."""
+
+
+class Report(Protocol):
+    """Takes a step's name, its done share, 0..1, and whatever else is worth telling of it (JSON)."""
+
+    def __call__(self, step: str, share: float, **details: Any) -> None:
+        """Tell how far a step is."""
+        ...
+
+
+def device_in_words(wanted: str | None) -> str:
+    """The device that a project computes on, for people; BadSetting if it wants a GPU that is not there."""
+    name = wanted or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.device(name)
+    except RuntimeError as err:
+        raise BadSetting(f"device must be cpu, cuda or cuda:1, got {name!r}; correct it") from err
+    if not name.startswith("cuda"):
+        return f"{name}, {torch.get_num_threads()} threads"
+    if not torch.cuda.is_available() or torch.device(name).index not in (None, *range(torch.cuda.device_count())):
+        raise BadSetting(
+            f"device {name!r} is set but this machine has no such GPU; set `device: cpu` or check the driver"
+        )
+    return f"{name}, {torch.cuda.get_device_name(name)}"
+
+
+def load_engine(place: Workplace, version: str) -> Engine:
+    """The engine of a registered version, with the project's thresholds, on the project's device."""
+    stored = place.folder.registry.get(version)
+    device = device_of(place)
+    return load_version(place.folder.registry, stored, place.config.engine_config(device)).to(device)
+
+
+def train_round(place: Workplace, current: Round, report: Report) -> None:
+    """Fine-tune from the served version, or from pretrained weights, and leave the weights in the round's folder.
+
+    A round that was killed meanwhile goes on from its last checkpoint, with what was decided when it began. In a
+    group of processes each computes its part, on its own GPU if it is GPUs, and the first one writes.
+    """
+    rank, processes = place_in_group()
+    records, uris = _records(place, current, "train")
+    plan = plan_round(place, current, records)
+    engine = build_engine(place.config.engine, plan.classes, plan.engine)
+    device = device_of(place)
+    device = f"{device}:{rank}" if processes > 1 and device == "cuda" else device
+    _load_initial(place, engine, plan, device, report)
+    engine.to(device)
+    logger.info("round %d: %s", current.state.number, plan.in_words(len(records)))
+    trained = train(
+        engine,
+        records,
+        _Loader(place, uris),
+        plan.training,
+        _teller(current, report),
+        validate=_validation(place, current, engine),
+        checkpoint=current.checkpoint,
+        new_images=plan.new_images,
+    )
+    if rank > 0:
+        return
+    facts = {**asdict(plan.training), **asdict(trained), "images": len(records), "objects": _objects(records)}
+    write_json(current.path / "training.json", facts)
+    checkpoints.save(current.weights, engine.tensors(), {})
+    current.checkpoint.unlink(missing_ok=True)
+
+
+def _load_initial(place: Workplace, engine: Engine, plan: Plan, device: str, report: Report) -> None:
+    if plan.parent is not None:
+        registry = place.folder.registry
+        engine.load_tensors(registry.weights(plan.parent)[0], registry.get(plan.parent).classes)
+        return
+    tell = lambda progress: report("prepare", progress.step / progress.steps)  # noqa: E731
+    load_start(engine, place.config.pretrained_weights, place.folder.data_dir / "cache" / "starts", device, tell)
+
+
+def _teller(current: Round, report: Report) -> Callable[[Progress], None]:
+    """What tells the job, and about ten times the log, how training goes."""
+
+    def tell(progress: Progress) -> None:
+        report(
+            "train",
+            progress.step / progress.steps,
+            seconds_left=round(progress.seconds_left),
+            loss=round(progress.loss, 4),
+            losses={name: round(value, 4) for name, value in progress.losses.items()},
+            mask_ap=progress.mask_ap,
+        )
+        if progress.step % max(1, progress.steps // 10) == 0:
+            logger.info(
+                "round %d: step %d of %d, loss %.3f, mask AP %s, %.2f s a step, %.0f s left",
+                current.state.number,
+                progress.step,
+                progress.steps,
+                progress.loss,
+                "not measured" if progress.mask_ap is None else f"{progress.mask_ap:.3f}",
+                progress.seconds_per_step,
+                progress.seconds_left,
+            )
+
+    return tell
+
+
+def _validation(place: Workplace, current: Round, engine: Engine) -> Callable[[], float | None] | None:
+    """What measures the engine in training, on some of the validation images; None if there are too few."""
+    records, uris = _records(place, current, "val")
+    if len(records) < MIN_IMAGES:
+        return None
+    order = np.random.default_rng(current.state.number).permutation(len(records))
+    some = [records[i] for i in order[:LOOKED_AT]]
+    images, truths = _Loader(place, uris), [truth_of(record, engine.classes) for record in some]
+
+    def measure() -> float | None:
+        found = []
+        for batch in read_ahead(iter(some), images_at_once(engine), images.of, LOADERS):
+            for encoded in engine.encode(batch):
+                found.append(detections_of(engine.decode(encoded, confidence_threshold=EVALUATION_THRESHOLD)))
+        return evaluate(truths, found, engine.classes).mask_ap
+
+    return measure
+
+
+def _objects(records: Sequence[Record]) -> dict[str, int]:
+    """Annotated objects of each class."""
+    return dict(sorted(Counter(outline.label for record in records for outline in record.outlines).items()))
+
+
+def evaluate_round(place: Workplace, current: Round, report: Report) -> Version:
+    """Measure the trained weights on today's validation images, ask the gate, and put the version into the registry."""
+    registry = place.folder.registry
+    if current.version in registry.names():
+        return registry.get(current.version)
+    records, uris = _records(place, current, "val")
+    plan = read_plan(current)
+    classes, device = plan.classes, device_of(place)
+    tensors, _ = checkpoints.load(current.weights)
+    engine = build_engine(place.config.engine, classes, plan.engine)
+    engine.load_tensors(tensors, classes)
+    images = _Loader(place, uris)
+    truths = [truth_of(record, classes) for record in records]
+    opponents = _opponents(place)
+    looks = iter(range(1, (1 + len(opponents)) * len(records) + 1))
+    tell = lambda: report("evaluate", next(looks) / ((1 + len(opponents)) * len(records)))  # noqa: E731
+    new = Contender(classes, _detect(engine.to(device), records, images, tell))
+    others = {name: _contender(place, name, records, images, tell) for name in opponents}
+    verdict = judge(truths, new, others, seed=current.state.number)
+    snapshot = current.snapshot()
+    fields = VersionFields(
+        number=current.state.number,
+        classes=classes,
+        engine=place.config.engine,
+        config=asdict(plan.engine),
+        metrics={
+            **evaluate(truths, new.found, classes).as_dict(),
+            "comparisons": list(verdict.comparisons),
+            "training": read_json(current.path / "training.json"),
+        },
+        parent=plan.parent,
+        data_digest=snapshot.digest if snapshot else "",
+        promoted=verdict.is_promoted,
+        reason=verdict.reason,
+    )
+    version = registry.add(fields, tensors)
+    current.weights.unlink(missing_ok=True)
+    return version
+
+
+def _records(place: Workplace, current: Round, split: str) -> tuple[list[Record], dict[str, str]]:
+    """The round's records of a split, and their images' addresses by record."""
+    rows: list[AnnotatedImage] = [row for row in current.annotated() if row.split == split]
+    labels = current.labels()
+    records = []
+    for row in rows:
+        annotation = {"id": row.annotation, "result": row.regions}
+        outlines, _ = read_outlines(annotation, labels, row.size_hw)
+        records.append(Record(str(row.task), row.size_hw, outlines))
+    return records, {str(row.task): row.uri for row in rows}
+
+
+class _Loader:
+    """Loads a record's image."""
+
+    def __init__(self, place: Workplace, uris: dict[str, str]) -> None:
+        self.place, self.uris = place, uris
+
+    def __call__(self, name: str) -> np.ndarray:
+        return self.place.images.load(self.uris[name], int(name))
+
+    def of(self, record: Record) -> np.ndarray:
+        return self(record.image)
+
+
+def _detect(
+    engine: Engine, records: Sequence[Record], load_image: _Loader, tell: Callable[[], None]
+) -> list[Detections]:
+    found = []
+    for [image] in read_ahead(iter(records), 1, load_image.of, LOADERS):
+        found.append(detections_of(engine.predict(image, confidence_threshold=EVALUATION_THRESHOLD)))
+        tell()
+    return found
+
+
+def _opponents(place: Workplace) -> tuple[str, ...]:
+    """The served version and the best promoted one, by the mask AP that each had on its day."""
+    registry = place.folder.registry
+    promoted = [v for v in registry.versions() if v.promoted]
+    best = max(promoted, key=lambda v: v.metrics.get("mask_ap") or 0.0, default=None)
+    names = (registry.current(), best.name if best else None)
+    return tuple(dict.fromkeys(name for name in names if name is not None))
+
+
+def _contender(
+    place: Workplace, version: str, records: Sequence[Record], load_image: _Loader, tell: Callable[[], None]
+) -> Contender:
+    engine = load_engine(place, version)
+    return Contender(engine.classes, _detect(engine, records, load_image, tell))

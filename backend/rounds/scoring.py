@@ -1,0 +1,130 @@
+"""Images scored by an engine: their certainty by MC dropout, their pre-labels, and what strategies know of them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from backend.errors import BadImage
+from backend.label_studio.client import Task
+from backend.label_studio.labels import LabelConfig
+from backend.label_studio.predictions import instances_to_regions
+from backend.project.unreadable import Unreadable
+from backend.project.workplace import Workplace
+from model.engines.base import Engine
+from model.geometry import without_specks
+from model.instances import Instances
+from sampling.mc_dropout import ScoringConfig, score
+
+MASK_GRID = 28
+"""Cells along a side of the mask head's output, which spans an object's box."""
+
+
+IMAGES_AT_ONCE = {"cpu": 2, "cuda": 8}
+"""Images that are computed together; a batch for which memory lacks splits itself."""
+
+LOADERS = 4
+"""Threads that fetch and decode the next images meanwhile."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What a version makes of an image.
+
+    certainty     0..1, None where nothing was found in any pass
+    regions       the pre-label, as Label Studio's
+    class_counts  objects of each of the engine's classes that a pass finds in the mean
+    embedding     what the image looks like as a whole
+    """
+
+    certainty: float | None
+    regions: list[dict[str, Any]]
+    class_counts: tuple[float, ...] = ()
+    embedding: tuple[float, ...] = ()
+
+
+def score_tasks(
+    place: Workplace, engine: Engine, version: str, tasks: Sequence[Task]
+) -> Iterator[tuple[Task, Scored | None]]:
+    """Score tasks one batch after the other, the next images being loaded meanwhile.
+
+    None stands for a task whose image cannot be read, which is noted for `maskal status`.
+    """
+    unreadable = Unreadable(place.folder.path)
+    at_once = images_at_once(engine)
+    config = place.config.scoring_config()
+    with ThreadPoolExecutor(LOADERS, "load") as loaders:
+        batches = [tasks[start : start + at_once] for start in range(0, len(tasks), at_once)]
+        coming = [_load(place, loaders, batch) for batch in batches[:1]]
+        for index, batch in enumerate(batches):
+            coming += [_load(place, loaders, following) for following in batches[index + 1 : index + 2]]
+            images: dict[int, np.ndarray] = {}
+            for task, future in zip(batch, coming.pop(0), strict=True):
+                try:
+                    images[task.id] = future.result()
+                    unreadable.clear(task.id)
+                except BadImage as err:
+                    unreadable.note(task.id, err)
+            seeds = [task_seed(version, task) for task in images]
+            scored = score_images(engine, list(images.values()), place.labels, config, seeds)
+            found = dict(zip(images, scored, strict=True))
+            yield from ((task, found.get(task.id)) for task in batch)
+
+
+def _load(place: Workplace, loaders: ThreadPoolExecutor, tasks: Sequence[Task]) -> list[Future[np.ndarray]]:
+    return [loaders.submit(place.images.load, task.data.get(place.labels.image_key), task.id) for task in tasks]
+
+
+def score_images(
+    engine: Engine, images: Sequence[np.ndarray], labels: LabelConfig, config: ScoringConfig, seeds: Sequence[int]
+) -> list[Scored]:
+    """Backbone and proposals once, then the ordinary prediction for the regions and the passes for the certainty."""
+    encoded = engine.encode(images, exact=config.exact)
+    return [_score_encoded(engine, e, labels, config, seed) for e, seed in zip(encoded, seeds, strict=True)]
+
+
+def _score_encoded(engine: Engine, encoded: Any, labels: LabelConfig, config: ScoringConfig, seed: int) -> Scored:
+    """One image; an object that is surely there is outlined even if its class is in doubt, with its likeliest label."""
+    usual = engine.config.confidence_threshold
+    lowest = min(usual if c.score_threshold is None else c.score_threshold for c in labels.controls)
+    instances = smoothed(engine.decode(encoded, confidence_threshold=lowest, any_class=True))
+    generator = torch.Generator(_device(engine)).manual_seed(seed)
+    found = score(engine, encoded, config, generator)
+    return Scored(
+        None if np.isnan(found.certainty) else found.certainty,
+        instances_to_regions(instances, engine.classes, labels, score_threshold=usual),
+        tuple(found.class_counts.round(4).tolist()),
+        tuple(engine.embedding(encoded).round(4).tolist()),
+    )
+
+
+def images_at_once(engine: Engine) -> int:
+    """How many images an engine computes together on its device."""
+    return IMAGES_AT_ONCE["cuda" if _device(engine).type == "cuda" else "cpu"]
+
+
+def _device(engine: Engine) -> torch.device:
+    device: torch.device = next(engine.network.parameters()).device
+    return device
+
+
+def smoothed(instances: Instances) -> Instances:
+    """The instances with masks that are worth showing; see `smooth`."""
+    masks = [smooth(m, b) for m, b in zip(instances.masks, instances.boxes_xyxy, strict=True)]
+    return replace(instances, masks=np.stack(masks)) if masks else instances
+
+
+def smooth(mask: np.ndarray, box_xyxy: np.ndarray) -> np.ndarray:
+    """A mask (h, w) bool without what is finer than the mask head's grid, which is noise and tedious to correct."""
+    return without_specks(mask, 1.5 * float(np.max(box_xyxy[2:] - box_xyxy[:2])) / MASK_GRID)
+
+
+def task_seed(version: str, task_id: int) -> int:
+    """Seed of a task's passes: the same version gives a task the same certainty again."""
+    return int.from_bytes(hashlib.sha256(f"{version}:{task_id}".encode()).digest()[:6], "big")

@@ -1,0 +1,121 @@
+"""Snapshots of what is annotated, and the need for a round: the difference between two of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from backend.label_studio.annotations import annotation_digest, choose_annotation
+from backend.label_studio.client import Task
+from model.files import read_json, write_json
+
+VAL_SHARE = 0.15
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One annotated task: the annotation that counts, a hash of what it says, and the task's split."""
+
+    task: int
+    annotation: int
+    digest: str
+    split: str
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """All annotated tasks at one moment, by task id.
+
+    problems    what could not be used, one line each
+    newest      the newest change of any task before the tasks were read, as Label Studio writes it; empty if unknown
+    tasks       number of all tasks then
+    """
+
+    entries: tuple[Entry, ...]
+    problems: tuple[str, ...] = field(default=())
+    newest: str = ""
+    tasks: int = 0
+
+    @property
+    def digest(self) -> str:
+        """Hash of the whole snapshot: which tasks, with which content, in which split."""
+        rows = [(e.task, e.digest, e.split) for e in self.entries]
+        return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+
+    def count(self, split: str) -> int:
+        """Number of annotated tasks in a split."""
+        return sum(entry.split == split for entry in self.entries)
+
+
+@dataclass(frozen=True)
+class Need:
+    """Whether a round is due, and why."""
+
+    is_due: bool
+    changed: int
+    missing: int
+    reason: str
+
+
+def split_of(data: Mapping[str, Any], task_id: int, uid: str) -> str:
+    """A task's split: `split` of its data, else a hash of `split_group` or of its id, seeded by the project's uid.
+
+    The same for ever, without being stored; 15 % are validation tasks.
+    """
+    if data.get("split") in SPLITS:
+        return str(data["split"])
+    group = str(data.get("split_group") or task_id)
+    share = int.from_bytes(hashlib.sha256(f"{uid}:{group}".encode()).digest()[:8], "big") / 2**64
+    return "val" if share < VAL_SHARE else "train"
+
+
+def take_snapshot(tasks: Iterable[Task], uid: str) -> tuple[Snapshot, dict[int, tuple[Task, dict[str, Any]]]]:
+    """The snapshot of those tasks, and for each annotated one the task and the annotation that counts."""
+    entries, chosen = [], {}
+    for task in sorted(tasks, key=lambda t: t.id):
+        annotation = choose_annotation(task.annotations)
+        if annotation is not None:
+            split = split_of(task.data, task.id, uid)
+            entries.append(Entry(task.id, annotation["id"], annotation_digest(annotation), split))
+            chosen[task.id] = (task, annotation)
+    return Snapshot(tuple(entries)), chosen
+
+
+def changed_tasks(now: Snapshot, before: Snapshot | None) -> int:
+    """Number of tasks that are new, edited or no longer annotated since `before`."""
+    old = {e.task: e.digest for e in before.entries} if before else {}
+    new = {e.task: e.digest for e in now.entries}
+    return sum(old.get(task) != new.get(task) for task in old.keys() | new.keys())
+
+
+def assess_need(
+    now: Snapshot, before: Snapshot | None, *, initial_datasize: int, pool_size: int, is_forced: bool = False
+) -> Need:
+    """Whether a round is due, given the snapshot of the last concluded round (None before the first)."""
+    changed = changed_tasks(now, before)
+    wanted = pool_size if before else initial_datasize
+    have = changed if before else len(now.entries)
+    missing = max(0, wanted - have)
+    if now.count("train") == 0:
+        return Need(False, changed, max(1, missing), "no annotated task outside of the validation split yet")
+    if is_forced:
+        return Need(True, changed, 0, "asked for")
+    what = "new or changed annotations" if before else "annotated tasks"
+    return Need(missing == 0, changed, missing, f"{have} of {wanted} {what}")
+
+
+def write_snapshot(path: Path, snapshot: Snapshot) -> None:
+    """Store a snapshot as JSON."""
+    write_json(path, asdict(snapshot))
+
+
+def read_snapshot(path: Path) -> Snapshot:
+    """Read a stored snapshot."""
+    stored = read_json(path)
+    entries = tuple(Entry(**entry) for entry in stored.pop("entries"))
+    return Snapshot(entries, tuple(stored.pop("problems")), **stored)

@@ -1,0 +1,238 @@
+"""One round: read > train > evaluate > rank > push > make current > publish; resumable after each step."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from backend.errors import BadImage
+from backend.label_studio.annotations import read_outlines
+from backend.label_studio.client import Task
+from backend.project.unreadable import Unreadable
+from backend.project.workplace import Workplace
+from backend.rounds import task_queue
+from backend.rounds.folder import REFUSED, STATES, AnnotatedImage, Round
+from backend.rounds.group import processes_of, train_together
+from backend.rounds.learning import Report, evaluate_round, load_engine, train_round
+from backend.rounds.scoring import Scored, score_tasks
+from backend.rounds.snapshots import Snapshot, split_of, take_snapshot, write_snapshot
+from model.engines.base import Engine
+from model.rankings import RankedTask
+from sampling.ranking import score_for
+
+logger = logging.getLogger(__name__)
+
+SCORED_AT_ONCE = 500
+SCORING_S = 30.0
+"""What one look at a project scores at most, so that other projects get their turn."""
+
+
+def run(place: Workplace, current: Round, report: Report) -> None:
+    """Take a round from where it is to its end; whatever a step raises stops it there, to be resumed."""
+    while current.is_unfinished:
+        step = STATES.index(current.state.state)
+        started = time.monotonic()
+        name, action = STEPS[step]
+        report(name, 0.0)
+        conclusion = action(place, current, report)
+        current.state.seconds[name] = round(time.monotonic() - started, 2)
+        current.state.state = conclusion or STATES[step + 1]
+        current.state.error = None
+        current.save()
+        logger.info("project %s: round %d is %s", place.folder.uid, current.state.number, current.state.state)
+
+
+def score_new_tasks(place: Workplace, report: Report, *, budget_s: float = SCORING_S) -> tuple[int, bool]:
+    """Let open tasks without a score of the served version enter its queue at their place.
+
+    These are new tasks, tasks whose annotation was deleted, and those whose prediction somebody deleted. Works for
+    about `budget_s` seconds; returns how many were pushed, and whether more are waiting.
+    """
+    registry = place.folder.registry
+    version = registry.current()
+    if version is None:
+        return 0, False
+    waiting = {task for task, failure in Unreadable(place.folder.path).failures().items() if failure.is_waiting}
+    limit = SCORED_AT_ONCE + len(waiting)
+    listed, total = place.client.open_tasks_without(place.folder.project_id, version, limit)
+    tasks = [task for task in listed if task.id not in waiting]
+    if not tasks:
+        return 0, False
+    rows, looked_at = _rows_for(place, version, tasks, time.monotonic() + budget_s, report)
+    place.pusher(version).push([row for row, _ in rows])
+    registry.append_ranking(version, *(row for row, is_new in rows if is_new))
+    return len(rows), looked_at < len(tasks) or total > limit
+
+
+def _rows_for(
+    place: Workplace, version: str, tasks: Sequence[Task], deadline: float, report: Report
+) -> tuple[list[tuple[RankedTask, bool]], int]:
+    """The ranked tasks, each with whether it is new in the ranking, and how many tasks were looked at in time."""
+    registry = place.folder.registry
+    ranking = registry.read_ranking(version, with_regions=False)
+    known = {row.task for row in ranking}
+    stored = {task.id: registry.ranked_task(version, task.id) for task in tasks if task.id in known}
+    rows = [(row, False) for row in stored.values() if row is not None]
+    missing = [task for task in tasks if stored.get(task.id) is None]
+    if not missing:
+        return rows, len(tasks)
+    looked_at = len(tasks) - len(missing)
+    for task, scored in score_tasks(place, load_engine(place, version), version, missing):
+        looked_at += 1
+        if scored is not None:
+            rows.append((_late_row(place, task, scored, ranking), True))
+        report("score new tasks", looked_at / len(tasks))
+        if time.monotonic() > deadline:
+            break
+    return rows, looked_at
+
+
+def late_score(place: Workplace, scored: Scored, ranking: Sequence[RankedTask]) -> float:
+    """Queue score of a task that was not there when its version ranked the others."""
+    certainty = float("nan") if scored.certainty is None else scored.certainty
+    return score_for(certainty, ranking, place.config.ranking_config())
+
+
+def _late_row(place: Workplace, task: Task, scored: Scored, ranking: Sequence[RankedTask]) -> RankedTask:
+    split = split_of(task.data, task.id, place.folder.uid)
+    regions = task_queue.shown_regions(scored.regions, split, place.config)
+    return RankedTask(task.id, scored.certainty, len(ranking), late_score(place, scored, ranking), split, regions)
+
+
+def _read(place: Workplace, current: Round, report: Report) -> str | None:
+    """Write down what is annotated, and read every image once, so that training meets no broken one."""
+    snapshot, chosen = read_snapshot_of(place)
+    rows, problems = [], _label_changes(place)
+    for index, entry in enumerate(snapshot.entries, start=1):
+        task, annotation = chosen[entry.task]
+        uri = task.data.get(place.labels.image_key)
+        report("read", index / len(snapshot.entries))
+        try:
+            size_hw = place.images.load(uri, task.id).shape[:2]
+        except BadImage as err:
+            problems.append(f"annotation {entry.annotation} is not trained on: {err}")
+            continue
+        problems += read_outlines(annotation, place.labels, size_hw)[1]
+        rows.append(AnnotatedImage(task.id, str(uri), size_hw, entry.split, entry.annotation, annotation["result"]))
+    for problem in problems:
+        logger.warning("project %s: %s", place.folder.uid, problem)
+    current.write_annotated(rows, place.label_config)
+    write_snapshot(current.path / "snapshot.json", replace(snapshot, problems=tuple(problems)))
+    return None
+
+
+def read_snapshot_of(place: Workplace) -> tuple[Snapshot, dict[int, tuple[Task, dict[str, Any]]]]:
+    """What is annotated in Label Studio now, see `take_snapshot`; with marks by which later changes can be counted."""
+    project_id = place.folder.project_id
+    newest, count = place.client.newest_change(project_id), place.client.project(project_id).counters[0]
+    snapshot, chosen = take_snapshot(place.client.annotated_tasks(project_id), place.folder.uid)
+    return replace(snapshot, newest=newest, tasks=count), chosen
+
+
+def _label_changes(place: Workplace) -> list[str]:
+    """One line if the labelling config's labels are not those that the served version knows."""
+    served = place.folder.registry.current()
+    if served is None:
+        return []
+    known, now = place.folder.registry.get(served).classes, place.labels.classes
+    added = [label for label in now if label not in known]
+    gone = [label for label in known if label not in now]
+    if not added and not gone:
+        return []
+    return [
+        f"the labelling config has changed since {served}: labels added: {', '.join(added) or 'none'}; gone: "
+        f"{', '.join(gone) or 'none'}; what {served} learned of a label that was renamed starts anew under its new name"
+    ]
+
+
+def _train(place: Workplace, current: Round, report: Report) -> str | None:
+    processes = processes_of(place)
+    if processes > 1:
+        train_together(place, current, processes, report)
+    else:
+        train_round(place, current, report)
+    return None
+
+
+def _evaluate(place: Workplace, current: Round, report: Report) -> str | None:
+    version = evaluate_round(place, current, report)
+    current.state.reason = version.reason
+    return None if version.promoted else REFUSED
+
+
+def _rank(place: Workplace, current: Round, report: Report) -> str | None:
+    engine = load_engine(place, current.version)
+    snapshot = current.snapshot() or Snapshot(())
+    tasks = [t for t in place.client.tasks(place.folder.project_id) if not t.is_labeled]
+    scored = _score_all(place, current, engine, tasks, report)
+    rows = task_queue.order_tasks(
+        scored,
+        {t.id: split_of(t.data, t.id, place.folder.uid) for t in tasks},
+        place.config,
+        number=current.state.number,
+        annotated_validation=snapshot.count("val"),
+    )
+    place.folder.registry.write_ranking(current.version, rows)
+    return None
+
+
+def _score_all(
+    place: Workplace, current: Round, engine: Engine, tasks: Sequence[Task], report: Report
+) -> dict[int, Scored]:
+    """Scores of the tasks, each kept on disk as soon as it is known; unreadable images are noted and left out."""
+    path = current.path / "scores.jsonl"
+    done = _stored_scores(path)
+    missing = [task for task in tasks if task.id not in done]
+    with path.open("a") as file:
+        for index, (task, scored) in enumerate(score_tasks(place, engine, current.version, missing), start=1):
+            if scored is not None:
+                done[task.id] = scored
+                file.write(json.dumps({"task": task.id, **asdict(scored)}) + "\n")
+                file.flush()
+            report("rank", (len(tasks) - len(missing) + index) / len(tasks))
+    return {task.id: done[task.id] for task in tasks if task.id in done}
+
+
+def _stored_scores(path: Path) -> dict[int, Scored]:
+    scores = {}
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            row: dict[str, Any] = json.loads(line)
+            task = int(row.pop("task"))
+            scores[task] = Scored(**row)
+        except (ValueError, KeyError, TypeError):
+            logger.warning("a torn line in %s is left out; its task is scored again", path.name)
+    return scores
+
+
+def _push(place: Workplace, current: Round, report: Report) -> str | None:
+    rows = place.folder.registry.read_ranking(current.version)
+    place.pusher(current.version).push(rows, lambda share: report("push", share))
+    return None
+
+
+def _make_current(place: Workplace, current: Round, report: Report) -> str | None:
+    place.folder.registry.set_current(current.version)
+    return None
+
+
+def _publish(place: Workplace, current: Round, report: Report) -> str | None:
+    task_queue.publish(place.client, place.folder.registry, place.client.project(place.folder.project_id))
+    return None
+
+
+STEPS: tuple[tuple[str, Callable[[Workplace, Round, Report], str | None]], ...] = (
+    ("read", _read),
+    ("train", _train),
+    ("evaluate", _evaluate),
+    ("rank", _rank),
+    ("push", _push),
+    ("make current", _make_current),
+    ("publish", _publish),
+)
+"""The action that leads from each of STATES to the next one; it returns a state to conclude with, or None."""

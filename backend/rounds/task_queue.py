@@ -1,0 +1,114 @@
+"""What Label Studio's queue serves: the order of the open tasks, the published version, the predictions it keeps."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+from backend.errors import NotFound
+from backend.label_studio.client import LabelStudio, Project
+from backend.project.config import ProjectConfig
+from backend.rounds.scoring import Scored
+from model.rankings import RankedTask
+from model.registry import NAME, Registry, version_number
+from sampling.ranking import Candidate, rank
+
+logger = logging.getLogger(__name__)
+
+SMALL_VERSION = 500
+LISTED_AT_ONCE = 100
+CLEANING_S = 15.0
+ENOUGH_VALIDATION = 150
+FIRST_VERSION = "maskal-r0"
+
+
+def order_tasks(
+    scored: Mapping[int, Scored],
+    splits: Mapping[int, str],
+    config: ProjectConfig,
+    *,
+    number: int,
+    annotated_validation: int,
+) -> tuple[RankedTask, ...]:
+    """The queue of the open tasks, first to be served first; validation tasks at their share, then last once enough.
+
+    `number` is that of the round, which makes the order repeatable.
+    """
+    candidates = [
+        Candidate(
+            key=task,
+            certainty=float("nan") if s.certainty is None else s.certainty,
+            is_held_out=splits[task] != "train",
+            class_counts=s.class_counts,
+            embedding=s.embedding,
+        )
+        for task, s in scored.items()
+    ]
+    last = annotated_validation >= ENOUGH_VALIDATION
+    places = rank(candidates, config.ranking_config(), number, round_number=number, hold_out_last=last)
+    return tuple(
+        RankedTask(
+            task=p.key,
+            certainty=p.certainty,
+            place=p.place,
+            score=p.score,
+            split=splits[p.key],
+            is_control=p.is_control,
+            regions=shown_regions(scored[p.key].regions, splits[p.key], config),
+        )
+        for p in places
+    )
+
+
+def shown_regions(regions: list[dict[str, Any]], split: str, config: ProjectConfig) -> list[dict[str, Any]]:
+    """The pre-label that annotators see: none on held-out tasks where the project says so."""
+    return regions if split == "train" or config.holdout_prelabels else []
+
+
+def publish(client: LabelStudio, registry: Registry, project: Project) -> None:
+    """Make Label Studio's queue follow the served version, by one call where it does not yet.
+
+    Label Studio refuses a version without any prediction, as there is when no task is open; then it stays as it is
+    until a task is scored.
+    """
+    current = registry.current()
+    if current is None or project.model_version == current:
+        return
+    if current in client.model_versions(project.id):
+        client.update_project(project.id, model_version=current)
+        logger.info("project %d: the queue now follows %s", project.id, current)
+
+
+def remove_old_predictions(
+    client: LabelStudio, registry: Registry, project_id: int, *, budget_s: float = CLEANING_S
+) -> bool:
+    """Delete this backend's predictions of all versions but the served one and its parent; whether some are left.
+
+    A large version goes one by one for about `budget_s` seconds, the rest at the next call: Label Studio deletes a
+    version in one transaction, during which annotators on SQLite could not submit (a minute for 10,000).
+    """
+    current = registry.current()
+    if current is None:
+        return False
+    keep = {current, registry.get(current).parent}
+    counts = {v: n for v, n in client.model_versions(project_id).items() if NAME.fullmatch(v) and v not in keep}
+    deadline = time.monotonic() + budget_s
+    for version in (v for v in counts if version_number(v) < version_number(current)):
+        if counts[version] <= SMALL_VERSION:
+            client.delete_version(project_id, version)
+            continue
+        while found := client.predictions_of(project_id, version, LISTED_AT_ONCE):
+            for prediction in found:
+                if time.monotonic() > deadline:
+                    return True
+                with suppress(NotFound):  # gone together with its task
+                    client.delete_prediction(prediction)
+    return False
+
+
+def largest_number(client: LabelStudio, project_id: int) -> int:
+    """The largest version number that Label Studio holds predictions of, 0 without any."""
+    return max((version_number(v) for v in client.model_versions(project_id) if NAME.fullmatch(v)), default=0)

@@ -1,0 +1,1 @@
+"""Strategies compared on images whose annotations are all known."""

@@ -1,0 +1,1 @@
+"""What answers Label Studio while somebody waits: predictions, smart boxes, webhooks."""

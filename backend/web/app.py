@@ -1,0 +1,75 @@
+"""The web app: authentication, error answers, and Label Studio's routes."""
+
+from __future__ import annotations
+
+import hmac
+import logging
+
+from flask import Flask, Response, jsonify, request
+from redis import Redis
+from redis.exceptions import RedisError
+from werkzeug.exceptions import HTTPException
+
+from backend.errors import BackendError, BadLabelConfig, BadSetting, LabelStudioBusy, NotFound
+from backend.project.credentials import BASIC_USER, SECRET_HEADER, load_credentials
+from backend.project.folder import connected_projects
+from backend.settings import DEFAULT_REDIS_URL, Settings
+from backend.web.predictor import Predictor
+from backend.web.protocol import routes
+
+logger = logging.getLogger(__name__)
+
+STATUS = {BadSetting: 400, BadLabelConfig: 400, NotFound: 404, LabelStudioBusy: 503}
+
+
+def create_app(settings: Settings) -> Flask:
+    """The backend's web app; needs neither Redis nor Label Studio to start and to answer `/health` and `/setup`."""
+    app = Flask(__name__)
+    app.config["MASKAL_SETTINGS"] = settings
+    app.extensions["maskal_predictor"] = predictor = Predictor(settings)
+    app.extensions["maskal_redis"] = Redis.from_url(
+        settings.redis_url or DEFAULT_REDIS_URL, socket_connect_timeout=0.5, socket_timeout=0.5
+    )
+    load_credentials(settings)
+    for folder in connected_projects(settings.data_dir):
+        predictor.read_ahead(folder)
+    app.register_blueprint(routes)
+    app.add_url_rule("/health", "health", lambda: jsonify(status="UP"))
+    app.before_request(lambda: _refuse_strangers(settings))
+    app.register_error_handler(Exception, _answer_error)
+    return app
+
+
+def _refuse_strangers(settings: Settings) -> tuple[Response, int, dict[str, str]] | None:
+    """Ask for Basic auth everywhere but at /health; the webhook may show its secret header instead."""
+    if request.path.endswith("/health"):
+        return None
+    credentials = load_credentials(settings)
+    given = request.authorization
+    user, password = (given.username, given.password) if given is not None else (None, None)
+    if _same(user, BASIC_USER) and _same(password, credentials.basic_password):
+        return None
+    if request.path.endswith("/webhook") and _same(request.headers.get(SECRET_HEADER), credentials.webhook_secret):
+        return None
+    error = jsonify(error="wrong or missing password; run `maskal connect` so that Label Studio knows the right one")
+    return error, 401, {"WWW-Authenticate": 'Basic realm="maskal"'}
+
+
+def _same(given: str | None, wanted: str) -> bool:
+    return hmac.compare_digest((given or "").encode(), wanted.encode())
+
+
+def _answer_error(err: Exception) -> tuple[Response, int]:
+    if isinstance(err, HTTPException):
+        return jsonify(error=err.description), err.code or 500
+    if isinstance(err, RedisError):
+        logger.error("%s %s: Redis does not answer: %s", request.method, request.path, err)
+        return jsonify(
+            error="Redis does not answer; start it or set REDIS_URL. Nothing is lost: annotations are read again later"
+        ), 503
+    if isinstance(err, BackendError):
+        logger.warning("%s %s: %s", request.method, request.path, err)
+        status = next((code for kind, code in STATUS.items() if isinstance(err, kind)), 500)
+        return jsonify(error=str(err)), status
+    logger.error("%s %s failed", request.method, request.path, exc_info=err)
+    return jsonify(error="an unexpected error; the server's log has the details"), 500

@@ -1,0 +1,180 @@
+"""The served engine: from a task to the prediction that Label Studio shows."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from backend.errors import BackendError
+from backend.label_studio.client import Task
+from backend.project.folder import ProjectFolder
+from backend.project.workplace import ProjectFacts, Workplace, open_workplace
+from backend.rounds.folder import has_smart_tool
+from backend.rounds.learning import load_engine
+from backend.rounds.scoring import score_tasks
+from backend.rounds.snapshots import split_of
+from backend.rounds.steps import late_score
+from backend.rounds.task_queue import FIRST_VERSION, shown_regions
+from backend.settings import Settings
+from backend.web.interactive import outline_box, read_context
+from model.engines.base import Engine
+from model.engines.batching import is_out_of_memory
+from model.errors import ModelError
+from model.rankings import RankedTask
+
+logger = logging.getLogger(__name__)
+
+Result = dict[str, Any] | list[Any]
+
+KEPT_FEATURES = 3
+"""Images whose features are kept for further boxes, per project: the one at hand and those just left."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """An image's size and its features."""
+
+    size_hw: tuple[int, int]
+    features: Any
+
+
+@dataclass
+class _Served:
+    version: str
+    engine: Engine | None = None
+    seen: OrderedDict[str, _Seen] = field(default_factory=OrderedDict)
+
+
+class Predictor:
+    """Answers `/predict` for all projects: one engine a project, loaded when needed, one task at a time."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._served: dict[str, _Served] = {}
+        self._looked_at: dict[str, str] = {}
+        self._lock = threading.Lock()
+
+    def version(self, folder: ProjectFolder) -> str:
+        """Name of the served version; reads the registry's `current` file and nothing else."""
+        return folder.registry.current() or FIRST_VERSION
+
+    def read_ahead(self, folder: ProjectFolder) -> None:
+        """Read a newly served engine in the background where boxes are drawn, so that no box waits for it.
+
+        Called at each event: looks once at each version.
+        """
+        version = folder.registry.current()
+        if version is None or self._looked_at.get(folder.uid) == version:
+            return
+        self._looked_at[folder.uid] = version
+        served = self._served.get(folder.uid)
+        if (served is not None and served.engine is not None) or has_smart_tool(folder):
+            threading.Thread(target=self._read, args=(folder, version), name=f"read {folder.uid}", daemon=True).start()
+
+    def _read(self, folder: ProjectFolder, version: str) -> None:
+        try:
+            place = open_workplace(self.settings, folder)
+            with self._lock:
+                served = self._load(folder, version)
+                if served.engine is None:
+                    engine = self._engine(place, served)
+                    engine.features(np.zeros((64, 64, 3), np.uint8))  # the first image of all takes longer
+        except (BackendError, ModelError) as err:
+            logger.warning("%s of project %s could not be read ahead: %s", version, folder.uid, err)
+
+    def predict(self, folder: ProjectFolder, tasks: Sequence[Task], project: ProjectFacts) -> list[Result]:
+        """One result per task, in order; `[]` where there is no version yet or the image cannot be read.
+
+        A task that the served version has ranked gets the stored prediction, any other is scored now.
+        """
+        version = folder.registry.current()
+        if version is None:
+            return [[] for _ in tasks]
+        place = open_workplace(self.settings, folder, project)
+        ranking = {row.task: row for row in folder.registry.read_ranking(version, with_regions=False)}
+        results: list[Result] = []
+        for task in tasks:
+            stored = folder.registry.ranked_task(version, task.id) if task.id in ranking else None
+            if stored is not None:
+                results.append(_result(stored.regions, stored.score, version))
+                continue
+            with self._lock:  # for each task anew, so that an annotator's box does not wait for a long list
+                results.append(self._score(place, self._load(folder, version), task, tuple(ranking.values())))
+        return results
+
+    def assist(self, folder: ProjectFolder, task: Task, project: ProjectFacts, context: Mapping[str, Any]) -> Result:
+        """The outline of the object in a box that was just drawn; no region if there is no version or no such object.
+
+        The image's features are kept, so that its further boxes only cost the mask head.
+        """
+        nothing: Result = {"result": []}
+        version = folder.registry.current()
+        if version is None:
+            return nothing
+        place = open_workplace(self.settings, folder, project)
+        try:
+            box = read_context(context, place.labels)
+            if box is None:
+                return nothing
+            with self._lock:
+                served = self._load(folder, version)
+                engine = self._engine(place, served)
+                seen = self._see(place, served, engine, task)
+                regions = outline_box(engine, seen.features, box, seen.size_hw, place.labels)
+        except (BackendError, ModelError) as err:
+            logger.error("the box on task %d gets no outline: %s", task.id, err)
+            return nothing
+        return {"result": regions, "model_version": version}
+
+    def _see(self, place: Workplace, served: _Served, engine: Engine, task: Task) -> _Seen:
+        uri = task.data.get(place.labels.image_key)
+        seen = served.seen.pop(str(uri), None)
+        if seen is None:
+            image = place.images.load(uri, task.id)
+            seen = _Seen(image.shape[:2], engine.features(image))
+        served.seen[str(uri)] = seen
+        while len(served.seen) > KEPT_FEATURES:
+            served.seen.popitem(last=False)
+        return seen
+
+    def _load(self, folder: ProjectFolder, version: str) -> _Served:
+        served = self._served.get(folder.uid)
+        if served is None or served.version != version:
+            served = self._served[folder.uid] = _Served(version)
+        return served
+
+    @staticmethod
+    def _engine(place: Workplace, served: _Served) -> Engine:
+        if served.engine is None:
+            served.engine = load_engine(place, served.version)
+        return served.engine
+
+    def _score(self, place: Workplace, served: _Served, task: Task, ranking: Sequence[RankedTask]) -> Result:
+        try:
+            [(_, scored)] = score_tasks(place, self._engine(place, served), served.version, [task])
+        except (BackendError, ModelError) as err:
+            logger.error("task %d gets no prediction: %s", task.id, err)
+            return []
+        except (RuntimeError, MemoryError) as err:
+            if not is_out_of_memory(err):
+                raise
+            logger.error("task %d gets no prediction now, other work fills the memory: %s", task.id, err)
+            if torch.cuda.is_initialized():
+                torch.cuda.empty_cache()
+            return []
+        if scored is None:
+            return []
+        split = split_of(task.data, task.id, place.folder.uid)
+        regions = shown_regions(scored.regions, split, place.config)
+        return _result(regions, late_score(place, scored, ranking), served.version)
+
+
+def _result(regions: list[dict[str, Any]], score: float, version: str) -> Result:
+    return {"result": regions, "score": score, "model_version": version}

@@ -1,0 +1,51 @@
+"""`maskal serve`: the web app under gunicorn, one process with threads, which owns the model."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from gunicorn.app.base import BaseApplication
+
+from backend.settings import Settings
+from backend.system.processes import require_port_free
+from backend.web.app import create_app
+
+logger = logging.getLogger(__name__)
+
+THREADS = 8
+
+
+class Server(BaseApplication):
+    """gunicorn around the web app, set up in code."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        super().__init__()
+
+    def load_config(self) -> None:
+        """One worker with threads; requests may take as long as Label Studio waits."""
+        options: dict[str, Any] = {
+            "bind": f"{self.settings.host}:{self.settings.port}",
+            "workers": 1,
+            "threads": THREADS,
+            "worker_class": "gthread",
+            "timeout": 120,
+            "graceful_timeout": 10,
+            "accesslog": None,
+            "errorlog": "-",
+            "loglevel": "warning",
+        }
+        for name, value in options.items():
+            self.cfg.set(name, value)
+
+    def load(self) -> Any:
+        """Make the app, in gunicorn's worker process."""
+        return create_app(self.settings)
+
+
+def serve(settings: Settings) -> None:
+    """Serve until stopped; ProcessFailed if the port is taken."""
+    require_port_free(settings.port, "the backend", "PORT")
+    logger.info("serving on http://%s:%d, data in %s", settings.host, settings.port, settings.data_dir)
+    Server(settings).run()

@@ -1,0 +1,417 @@
+"""The default engine: torchvision's Mask R-CNN with MaskAL's dropout heads."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch.nn.functional import softmax
+from torchvision.models.detection.image_list import ImageList
+from torchvision.ops import MultiScaleRoIAlign, clip_boxes_to_image
+
+from model.engines.base import EngineConfig, InputRange, Target
+from model.engines.batching import in_halves
+from model.engines.passes import coarse_passes, together
+from model.engines.pasting import paste_masks
+from model.engines.selection import Selection, select
+from model.engines.torchvision.first_look import FirstLook, worth_sampling
+from model.engines.torchvision.mask_samples import group_boxes, mask_probabilities, read_boxes
+from model.engines.torchvision.networks import build_network, find_network, train_mode, with_facts
+from model.engines.torchvision.pooling import pool_boxes
+from model.engines.torchvision.weights import coco_weights, fitted, translated
+from model.errors import BadEngine
+from model.instances import CoarseInstances, Instances
+
+logger = logging.getLogger(__name__)
+
+ROWS_PER_BATCH = {"cpu": 768, "cuda": 8192}
+"""Box-head rows computed at once; what is larger than some 30 MB costs a CPU more to allocate than to compute."""
+
+MIN_OBJECTNESS = 0.01
+"""What the proposal network thinks less of is left out where it need not be exact: mostly half of the proposals."""
+
+
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """All of an image that dropout does not touch.
+
+    features    FPN level name -> (1, c, h, w)
+    proposals   (n, 4) boxes in the resized image's pixels: all, or those worth sampling
+    rows        (n, d) their box features, as the first dropout layer sees them
+    first_look  what the box head says of all proposals, None in an exact encoding
+    resized_hw, original_hw   sizes of the network's input (without padding) and of the image
+    """
+
+    features: dict[str, torch.Tensor]
+    proposals: torch.Tensor
+    rows: torch.Tensor
+    first_look: FirstLook | None
+    resized_hw: tuple[int, int]
+    original_hw: tuple[int, int]
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether it is as published, in full precision."""
+        return self.first_look is None
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """What `segment` needs of an image: FPN level name -> (1, c, h, w), and the sizes as in Encoded."""
+
+    levels: dict[str, torch.Tensor]
+    resized_hw: tuple[int, int]
+    original_hw: tuple[int, int]
+
+
+class TorchvisionEngine:
+    """One torchvision Mask R-CNN; see `base.Engine` for the protocol."""
+
+    name = "torchvision"
+
+    def __init__(self, classes: Sequence[str], config: EngineConfig) -> None:
+        if not classes:
+            raise BadEngine("an engine needs at least one class, got none; add labels to the labelling config")
+        self.classes = tuple(classes)
+        self.config = with_facts(config)
+        self._kind = find_network(self.config.network, self.config.network_facts)
+        self.scaling = self._kind.scaling
+        self.network = build_network(self.config, len(self.classes)).eval()
+        if not self._kind.is_exact_as_detectron2:
+            self.network.backbone.to(memory_format=torch.channels_last)
+        self.network.backbone.register_forward_pre_hook(_fast_layout_in_training)
+        self.network.rpn.head.register_forward_hook(_in_float32)
+
+    @property
+    def input_range(self) -> InputRange | None:
+        """What input the network can take."""
+        return self._kind.input
+
+    @property
+    def training_size_hw(self) -> tuple[int, int]:
+        """Shortest and longest side of the network's input in pixels."""
+        transform = self.network.transform
+        return transform.min_size[-1], transform.max_size
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        device: torch.device = next(self.network.parameters()).device
+        return device
+
+    @torch.no_grad()
+    def encode(self, images: Sequence[np.ndarray], *, exact: bool = False) -> list[Encoded]:
+        """Backbone, proposals and pooled box features of RGB uint8 (h, w, 3) images.
+
+        Images that become equally large are computed together. Unless `exact`, in bfloat16 where the hardware has
+        it, and with a first look that leaves out the proposals which cannot matter to a pass.
+        """
+        self.network.eval()
+        encoded: dict[int, Encoded] = {}
+        for indices in _equally_large([self._padded_hw(image.shape[:2]) for image in images]):
+            computed = in_halves(lambda some: self._encode([images[i] for i in some], exact), indices)
+            encoded |= dict(zip(indices, computed, strict=True))
+        return [encoded[i] for i in range(len(images))]
+
+    def _encode(self, images: Sequence[np.ndarray], exact: bool) -> list[Encoded]:
+        resized = self._resized(images, exact)
+        self.network.rpn.score_thresh = 0.0 if exact else MIN_OBJECTNESS
+        with self._precision(exact or not self._kind.has_sturdy_features):
+            levels = self.network.backbone(resized.tensors)
+            proposals = self.network.rpn(resized, levels)[0]
+        if exact or self.device.type != "cpu":
+            levels = {name: _single(level).contiguous() for name, level in levels.items()}
+        encoded = []
+        for i, (image, size_hw, boxes) in enumerate(zip(images, resized.image_sizes, proposals, strict=True)):
+            own = {name: level[i : i + 1] for name, level in levels.items()}
+            with self._precision(exact):
+                pooled = self._pooled(self.network.roi_heads.box_roi_pool, own, boxes, size_hw, exact)
+                rows = self.network.roi_heads.box_head.stem(pooled)
+            if not exact and has_bfloat16(self.device):
+                rows = rows.bfloat16()
+            encoded.append(Encoded(own, boxes, rows, None, tuple(size_hw), image.shape[:2]))
+        return encoded if exact else [self._looked_at(e) for e in encoded]
+
+    def _pooled(
+        self,
+        pooler: MultiScaleRoIAlign,
+        levels: dict[str, torch.Tensor],
+        boxes: torch.Tensor,
+        resized_hw: tuple[int, int],
+        exact: bool,
+    ) -> torch.Tensor:
+        """Features (n, c, m, m) of an image in boxes (n, 4); where it need not be exact a CPU has a faster way."""
+        if exact or self.device.type != "cpu":
+            pooled: torch.Tensor = pooler(levels, [boxes], [resized_hw])
+            return pooled
+        return pool_boxes(pooler, levels, boxes, self._padded(resized_hw))
+
+    def _looked_at(self, encoded: Encoded) -> Encoded:
+        """The same image with a first look, and no more proposals than are worth sampling."""
+        with self._precision(exact=False):
+            probabilities, boxes = self._box_head(encoded, 1)
+        look = FirstLook(probabilities[0], boxes[0])
+        worth = worth_sampling(look, self.config.confidence_threshold)
+        return replace(encoded, proposals=encoded.proposals[worth], rows=encoded.rows[worth], first_look=look)
+
+    def _precision(self, exact: bool) -> torch.autocast:
+        """bfloat16 where the hardware computes with it, unless it has to be exact."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=not exact and has_bfloat16(self.device))
+
+    def _resized(self, images: Sequence[np.ndarray], exact: bool) -> ImageList:
+        """The network's input for RGB uint8 (h, w, 3) images: scaled, normalised and padded.
+
+        channels_last, which is faster, but where it has to be exactly Detectron2's: sums in another order differ in the
+        last digits, and more so from layer to layer.
+        """
+        transform, inputs = self.network.transform, []
+        options = {"dtype": next(self.network.parameters()).dtype, "device": self.device}
+        mean, std = (
+            torch.tensor([255 * value for value in values], **options)[:, None, None]
+            for values in (transform.image_mean, transform.image_std)
+        )
+        for image in images:
+            scaled = self.scaling.image(image, self.scaling.size(image.shape[:2], *self.training_size_hw))
+            pixels = torch.from_numpy(scaled).to(**options).permute(2, 0, 1)
+            inputs.append((pixels - mean) / std)  # in 0..255: what comes in as in Detectron2, to the bit
+        batch = transform.batch_images(inputs, transform.size_divisible)
+        layout = torch.contiguous_format if exact and self._kind.is_exact_as_detectron2 else torch.channels_last
+        return ImageList(batch.contiguous(memory_format=layout), [i.shape[-2:] for i in inputs])
+
+    def _padded_hw(self, size_hw: tuple[int, int]) -> tuple[int, int]:
+        """About the size of the network's input for an image of that size."""
+        return self._padded(self.scaling.size(size_hw, *self.training_size_hw))
+
+    def _padded(self, resized_hw: tuple[int, int]) -> tuple[int, int]:
+        step = self.network.transform.size_divisible
+        return math.ceil(resized_hw[0] / step) * step, math.ceil(resized_hw[1] / step) * step
+
+    @torch.no_grad()
+    def decode(
+        self, encoded: Encoded, *, confidence_threshold: float | None = None, any_class: bool = False
+    ) -> Instances:
+        """The ordinary prediction, from the first look where there is one; dropout has to be off."""
+        threshold = self.config.confidence_threshold if confidence_threshold is None else confidence_threshold
+        look = encoded.first_look
+        if look is None:
+            probabilities, boxes = self._box_head(encoded, 1)
+            look = FirstLook(probabilities[0], boxes[0])
+        selection = self._select(look.probabilities, look.boxes, threshold, any_class)
+        weights = look.probabilities[selection.proposals]
+        with self._precision(encoded.is_exact):
+            masks = self._mask_head(encoded, selection.boxes_xyxy, selection.labels, weights if any_class else None)
+        return self._instances(encoded, selection, weights, masks)
+
+    @torch.no_grad()
+    def sample(self, encoded: Encoded, passes: int) -> tuple[Instances, ...] | tuple[CoarseInstances, ...]:
+        """The instances of each pass; the heads run once over the rows of all passes.
+
+        Every row draws its own dropout, so this is the same distribution as one run per pass. An exact encoding
+        gives whole masks, another one masks on a coarse grid; and where no pass finds an object of a sure class, the
+        objects that are there whatever their class.
+        """
+        with self._precision(encoded.is_exact):
+            probabilities, boxes = self._box_head(encoded, passes)
+            found = self._select_all(probabilities, boxes, False)
+            if not encoded.is_exact and not any(len(s.labels) for s in found):
+                found = self._select_all(probabilities, boxes, True)
+            every = together(found)
+            masks = self._sampled_masks(encoded, every)
+        softmaxes = [p[s.proposals] for p, s in zip(probabilities, found, strict=True)]
+        if encoded.is_exact:
+            parts = zip(found, softmaxes, masks.split([len(s.labels) for s in found]), strict=True)
+            return tuple(self._instances(encoded, *part) for part in parts)
+        original = self._in_original_pixels(encoded, every.boxes_xyxy)
+        return coarse_passes(found, softmaxes, masks, original, encoded.original_hw)
+
+    def _sampled_masks(self, encoded: Encoded, every: Selection) -> torch.Tensor:
+        """Mask probabilities (n, m, m) of the detections of all passes."""
+        if encoded.is_exact:
+            return self._mask_head(encoded, every.boxes_xyxy, every.labels, None)
+        heads = self.network.roi_heads
+        objects, belongs_to = group_boxes(every.boxes_xyxy, every.scores)
+        pooled = self._pooled(heads.mask_roi_pool, encoded.features, objects, encoded.resized_hw, exact=False)
+        trunk = heads.mask_head(pooled.contiguous(memory_format=torch.channels_last))
+        features = read_boxes(trunk, objects, belongs_to, every.boxes_xyxy)
+        return mask_probabilities(heads.mask_predictor, features, every.labels)
+
+    def predict(self, image: np.ndarray, *, confidence_threshold: float | None = None) -> Instances:
+        """The ordinary prediction for one RGB uint8 (h, w, 3) image, in full precision."""
+        [encoded] = self.encode([image], exact=True)
+        return self.decode(encoded, confidence_threshold=confidence_threshold)
+
+    def embedding(self, encoded: Encoded) -> np.ndarray:
+        """What the backbone sees in the image as a whole, (2 * c,) float32 of length 1.
+
+        Mean and spread of the coarsest level before the last, which still tells objects from the ground.
+        """
+        level = encoded.features["3"][0].float()  # (c, h, w)
+        vector = torch.cat([level.mean((1, 2)), level.std((1, 2))])
+        return np.asarray((vector / vector.norm().clamp(min=1e-12)).cpu().numpy(), np.float32)
+
+    @torch.no_grad()
+    def features(self, image: np.ndarray) -> Features:
+        """The backbone's features alone, in bfloat16 where the hardware computes with it."""
+        images = self._resized([image], exact=False)
+        with self._precision(exact=False):
+            levels = self.network.backbone(images.tensors)
+        return Features(levels, tuple(images.image_sizes[0]), image.shape[:2])
+
+    @torch.no_grad()
+    def segment(self, features: Features, box_xyxy: np.ndarray, label: int | None) -> np.ndarray:
+        """The mask head's answer (h, w) bool for one box (4,) in the original image's pixels.
+
+        Without a label it is the mean over the classes, weighed by what the box head sees in the box.
+        """
+        heads, (h, w), (resized_h, resized_w) = self.network.roi_heads, features.original_hw, features.resized_hw
+        box = torch.as_tensor(box_xyxy, dtype=torch.float32, device=self.device)[None]
+        resized = [box * box.new_tensor([resized_w / w, resized_h / h] * 2)]
+        levels = {name: _single(level) for name, level in features.levels.items()}
+        pooled = heads.mask_roi_pool(levels, resized, [features.resized_hw])
+        masks = heads.mask_predictor(heads.mask_head(pooled))[0, 1:].sigmoid()  # (1, 1 + c, m, m) -> (c, m, m)
+        if label is None:
+            seen = heads.box_head(heads.box_roi_pool(levels, resized, [features.resized_hw]))
+            weights = softmax(heads.box_predictor(seen)[0][0, 1:], -1)
+            mask = torch.einsum("c,chw->hw", weights, masks)
+        else:
+            mask = masks[label]
+        return paste_masks(mask[None], box, (h, w))[0]
+
+    def _box_head(self, encoded: Encoded, passes: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Foreground probabilities (t, n, c) and boxes (t, n, c, 4) in the resized image's pixels."""
+        heads, n, c = self.network.roi_heads, len(encoded.proposals), len(self.classes)
+        at_once = max(1, ROWS_PER_BATCH.get(self.device.type, ROWS_PER_BATCH["cpu"]) // max(n, 1))
+        probabilities, boxes = [], []
+        for start in range(0, passes, at_once):
+            t = min(at_once, passes - start)
+            logits, deltas = heads.box_predictor(heads.box_head.tail(encoded.rows.expand(t, -1, -1)))
+            decoded = heads.box_coder.decode(_single(deltas).flatten(0, 1), [encoded.proposals.repeat(t, 1)])
+            probabilities.append(softmax(_single(logits), -1)[..., 1:])
+            boxes.append(clip_boxes_to_image(decoded.view(t, n, 1 + c, 4), encoded.resized_hw)[:, :, 1:])
+        return torch.cat(probabilities), torch.cat(boxes)
+
+    def _select(self, probabilities: torch.Tensor, boxes: torch.Tensor, threshold: float, any_class: bool) -> Selection:
+        return select(
+            boxes,
+            probabilities,
+            confidence_threshold=threshold,
+            nms_threshold=self.config.nms_threshold,
+            limit=self.config.detections_per_image,
+            any_class=any_class,
+        )
+
+    def _select_all(self, probabilities: torch.Tensor, boxes: torch.Tensor, any_class: bool) -> list[Selection]:
+        threshold = self.config.confidence_threshold
+        return [self._select(p, b, threshold, any_class) for p, b in zip(probabilities, boxes, strict=True)]
+
+    def _mask_head(
+        self, encoded: Encoded, boxes: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Mask probabilities (n, m, m) in boxes (n, 4): those of labels (n,), or with weights (n, c) of all classes."""
+        heads = self.network.roi_heads
+        pooled = self._pooled(heads.mask_roi_pool, encoded.features, boxes, encoded.resized_hw, encoded.is_exact)
+        logits = _single(heads.mask_predictor(heads.mask_head(pooled)))
+        if weights is None:
+            rows = torch.arange(len(labels), device=labels.device)
+            return logits[rows, labels + 1].sigmoid()  # background is channel 0
+        shares = weights / weights.sum(1, keepdim=True)
+        return torch.einsum("nc,nchw->nhw", shares, logits[:, 1:].sigmoid())
+
+    @staticmethod
+    def _in_original_pixels(encoded: Encoded, boxes: torch.Tensor) -> torch.Tensor:
+        (h, w), (resized_h, resized_w) = encoded.original_hw, encoded.resized_hw
+        return clip_boxes_to_image(boxes * boxes.new_tensor([w / resized_w, h / resized_h] * 2), (h, w))
+
+    def _instances(
+        self, encoded: Encoded, selection: Selection, softmaxes: torch.Tensor, masks: torch.Tensor
+    ) -> Instances:
+        boxes = self._in_original_pixels(encoded, selection.boxes_xyxy)
+        kept = (boxes[:, 2:] > boxes[:, :2]).all(1)  # a box beyond the image's rim is clipped to nothing
+        return Instances(
+            boxes_xyxy=boxes[kept].float().cpu().numpy(),
+            scores=selection.scores[kept].float().cpu().numpy(),
+            labels=selection.labels[kept].cpu().numpy(),
+            softmaxes=softmaxes[kept].float().cpu().numpy(),
+            masks=paste_masks(masks[kept], boxes[kept], encoded.original_hw),
+        )
+
+    def losses(self, images: Sequence[torch.Tensor], targets: Sequence[Target]) -> dict[str, torch.Tensor]:
+        """torchvision's five losses by name; images are float (3, h, w) in 0..1, reviewed-empty ones included."""
+        train_mode(self.network)
+        self.network.rpn.score_thresh = 0.0
+        device = self.device
+        dicts = [
+            {"boxes": t.boxes_xyxy.to(device), "labels": t.labels.to(device) + 1, "masks": t.masks.to(device)}
+            for t in targets
+        ]
+        with self._precision(exact=False):
+            losses: dict[str, torch.Tensor] = self.network([image.to(device) for image in images], dicts)
+        return losses
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """All weights and buffers by torchvision's names."""
+        return dict(self.network.state_dict())
+
+    def load_tensors(self, tensors: Mapping[str, torch.Tensor], classes: Sequence[str]) -> None:
+        """Take over weights trained for `classes`, Detectron2's too; rows of classes that both know are kept, by name.
+
+        Weights that were not trained here freeze the batch norm. Raises BadCheckpoint if they are not of
+        this network.
+        """
+        own = self.network.state_dict()
+        tensors, names = translated(own, self.classes, tensors, tuple(classes), self._kind.facts)
+        self.network.load_state_dict(fitted(own, self.classes, tensors, names, self.config.network))
+
+    @property
+    def has_coco_weights(self) -> bool:
+        """Whether torchvision offers COCO weights for this network."""
+        return self._kind.coco_weights is not None
+
+    def load_coco(self) -> None:
+        """Start from torchvision's COCO weights, through torchvision's own (cached) download."""
+        self.load_tensors(*coco_weights(self.config.network))
+
+    def to(self, device: str) -> TorchvisionEngine:
+        """Move the network to a device and return the engine; on a GPU full precision is float32, not TF32."""
+        if torch.device(device).type == "cuda":
+            torch.backends.cudnn.allow_tf32 = False
+        self.network.to(device)
+        return self
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether a device computes with bfloat16 itself; where it is emulated it is slower than float32.
+
+    torch.cuda.is_bf16_supported() says yes to older GPUs too, which can hold bfloat16 but have no convolutions for it.
+    """
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    return torch.cpu._is_avx512_bf16_supported()
+
+
+def _fast_layout_in_training(backbone: torch.nn.Module, inputs: tuple[torch.Tensor]) -> tuple[torch.Tensor] | None:
+    """A batch to train on is laid out channels_last, whatever the weights are."""
+    return (inputs[0].contiguous(memory_format=torch.channels_last),) if backbone.training else None
+
+
+def _in_float32(head: torch.nn.Module, given: object, result: tuple[list[torch.Tensor], list[torch.Tensor]]) -> object:
+    """The RPN head's output in float32: box corners in bfloat16 would be off by some pixels."""
+    scores, deltas = result
+    return [_single(s) for s in scores], [_single(d) for d in deltas]
+
+
+def _single(values: torch.Tensor) -> torch.Tensor:
+    """Values in float32 at least: what came out of bfloat16 is widened, float64 stays."""
+    return values if values.dtype == torch.float64 else values.float()
+
+
+def _equally_large(sizes_hw: Sequence[tuple[int, int]]) -> list[list[int]]:
+    """Indices by size, in the order in which the sizes first appear."""
+    groups: dict[tuple[int, int], list[int]] = {}
+    for index, size_hw in enumerate(sizes_hw):
+        groups.setdefault(size_hw, []).append(index)
+    return list(groups.values())

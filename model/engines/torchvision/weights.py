@@ -1,0 +1,121 @@
+"""Weights from elsewhere fitted to a torchvision network: other classes, COCO, files without our own buffers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torchvision.models.detection import MaskRCNN_ResNet50_FPN_Weights
+
+from model.engines.detectron2.configs import Facts
+from model.engines.detectron2.weights import COCO_CLASSES, class_names, from_detectron2, is_detectron2, num_classes
+from model.engines.torchvision.networks import NORM_IS_FROZEN, find_network
+from model.errors import BadCheckpoint, BadEngine
+
+CLASS_ROWS = {
+    "roi_heads.box_predictor.cls_score": 1,
+    "roi_heads.box_predictor.bbox_pred": 4,
+    "roi_heads.mask_predictor.mask_fcn_logits": 1,
+}
+"""Layers with outputs per class, and how many rows a class has there (background is class 0)."""
+
+
+def fitted(
+    own: Mapping[str, torch.Tensor],
+    own_classes: tuple[str, ...],
+    other: Mapping[str, torch.Tensor],
+    other_classes: tuple[str, ...],
+    network: str,
+) -> dict[str, torch.Tensor]:
+    """The other weights for a network that has its own; of rows per class those of classes that both know, by name.
+
+    Weights that were not trained here freeze the batch norm. Raises BadCheckpoint if they are not of this network.
+    """
+    optional = {name: value for name, value in own.items() if name.endswith("num_batches_tracked")}
+    other = {**optional, NORM_IS_FROZEN: torch.tensor(True), **other}
+    missing = sorted(own.keys() - other.keys())
+    if missing:
+        raise BadCheckpoint(
+            f"weights do not fit network {network!r}: {len(missing)} tensors are missing, the "
+            f"first is {missing[0]!r}; choose the network that the file was trained with"
+        )
+    result = {}
+    for name, value in own.items():
+        rows = CLASS_ROWS.get(name.rpartition(".")[0])
+        if rows is not None and own_classes != other_classes and other[name].shape[1:] == value.shape[1:]:
+            result[name] = _by_class(value, own_classes, other[name], other_classes, rows)
+        elif other[name].shape == value.shape:
+            result[name] = other[name]
+        else:
+            raise BadCheckpoint(
+                f"weights do not fit network {network!r}: {name} should have shape "
+                f"{tuple(value.shape)}, got {tuple(other[name].shape)}; choose the network that the file was "
+                "trained with"
+            )
+    return result
+
+
+def translated(
+    own: Mapping[str, torch.Tensor],
+    own_classes: tuple[str, ...],
+    other: Mapping[str, torch.Tensor],
+    other_classes: tuple[str, ...],
+    facts: Facts | None,
+) -> tuple[dict[str, torch.Tensor], tuple[str, ...]]:
+    """Detectron2's weights as torchvision has them, and their classes; others as they are.
+
+    Of a backbone alone the rest is the network's own. Raises BadCheckpoint if they are of another kind of network.
+    """
+    if not is_detectron2(other):
+        return dict(other), other_classes
+    if facts is None:
+        raise BadCheckpoint(
+            "these are Detectron2's weights; set network_config to the config that they were trained with, such as "
+            "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x.yaml"
+        )
+    known = num_classes(other)
+    is_coco = known == len(COCO_CLASSES) != len(other_classes)
+    names = own_classes if known is None else class_names(other, None if is_coco else other_classes)
+    tensors = from_detectron2(other, facts)
+    if unknown := sorted(tensors.keys() - own.keys()):
+        raise BadCheckpoint(
+            f"weights do not fit the Detectron2 config: {len(unknown)} tensors have no place in it, the first is "
+            f"{unknown[0]!r}; give the config that they were trained with"
+        )
+    return ({**own, **tensors} if known is None else tensors), names
+
+
+def coco_weights(network: str) -> tuple[dict[str, torch.Tensor], tuple[str, ...]]:
+    """torchvision's COCO weights of a network and their class names, through torchvision's own (cached) download."""
+    weights = find_network(network).coco_weights
+    if weights is None:
+        raise BadEngine(f"there are no COCO weights for network {network!r}; set pretrained_weights: none")
+    try:
+        tensors = weights.get_state_dict(progress=False, check_hash=True)
+    except OSError as err:
+        raise BadCheckpoint(
+            f"the COCO weights of {network} could not be downloaded ({err}); allow the network, "
+            f"or fetch {weights.url} elsewhere and set pretrained_weights to the file's path"
+        ) from err
+    if weights is MaskRCNN_ResNet50_FPN_Weights.COCO_V1:
+        tensors = _for_eps(tensors, 1e-5)
+    return dict(tensors), tuple(weights.meta["categories"][1:])
+
+
+def _by_class(
+    own: torch.Tensor, own_classes: tuple[str, ...], other: torch.Tensor, other_classes: tuple[str, ...], rows: int
+) -> torch.Tensor:
+    merged = own.clone()
+    merged[:rows] = other[:rows]
+    for new, label in enumerate(own_classes, start=1):
+        if label in other_classes:
+            old = other_classes.index(label) + 1
+            merged[new * rows : (new + 1) * rows] = other[old * rows : (old + 1) * rows]
+    return merged
+
+
+def _for_eps(tensors: Mapping[str, torch.Tensor], eps: float) -> dict[str, torch.Tensor]:
+    """Batch norm statistics that were made for an epsilon of 0, as torchvision's oldest weights were, for `eps`."""
+    return {
+        name: (value - eps).clamp(min=0) if name.endswith("running_var") else value for name, value in tensors.items()
+    }

@@ -1,0 +1,149 @@
+"""Whether one model is worse than another on the same images, beyond the chance of which images they were."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from faster_coco_eval.core import mask as coco_mask
+
+from model.judging.evaluation import IOU_THRESHOLDS, MAX_DETECTIONS, Detections, Truth, any_class, check_pairs
+
+RECALLS = np.linspace(0.0, 1.0, 101)
+BLOCK = 2_000_000  # draws times detections worked on at once, to bound the memory
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Mask AP of the new model minus that of the old one.
+
+    observed       on the images as they are
+    mean           over the bootstrap draws
+    lower, upper   one-sided bounds: each is passed by the share 1 - confidence of the draws
+    images         number of images
+    """
+
+    observed: float
+    mean: float
+    lower: float
+    upper: float
+    images: int
+
+
+@dataclass(frozen=True, eq=False)
+class _Matches:
+    """All detections of one class, best score first, matched image by image.
+
+    images (n,) int: which image; hits (10, n) bool: matched at each IoU threshold; objects (images,) int: truth
+    """
+
+    images: np.ndarray
+    hits: np.ndarray
+    objects: np.ndarray
+
+
+def ap_difference(
+    truths: Sequence[Truth],
+    old: Sequence[Detections],
+    new: Sequence[Detections],
+    num_classes: int,
+    *,
+    draws: int = 1000,
+    seed: int,
+    class_agnostic: bool = False,
+    confidence: float = 0.95,
+) -> Difference | None:
+    """Paired bootstrap over images of mask AP(new) - AP(old); None if no image holds an object.
+
+    The bounds are one-sided (0.95: the 5th and the 95th percentile): `upper < 0` says that new is worse than old,
+    wrongly so in at most 5 % of the cases where it is not. Both models see the same draws; a model compared with
+    itself differs by exactly 0. A draw without any object is left out, and so is a class without truth in its draw.
+    """
+    check_pairs(truths, old)
+    check_pairs(truths, new)
+    if not any(len(truth.labels) for truth in truths):
+        return None
+    if class_agnostic:
+        truths, old, new = [any_class(t) for t in truths], [any_class(d) for d in old], [any_class(d) for d in new]
+        num_classes = 1
+    images = len(truths)
+    drawn = np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), size=draws)
+    times = np.concatenate([np.ones((1, images), np.int64), drawn])  # the first row: every image once
+    difference = _average_precisions(truths, new, num_classes, times) - _average_precisions(
+        truths, old, num_classes, times
+    )
+    resampled = difference[1:][~np.isnan(difference[1:])]
+    lower, upper = np.quantile(resampled, [1 - confidence, confidence])
+    return Difference(float(difference[0]), float(resampled.mean()), float(lower), float(upper), images)
+
+
+def _average_precisions(
+    truths: Sequence[Truth], detections: Sequence[Detections], num_classes: int, times: np.ndarray
+) -> np.ndarray:
+    """Mask AP for each row of `times` (b, images), which says how often each image counts: (b,), NaN without truth."""
+    total, classes = np.zeros(len(times)), np.zeros(len(times))
+    for label in range(num_classes):
+        matches = _match_class(truths, detections, label)
+        rows = max(1, BLOCK // max(1, len(matches.images)))
+        blocks = [_class_precisions(matches, times[start : start + rows]) for start in range(0, len(times), rows)]
+        precisions = np.concatenate(blocks)
+        total += np.nan_to_num(precisions)
+        classes += ~np.isnan(precisions)
+    means: np.ndarray = np.divide(total, classes, out=np.full(len(times), np.nan), where=classes > 0)
+    return means
+
+
+def _match_class(truths: Sequence[Truth], detections: Sequence[Detections], label: int) -> _Matches:
+    """Match the detections of one class in every image, and sort them by score over all images."""
+    images, hits, scores, objects = [], [], [], []
+    for image, (truth, found) in enumerate(zip(truths, detections, strict=True)):
+        wanted, got = np.flatnonzero(truth.labels == label), np.flatnonzero(found.labels == label)
+        got = got[np.argsort(-found.scores[got], kind="stable")][:MAX_DETECTIONS]
+        objects.append(len(wanted))
+        images.append(np.full(len(got), image))
+        scores.append(found.scores[got].astype(float))
+        rles = [found.rles[index] for index in got], [truth.rles[index] for index in wanted]
+        ious = coco_mask.iou(*rles, [0] * len(wanted)) if len(got) and len(wanted) else np.zeros((len(got), 0))
+        hits.append(_match_image(np.asarray(ious)))
+    order = np.argsort(-np.concatenate(scores), kind="stable")
+    return _Matches(np.concatenate(images)[order], np.concatenate(hits, axis=1)[:, order], np.array(objects))
+
+
+def _match_image(ious: np.ndarray) -> np.ndarray:
+    """COCO's matching: each detection in turn takes the object it fits best among those still free.
+
+    ious (n detections, m objects), detections best first; returns (10, n) bool, matched at each IoU threshold.
+    """
+    hits = np.zeros((len(IOU_THRESHOLDS), len(ious)), bool)
+    if not ious.size:
+        return hits
+    taken = np.zeros((len(IOU_THRESHOLDS), ious.shape[1]), bool)
+    thresholds = np.arange(len(IOU_THRESHOLDS))
+    for index in np.flatnonzero(ious.max(1) >= IOU_THRESHOLDS[0]):
+        free = np.where(taken, -1.0, ious[index])  # (10, m)
+        best = free.shape[1] - 1 - free[:, ::-1].argmax(1)  # COCO takes the last one of equals
+        hits[:, index] = free[thresholds, best] >= IOU_THRESHOLDS
+        taken[thresholds, best] |= hits[:, index]
+    return hits
+
+
+def _class_precisions(matches: _Matches, times: np.ndarray) -> np.ndarray:
+    """AP of one class over the IoU thresholds for each row of `times` (b, images): (b,), NaN without truth."""
+    objects = times @ matches.objects  # (b,)
+    weights = times[:, matches.images]  # (b, n)
+    found = weights.cumsum(1)
+    precisions = np.zeros(len(times))
+    for hits in matches.hits:
+        at = np.flatnonzero(hits)  # precision can only peak, and recall only grow, at a hit
+        if len(at):
+            true = weights[:, at].cumsum(1)
+            precisions += _interpolated(true / np.maximum(objects, 1)[:, None], true / np.maximum(found[:, at], 1))
+    return np.where(objects > 0, precisions / len(matches.hits), np.nan)
+
+
+def _interpolated(recall: np.ndarray, precision: np.ndarray) -> np.ndarray:
+    """Mean over 101 recalls of the best precision at that recall or above: (b, n), (b, n) -> (b,)."""
+    envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+    envelope = np.pad(envelope, ((0, 0), (0, 1)))  # 0 where a recall is never reached
+    return np.array([row[np.searchsorted(at, RECALLS)].mean() for row, at in zip(envelope, recall, strict=True)])

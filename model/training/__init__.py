@@ -1,0 +1,1 @@
+"""Training an engine on annotated images."""

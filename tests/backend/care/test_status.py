@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from backend.care import status
+from backend.project.folder import connect_folder
+from backend.rounds.folder import start_round
+from backend.rounds.learning import evaluate_round, train_round
+from backend.settings import Settings
+from tests.backend.round_places import quiet, read_round, workplace
+
+
+def lines(data_dir: Path) -> list[str]:
+    return list(status.describe(Settings(data_dir=data_dir), None))
+
+
+def test_what_was_chosen_for_a_training_is_shown(tmp_path: Path) -> None:
+    settings = {"engine": "torchvision", "network_config": "nano", "pretrained_weights": "none"}
+    place = workplace(tmp_path, train_iterations_base=1, **settings)
+    current = read_round(place, 1, {1: "a", 2: "a"})
+    train_round(place, current, quiet)
+    evaluate_round(place, current, quiet)
+    (line,) = [line for line in lines(tmp_path) if "maskal-r1:" in line]
+    assert line.startswith(
+        "  maskal-r1: no validation images, promoted, first version; trained 1 of 1 steps of 4 images"
+    )
+    assert "adamw, learning rate 0.05, cosine, rare classes 1.0 times, at 192 to 256 px, anchors of" in line
+
+
+def test_of_cancelled_rounds_the_newest_is_shown_until_another_begins(tmp_path: Path) -> None:
+    place = workplace(tmp_path)
+    for _ in range(2):
+        start_round(place.folder, 0).cancel()
+    shown = lambda: [line for line in lines(tmp_path) if line.startswith("  round")]  # noqa: E731
+    assert shown() == ["  round 2 is cancelled"]
+    start_round(place.folder, 0)
+    assert shown() == ["  round 3 is started"]
+
+
+def test_a_project_of_a_newer_release_does_not_hide_the_others(tmp_path: Path) -> None:
+    newer, other = connect_folder(tmp_path, "1.1"), connect_folder(tmp_path, "2.2")
+    start_round(newer, 0).cancel()
+    start_round(other, 0).cancel()
+    (newer.rounds / "1" / "state.json").write_text(json.dumps({"format": 2, "stage": "new"}))
+    told = lines(tmp_path)
+    assert told[0].startswith("project 1 (1.1) is left alone: ") and "upgrade" in told[0]
+    assert told[1].startswith("project 2 (2.2), serving no version yet")
+
+
+def test_without_a_project_it_says_what_to_do(tmp_path: Path) -> None:
+    assert "run `maskal connect`" in lines(tmp_path)[0]

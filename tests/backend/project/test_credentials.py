@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import stat
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+
+from backend.errors import BadSetting
+from backend.project.credentials import load_credentials, store_label_studio
+from backend.settings import Settings
+
+
+def test_passwords_are_made_once_and_only_the_owner_can_read_them(tmp_path) -> None:
+    settings = Settings(data_dir=tmp_path / "data")
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda _: load_credentials(settings), range(32)))
+    assert len({c.basic_password for c in made}) == 1 and len(made[0].basic_password) >= 32
+    path = settings.data_dir / "secrets.json"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert [p.name for p in settings.data_dir.iterdir()] == ["secrets.json"]
+
+
+def test_the_environment_wins_over_the_file(tmp_path) -> None:
+    settings = Settings(data_dir=tmp_path)
+    stored = store_label_studio(settings, "http://ls", "key")
+    assert load_credentials(settings) == stored
+    other = load_credentials(replace(settings, label_studio_api_key="other", basic_password="pw"))
+    assert (other.label_studio_url, other.label_studio_api_key, other.basic_password) == ("http://ls", "other", "pw")
+
+
+def test_a_missing_label_studio_is_told_with_its_mend(tmp_path) -> None:
+    with pytest.raises(BadSetting, match="run `maskal connect"):
+        load_credentials(Settings(data_dir=tmp_path)).require_label_studio()
+
+
+def test_no_secret_shows_when_printed(tmp_path) -> None:
+    credentials = store_label_studio(Settings(data_dir=tmp_path), "http://ls", "the-key")
+    shown = repr(credentials) + str(credentials)
+    assert not any(secret in shown for secret in ("the-key", credentials.basic_password, credentials.webhook_secret))

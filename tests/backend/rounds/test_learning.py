@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from backend.errors import BadSetting
+from backend.project.workplace import Workplace
+from backend.rounds import starts
+from backend.rounds.folder import Round
+from backend.rounds.group import processes_of
+from backend.rounds.learning import evaluate_round, train_round
+from backend.work import jobs
+from model import checkpoints
+from model.files import read_json
+from tests.backend.round_places import COLOURS, label_of, quiet, read_round, workplace
+
+TRUTH = torch.tensor([COLOURS["leaf"], COLOURS["spot"]]) / 255
+TASKS = {task: "a" for task in range(1, 9)}
+
+
+class Killed(BaseException):
+    """The process is gone."""
+
+
+def kill_at(limit: float, name: str = "train") -> Any:
+    def report(step: str, share: float, **details: Any) -> None:
+        if step == name and share >= limit:
+            raise Killed
+
+    return report
+
+
+def colours(current: Round) -> torch.Tensor:
+    return checkpoints.load(current.weights)[0]["colours"]
+
+
+def serve(place: Workplace, number: int, steps: int) -> Round:
+    current = read_round(place, number, TASKS)
+    train_round(place, current, quiet)
+    place.folder.registry.set_current(evaluate_round(place, current, quiet).name)
+    return current
+
+
+def test_a_round_learns_what_was_annotated_and_leaves_what_it_chose(tmp_path: Path) -> None:
+    place = workplace(tmp_path, train_iterations_base=80)
+    current = read_round(place, 1, TASKS)
+    train_round(place, current, quiet)
+    assert torch.allclose(colours(current), TRUTH, atol=0.15)
+    facts = read_json(current.path / "training.json")
+    assert (facts["iterations"], facts["steps"], facts["objects"]) == (80, 80, {"leaf": 4, "spot": 4})
+    assert not current.checkpoint.exists()
+
+
+def test_a_killed_training_ends_as_one_that_was_not(tmp_path: Path) -> None:
+    settings = {"train_iterations_base": 30, "checkpoint_period": 10}
+    whole, torn = (workplace(tmp_path / name, **settings) for name in ("whole", "torn"))
+    undisturbed = read_round(whole, 1, TASKS)
+    train_round(whole, undisturbed, quiet)
+    current = read_round(torn, 1, TASKS)
+    with pytest.raises(Killed):
+        train_round(torn, current, kill_at(0.5))
+    first: list[float] = []
+    train_round(torn, Round(current.path), lambda step, share, **details: first.append(share))
+    assert round(first[0] * 30) == 11
+    assert torch.equal(colours(current), colours(undisturbed))
+
+
+def test_a_checkpoint_that_does_not_fit_starts_anew_from_the_parents_weights(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    place = workplace(tmp_path, train_iterations_base=80, checkpoint_period=1)
+    serve(place, 1, 80)
+    second = read_round(place, 2, TASKS)
+    with pytest.raises(Killed):
+        train_round(place, second, kill_at(0.1))
+    second.checkpoint.write_bytes(b"torn")
+    losses: list[float] = []
+    with caplog.at_level(logging.WARNING):
+        train_round(place, Round(second.path), lambda step, share, **details: losses.append(details["loss"]))
+    assert "the training starts anew" in caplog.text
+    assert losses[0] < 0.1 * first_loss(tmp_path / "fresh"), "what the parent knows is not learned again"
+
+
+def first_loss(data_dir: Path) -> float:
+    place, losses = workplace(data_dir, train_iterations_base=2), []
+    train_round(place, read_round(place, 1, TASKS), lambda step, share, **details: losses.append(details["loss"]))
+    return losses[0]
+
+
+def test_evaluation_tells_each_image_so_that_it_can_be_stopped(tmp_path: Path) -> None:
+    """What reports may raise: that is how a round is cancelled."""
+    place = workplace(tmp_path, train_iterations_base=80)
+    current = read_round(place, 1, {task: "a" for task in range(1, 17)}, val=8)
+    train_round(place, current, quiet)
+    with pytest.raises(Killed):
+        evaluate_round(place, current, kill_at(0.5, "evaluate"))
+    assert place.folder.registry.names() == () and current.weights.exists()
+    told: list[float] = []
+    version = evaluate_round(place, current, lambda step, share, **details: told.append(share))
+    assert told == [pytest.approx(n / 8) for n in range(1, 9)]
+    assert version.metrics["per_class"]["leaf"]["instances"] == sum(label_of(t) == "leaf" for t in range(9, 17))
+
+
+def test_a_round_can_be_cancelled_while_its_start_is_prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(starts, "TRAINING", replace(starts.TRAINING, iterations=4))
+    place = workplace(tmp_path, engine="torchvision", network_config="nano")
+    current = read_round(place, 1, TASKS)
+    with pytest.raises(Killed):
+        train_round(place, current, kill_at(0.5, "prepare"))
+    assert not current.weights.exists() and "prepare" in jobs.CANCELLABLE
+
+
+@pytest.mark.parametrize(
+    ("settings", "processes"),
+    [({}, 1), ({"train_processes": 2}, 2), ({"train_processes": 4, "train_batch_size": 8}, 4)],
+)
+def test_as_many_processes_train_as_the_project_asks_for(
+    tmp_path: Path, settings: dict[str, Any], processes: int
+) -> None:
+    assert processes_of(workplace(tmp_path, device="cpu", **settings)) == processes
+
+
+@pytest.mark.parametrize(
+    ("gpus", "batch", "processes"), [(0, 4, 1), (1, 4, 1), (2, 4, 2), (3, 4, 2), (8, 4, 4), (5, 6, 3), (2, 1, 1)]
+)
+def test_a_batch_is_shared_by_as_many_gpus_as_divide_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpus: int, batch: int, processes: int
+) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
+    assert processes_of(workplace(tmp_path, device="cuda", train_batch_size=batch)) == processes
+
+
+def test_a_number_of_processes_that_cannot_be_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(BadSetting, match=r"train_processes must divide train_batch_size \(4\), got 3"):
+        processes_of(workplace(tmp_path, device="cpu", train_processes=3))
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    with pytest.raises(BadSetting, match="train_processes: 2 needs as many GPUs, device 'cuda' has 1"):
+        processes_of(workplace(tmp_path, device="cuda", train_processes=2))

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import distributed, multiprocessing
+
+from backend.rounds import starts
+from backend.rounds.folder import Round
+from backend.rounds.learning import train_round
+from backend.rounds.starts import load_start
+from model.engines.base import Engine, EngineConfig
+from model.engines.loader import build_engine
+from model.errors import BadCheckpoint
+from tests.backend.round_places import quiet, read_round, workplace
+
+BODY, SCORES = "backbone.body.conv1.weight", "roi_heads.box_predictor.cls_score.weight"
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(starts, "TRAINING", replace(starts.TRAINING, iterations=2))
+    monkeypatch.setattr(starts, "IMAGES", 6)
+
+
+def fresh(seed: int = 0, network: str = "nano", engine: str = "torchvision") -> Engine:
+    torch.manual_seed(seed)
+    return build_engine(engine, ("healthy", "rust"), EngineConfig(network, image_size=(240, 320)))
+
+
+def test_a_network_without_weights_starts_from_generated_images_and_trains_on_them_once(tmp_path: Path) -> None:
+    told: list[int] = []
+    first, second = fresh(1), fresh(2)
+    own = second.tensors()[SCORES][1:].clone()
+    load_start(first, None, tmp_path, "cpu", lambda progress: told.append(progress.step))
+    assert told == [1, 2] and [path.suffix for path in tmp_path.iterdir()] == [".safetensors"]
+    load_start(second, "generated", tmp_path, "cpu", lambda progress: told.append(progress.step))
+    assert told == [1, 2], "it is kept"
+    assert torch.equal(first.tensors()[BODY], second.tensors()[BODY])
+    assert torch.equal(second.tensors()[SCORES][1:], own), "no class's output is taken over, not even of the same name"
+
+
+def test_training_it_twice_gives_the_same_start(tmp_path: Path) -> None:
+    made = []
+    for name in ("here", "there"):
+        engine = fresh(3)
+        load_start(engine, None, tmp_path / name, "cpu")
+        made.append(engine.tensors()[BODY])
+    assert torch.equal(*made)
+
+
+def test_a_torn_file_is_made_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    load_start(fresh(), None, tmp_path, "cpu")
+    (path,) = tmp_path.iterdir()
+    path.write_bytes(b"torn")
+    with caplog.at_level(logging.WARNING):
+        load_start(fresh(), None, tmp_path, "cpu")
+    assert "made anew" in caplog.text and path.stat().st_size > 1000
+
+
+def test_nothing_is_loaded_where_it_is_not_wanted_or_not_needed(tmp_path: Path) -> None:
+    for engine, wanted in ((fresh(), "none"), (fresh(engine="fake"), None)):
+        before = {name: tensor.clone() for name, tensor in engine.tensors().items()}
+        load_start(engine, wanted, tmp_path, "cpu")
+        assert all(torch.equal(tensor, before[name]) for name, tensor in engine.tensors().items())
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_network_of_detectron2_is_not_trained_on_generated_images(tmp_path: Path) -> None:
+    engine = fresh(network="COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x.yaml")
+    before = engine.tensors()[BODY].clone()
+    load_start(engine, None, tmp_path, "cpu")
+    assert torch.equal(engine.tensors()[BODY], before) and not list(tmp_path.iterdir())
+    with pytest.raises(BadCheckpoint, match=r"cannot be generated for COCO-Inst.*name their file, or set none"):
+        load_start(engine, "generated", tmp_path, "cpu")
+
+
+def test_coco_weights_that_cannot_be_had_leave_random_ones_unless_they_were_asked_for(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Offline:
+        name, has_coco_weights, classes = "torchvision", True, ("leaf",)
+
+        def load_coco(self) -> None:
+            raise BadCheckpoint("no network")
+
+    with caplog.at_level(logging.WARNING):
+        load_start(Offline(), None, tmp_path, "cpu")
+    assert "random weights: no network" in caplog.text
+    with pytest.raises(BadCheckpoint, match="no network"):
+        load_start(Offline(), "COCO", tmp_path, "cpu")
+
+
+def take_part(rank: int, data_dir: Path) -> None:
+    """One process of a group that trains a round, from a start that is not there yet."""
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo", f"file://{data_dir}/meeting", rank=rank, world_size=2)
+    starts.TRAINING, starts.IMAGES = replace(starts.TRAINING, iterations=2), 6
+    place = workplace(data_dir, engine="torchvision", network_config="nano", train_iterations_base=2, device="cpu")
+    train_round(place, Round(place.folder.rounds / "1"), quiet)
+    distributed.destroy_process_group()
+
+
+def test_a_group_of_processes_trains_its_start_together(tmp_path: Path) -> None:
+    current = read_round(workplace(tmp_path), 1, {task: "a" for task in range(1, 7)})
+    group = multiprocessing.spawn(take_part, (tmp_path,), 2, join=False)
+    deadline = time.monotonic() + 120
+    while not group.join(1):
+        if time.monotonic() > deadline:
+            for process in group.processes:
+                process.kill()
+            pytest.fail("the processes wait for each other")
+    assert current.weights.exists()
+    assert [path.suffix for path in (tmp_path / "cache" / "starts").iterdir()] == [".safetensors"]

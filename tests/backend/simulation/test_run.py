@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from backend.cli import main
+from backend.errors import BadSetting
+from backend.simulation.run import SimulationOptions, run, stratified_split
+from model.errors import BadRecord
+from model.formats import coco
+from model.geometry import mask_to_polygons
+from model.records import Outline, Record
+
+COLOURS = {"tomato": (215, 48, 39), "plum": (69, 60, 180)}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sixteen pictures of one or two discs, every fourth with the rare plum."""
+    folder = tmp_path_factory.mktemp("discs")
+    records = []
+    for index in range(16):
+        rng = np.random.default_rng(index)
+        picture, outlines = np.full((60, 80, 3), 250, np.uint8), []
+        labels = ["plum" if index % 4 == 0 else "tomato"] + ["tomato"] * (index % 2)
+        for place, label in enumerate(labels):
+            mask = np.zeros((60, 80), np.uint8)
+            cv2.circle(mask, (20 + 40 * place, 30), int(rng.integers(8, 15)), 1, -1)
+            picture[mask > 0] = np.clip(np.array(COLOURS[label]) + rng.integers(-30, 30, 3), 0, 255)
+            outlines.append(Outline(label, mask_to_polygons(mask > 0)))
+        cv2.imwrite(str(folder / f"{index}.png"), picture[..., ::-1])
+        records.append(Record(f"{index}.png", (60, 80), tuple(outlines)))
+    coco.write(records, folder / "annotations.json", tuple(COLOURS))
+    config = "engine: fake\nlearning_rate: 0.05\ntrain_iterations_base: 30\nmcd_iterations: 3\n"
+    (folder / "config.yaml").write_text(config)
+    return folder
+
+
+@pytest.fixture
+def options(data: Path, tmp_path: Path) -> SimulationOptions:
+    return SimulationOptions(
+        images=data,
+        annotations=data / "annotations.json",
+        out=tmp_path / "out",
+        strategies=("random", "uncertainty", "diverse"),
+        seeds=2,
+        initial=3,
+        pool_size=2,
+        loops=2,
+        test_share=0.25,
+        config=data / "config.yaml",
+    )
+
+
+def curves(options: SimulationOptions) -> list[dict[str, str]]:
+    with (options.out / "curves.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_it_leaves_curves_a_picture_and_a_summary(options: SimulationOptions) -> None:
+    summary = json.loads(run(options).read_text())
+    rows = curves(options)
+    assert len(rows) == 3 * 2 * 3
+    assert [int(row["images"]) for row in rows[:3]] == [3, 5, 7]
+    assert all(float(row["annotation_seconds"]) >= 79 * int(row["objects"]) for row in rows)
+    assert cv2.imread(str(options.out / "curves.png")) is not None
+    assert list(summary) == list(options.strategies)
+    for found in summary.values():
+        assert found["share_of_random"]["low"] <= found["share_of_random"]["mean"] <= found["share_of_random"]["high"]
+        assert len(found["share_of_random"]["per_seed"]) == found["seeds"] == 2
+        assert 0 <= found["mask_ap"]["mean"] <= 1
+
+
+def test_every_strategy_begins_with_the_same_images_and_the_same_model(options: SimulationOptions) -> None:
+    run(options)
+    for seed in ("1", "2"):
+        first = [row for row in curves(options) if row["seed"] == seed and row["loop"] == "0"]
+        assert len({(row["objects"], row["mask_ap"]) for row in first}) == 1 and len(first) == 3
+
+
+def test_a_stopped_simulation_goes_on_with_the_same_end(options: SimulationOptions, tmp_path: Path) -> None:
+    def without_seconds(chosen: SimulationOptions) -> list[dict[str, str]]:
+        run(chosen)
+        return [{key: value for key, value in row.items() if key != "seconds"} for row in curves(chosen)]
+
+    at_once = without_seconds(replace(options, out=tmp_path / "at once"))
+    without_seconds(replace(options, loops=1, seeds=1))
+    steps = options.out / "runs" / "seed_1" / "random" / "steps.jsonl"
+    before = steps.read_text()
+    assert without_seconds(options) == at_once
+    assert steps.read_text().startswith(before), "what was done is not done again"
+
+
+def test_a_folder_of_another_simulation_is_not_mixed_with_this_one(options: SimulationOptions) -> None:
+    run(replace(options, seeds=1, loops=1, strategies=("random",)))
+    with pytest.raises(BadSetting, match=r"other settings \(config\); choose another --out"):
+        run(replace(options, pool_size=1))
+
+
+def test_more_loops_than_images_are_refused(options: SimulationOptions) -> None:
+    with pytest.raises(BadSetting, match="9 loops need 21 images, there are 12; choose fewer --loops"):
+        run(replace(options, loops=9))
+
+
+def test_a_missing_image_is_named(options: SimulationOptions, tmp_path: Path) -> None:
+    with pytest.raises(BadRecord, match=r"image .*\.png is not in"):
+        run(replace(options, images=tmp_path))
+
+
+def test_an_unknown_strategy_is_one_line(data: Path, tmp_path: Path) -> None:
+    arguments = ["simulate", "--images", data, "--annotations", data / "annotations.json", "--out", tmp_path]
+    result = CliRunner().invoke(main, [str(a) for a in [*arguments, "--strategies", "random,best"]])
+    assert result.exit_code == 1
+    assert "maskal: strategies must be some of uncertainty, certainty" in result.output and "got best" in result.output
+
+
+def test_each_class_is_in_both_parts_of_the_split() -> None:
+    square = mask_to_polygons(np.ones((5, 5), bool))
+    names = ["rare"] * 6 + ["common"] * 40 + [""] * 10
+    records = [Record(str(i), (9, 9), (Outline(n, square),) if n else ()) for i, n in enumerate(names)]
+    learn, test = stratified_split(records, 0.3, seed=4)
+    assert sorted(learn + test) == list(range(56))
+    assert [sum(names[i] == name for i in test) for name in ("rare", "common", "")] == [2, 12, 3]
+    assert stratified_split(records, 0.3, seed=5)[1] != test

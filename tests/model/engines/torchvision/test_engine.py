@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from model.engines.base import EngineConfig, Target
+from model.engines.torchvision.engine import TorchvisionEngine, has_bfloat16
+from sampling.mc_dropout import ScoringConfig, score
+
+
+def engine_in_doubt(between: tuple[float, ...]) -> TorchvisionEngine:
+    """A network that sees an object in every proposal, and these probabilities of its classes."""
+    torch.manual_seed(0)
+    engine = TorchvisionEngine(("red", "blue"), EngineConfig(network="nano", confidence_threshold=0.5))
+    head = engine.network.roi_heads.box_predictor.cls_score
+    with torch.no_grad():
+        head.weight.zero_()
+        head.bias.copy_(torch.tensor([1 - sum(between), *between]).log())
+    return engine
+
+
+def certainty(engine: TorchvisionEngine, exact: bool) -> float:
+    [encoded] = engine.encode([np.full((90, 120, 3), 128, np.uint8)], exact=exact)
+    return score(engine, encoded, ScoringConfig(4, exact=exact), torch.Generator().manual_seed(0)).certainty
+
+
+def test_an_object_whose_class_is_in_doubt_is_not_lost_where_nothing_else_is_found() -> None:
+    engine = engine_in_doubt((0.4, 0.4))
+    assert np.isnan(certainty(engine, exact=True)), "as published"
+    assert certainty(engine, exact=False) < 0.1
+
+
+def test_what_is_no_object_of_any_class_stays_without_a_certainty() -> None:
+    engine = engine_in_doubt((0.2, 0.2))
+    assert np.isnan(certainty(engine, exact=True)) and np.isnan(certainty(engine, exact=False))
+
+
+def test_without_bfloat16_the_fast_prediction_is_the_ordinary_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("model.engines.torchvision.engine.has_bfloat16", lambda device: False)
+    torch.manual_seed(0)
+    engine = TorchvisionEngine(("red", "blue"), EngineConfig(network="nano", confidence_threshold=0.3))
+    images = [np.random.default_rng(seed).integers(0, 255, (90, 120, 3), np.uint8) for seed in range(3)]
+    for fast, exact in zip(engine.encode(images), engine.encode(images, exact=True), strict=True):
+        ours, ordinary = engine.decode(fast), engine.decode(exact)
+        assert len(ours) == len(ordinary) > 0
+        assert np.allclose(ours.boxes_xyxy, ordinary.boxes_xyxy, atol=0.05)
+        assert (ours.masks == ordinary.masks).mean() > 0.999
+        assert engine.sample(fast, 2)[0].boxes_xyxy.dtype == np.float32
+
+
+def test_a_fast_look_leaves_training_all_proposals() -> None:
+    image = torch.rand(3, 96, 96, generator=torch.Generator().manual_seed(1))
+    target = Target(torch.tensor([[8.0, 8, 40, 40]]), torch.tensor([0]), torch.ones(1, 96, 96, dtype=torch.uint8))
+    losses = []
+    for has_looked in (False, True):
+        torch.manual_seed(3)
+        engine = TorchvisionEngine(("leaf",), EngineConfig("nano"))
+        torch.nn.init.constant_(engine.network.rpn.head.cls_logits.bias, -9.0)  # a fast look drops all
+        if has_looked:
+            assert len(engine.encode([np.zeros((96, 96, 3), np.uint8)])[0].proposals) == 0
+        torch.manual_seed(4)
+        with torch.no_grad():
+            losses.append({name: float(loss) for name, loss in engine.losses([image], [target]).items()})
+    assert losses[0] == pytest.approx(losses[1])
+
+
+@pytest.mark.parametrize(("capability", "has"), [((7, 5), False), ((8, 0), True), ((9, 0), True)])
+def test_bfloat16_is_used_only_by_gpus_that_compute_with_it(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], has: bool
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert has_bfloat16(torch.device("cuda:1")) is has

@@ -1,0 +1,333 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from model.engines.base import Engine, EngineConfig
+from model.engines.fake import FakeEngine
+from model.engines.loader import build_engine
+from model.errors import BadRecord
+from model.records import Outline, Polygon, Record
+from model.training.loop import EARLIEST_STOP, Progress, TrainingConfig, factors_of, train
+
+CLASSES = ("red", "blue")
+COLOURS = {"red": (220, 30, 30), "blue": (30, 30, 220)}
+CORNERS = {"red": (4, 4), "blue": (30, 34)}  # left, top of a square of 20 px
+NAMES = ("0.png", "1.png", "2.png", "3.png")
+
+
+def picture(name: str) -> np.ndarray:
+    """Grey, 64 x 64, with a red and a blue square, each picture's a little lower."""
+    image = np.full((64, 64, 3), 128, np.uint8)
+    for label, (left, top) in corners(name).items():
+        image[top : top + 20, left : left + 20] = COLOURS[label]
+    return image
+
+
+def corners(name: str) -> dict[str, tuple[int, int]]:
+    down = 2 * NAMES.index(name)
+    return {label: (left, top + down) for label, (left, top) in CORNERS.items()}
+
+
+def record(name: str) -> Record:
+    squares = {
+        label: np.array([[x, y], [x + 20, y], [x + 20, y + 20], [x, y + 20]], float)
+        for label, (x, y) in corners(name).items()
+    }
+    return Record(name, (64, 64), tuple(Outline(label, (Polygon(square),)) for label, square in squares.items()))
+
+
+RECORDS = [record(name) for name in NAMES]
+
+
+def fake_engine() -> Engine:
+    return build_engine("fake", CLASSES, EngineConfig())
+
+
+def config(**changes: Any) -> TrainingConfig:
+    return TrainingConfig(**{"iterations": 30, "learning_rate": 0.05, "warmup_iterations": 5, **changes})
+
+
+def trained_colours(**changes: Any) -> torch.Tensor:
+    engine = fake_engine()
+    train(engine, RECORDS, picture, config(**changes))
+    return engine.tensors()["colours"]
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_the_objects_of_four_pictures_are_learned(optimizer: str) -> None:
+    engine = fake_engine()
+    assert len(engine.predict(picture("0.png"))) == 0, "not known beforehand"
+    train(engine, RECORDS, picture, config(iterations=80, optimizer=optimizer))
+    found = engine.predict(picture("0.png"))
+    assert sorted(found.labels.tolist()) == [0, 1]
+    masks = dict(zip(found.labels.tolist(), found.masks, strict=True))
+    for label, name in enumerate(CLASSES):
+        left, top = CORNERS[name]
+        assert masks[label].sum() == 400 and masks[label][top : top + 20, left : left + 20].all()
+
+
+def test_training_ends_in_eval_mode_with_a_low_loss() -> None:
+    engine, losses = fake_engine(), []
+    loss = train(engine, RECORDS, picture, config(iterations=80), lambda progress: losses.append(progress.loss)).loss
+    assert not any(module.training for module in engine.network.modules())
+    assert loss == pytest.approx(np.mean(losses[-8:]))
+    assert loss < losses[0] / 10
+
+
+def test_progress_comes_after_every_step() -> None:
+    told: list[Progress] = []
+    train(fake_engine(), RECORDS, picture, config(iterations=7), told.append)
+    assert [progress.step for progress in told] == [1, 2, 3, 4, 5, 6, 7]
+    assert {progress.steps for progress in told} == {7}
+    assert all(progress.loss > 0 and progress.seconds_per_step >= 0 for progress in told)
+
+
+def test_an_error_in_the_progress_callback_stops_the_training() -> None:
+    class Cancelled(Exception):
+        pass
+
+    told: list[int] = []
+
+    def cancel(progress: Progress) -> None:
+        told.append(progress.step)
+        if progress.step == 3:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        train(fake_engine(), RECORDS, picture, config(), cancel)
+    assert told == [1, 2, 3]
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others() -> None:
+    first, again, other = trained_colours(seed=1), trained_colours(seed=1), trained_colours(seed=2)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_every_learning_policy_trains_and_they_differ() -> None:
+    cosine, steps = (trained_colours(learning_policy=policy) for policy in ("cosine", "steps_with_decay"))
+    assert not torch.equal(cosine, steps)
+    start = fake_engine().tensors()["colours"]
+    assert not torch.equal(cosine, start) and not torch.equal(steps, start)
+
+
+def test_a_decayed_rate_learns_less() -> None:
+    start = fake_engine().tensors()["colours"]
+
+    def moved(gamma: float) -> float:
+        changes = {"learning_policy": "steps_with_decay", "step_ratios": (0.5,), "gamma": gamma}
+        return float((trained_colours(iterations=20, learning_rate=1e-3, **changes) - start).norm())
+
+    assert moved(1e-9) < 0.7 * moved(1.0)
+
+
+def test_a_reviewed_empty_picture_can_be_trained_on() -> None:
+    empty = Record("0.png", (64, 64), ())
+    engine = fake_engine()
+    assert train(engine, [empty], picture, config(iterations=3)).loss == 0
+    assert torch.isfinite(engine.tensors()["colours"]).all()
+
+
+def test_training_without_records_is_refused() -> None:
+    with pytest.raises(BadRecord, match="at least one annotated image outside of the validation split, got none"):
+        train(fake_engine(), [], picture, config())
+
+
+def test_a_loss_that_is_no_number_stops_the_training_before_the_weights_follow() -> None:
+    engine = fake_engine()
+    engine.load_tensors({"colours": torch.full((2, 3), float("inf"))}, CLASSES)
+    with pytest.raises(FloatingPointError, match="loss became nan; lower learning_rate or lengthen warmup_iterations"):
+        train(engine, RECORDS, picture, config())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"iterations": 0}, "iterations must be at least 1, got 0"),
+        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"learning_rate": 0}, "learning_rate must be above 0, got 0"),
+        ({"learning_rate": -0.1}, "learning_rate must be above 0, got -0.1"),
+        ({"optimizer": "adam"}, "optimizer must be one of adamw, sgd, got 'adam'"),
+        ({"learning_policy": "linear"}, "learning_policy must be .*steps_with_decay.*got 'linear'"),
+    ],
+)
+def test_a_bad_setting_is_refused_at_birth(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        config(**changes)
+
+
+def red_and_blue(*labels: tuple[str, ...]) -> list[Record]:
+    square = Polygon(np.array([[0, 0], [9, 0], [9, 9]], float))
+    return [Record(str(i), (9, 9), tuple(Outline(n, (square,)) for n in names)) for i, names in enumerate(labels)]
+
+
+def test_pictures_of_a_rare_class_come_more_often() -> None:
+    records = red_and_blue(("red",), ("red",), ("red",), ("blue", "blue"))
+    factors = factors_of(records, config(repeat_factor_smallest_class=2.0), frozenset())
+    assert list(factors) == pytest.approx([(4 / 3) ** 0.5] * 3 + [2])
+    assert list(factors_of(records, config(), frozenset())) == [1, 1, 1, 1]
+
+
+def test_minority_classes_say_which_class_is_the_smallest() -> None:
+    records = red_and_blue(("red",), ("red",), ("red",), ("blue",))
+    changes = {"repeat_factor_smallest_class": 1.2}
+    by_red = factors_of(records, config(**changes, minority_classes=("red",)), frozenset())
+    by_absent = factors_of(records, config(**changes, minority_classes=("red", "green")), frozenset())
+    assert by_red[0] == pytest.approx((1 / 0.75) ** 0.5) and by_red[3] == pytest.approx(2)
+    assert list(by_absent) == [1, 1, 1, 1], "as in MaskAL, where a minority class is absent nothing is repeated"
+
+
+def test_replay_decides_the_share_of_old_pictures() -> None:
+    records = red_and_blue(*[("red",)] * 10)
+    factors = factors_of(records, config(replay=0.25), frozenset({"0", "1"}))
+    assert factors[2:].sum() / factors.sum() == pytest.approx(0.25)
+    assert list(factors_of(records, config(replay=0.25), frozenset())) == [1] * 10
+
+
+class Killed(Exception):
+    pass
+
+
+def killed_at(step: int, checkpoint: Path, **changes: Any) -> Engine:
+    """An engine whose training stops after a step, as if killed; its checkpoint lies in the file."""
+
+    def kill(progress: Progress) -> None:
+        if progress.step > step:
+            raise Killed
+
+    engine = fake_engine()
+    with pytest.raises(Killed):
+        train(engine, RECORDS, picture, config(checkpoint_period=step, **changes), kill, checkpoint=checkpoint)
+    return engine
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+@pytest.mark.parametrize("threads", [0, 2])
+def test_a_killed_training_goes_on_as_if_nothing_had_been(tmp_path: Path, optimizer: str, threads: int) -> None:
+    changes = {"optimizer": optimizer, "num_workers": threads}
+    path = tmp_path / "training.safetensors"
+    killed_at(12, path, **changes)
+    engine, told = fake_engine(), []
+    trained = train(engine, RECORDS, picture, config(checkpoint_period=12, **changes), told.append, checkpoint=path)
+    whole = fake_engine()
+    expected = train(whole, RECORDS, picture, config(checkpoint_period=12, **changes))
+    assert [progress.step for progress in told] == list(range(13, 31))
+    assert torch.equal(engine.tensors()["colours"], whole.tensors()["colours"])
+    assert (trained.loss, trained.steps) == (expected.loss, 30)
+
+
+def test_a_network_goes_on_with_the_same_losses(tmp_path: Path) -> None:
+    def losses(**changes: Any) -> list[float]:
+        torch.manual_seed(0)
+        engine, told = build_engine("torchvision", CLASSES, EngineConfig("nano")), []
+
+        def tell(progress: Progress) -> None:
+            told.append(progress.loss)
+            if changes.get("kill_at") == progress.step:
+                raise Killed
+
+        settings = config(iterations=6, batch_size=2, learning_rate=1e-4, checkpoint_period=3)
+        train(engine, RECORDS, picture, settings, tell, checkpoint=changes.get("checkpoint"))
+        return told
+
+    path = tmp_path / "training.safetensors"
+    with pytest.raises(Killed):
+        losses(checkpoint=path, kill_at=4)
+    assert losses(checkpoint=path) == pytest.approx(losses()[3:], rel=1e-3)
+
+
+def test_a_checkpoint_of_other_settings_or_a_broken_one_is_not_gone_on_with(tmp_path: Path) -> None:
+    path, told = tmp_path / "training.safetensors", []
+    killed_at(12, path)
+    train(fake_engine(), RECORDS, picture, config(checkpoint_period=12, seed=9), told.append, checkpoint=path)
+    assert told[0].step == 1
+    path.write_bytes(b"torn")
+    told.clear()
+    train(fake_engine(), RECORDS, picture, config(iterations=2), told.append, checkpoint=path)
+    assert [progress.step for progress in told] == [1, 2]
+
+
+def test_a_minute_of_training_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("model.training.loop.CHECKPOINT_S", 0.0)
+    path = tmp_path / "training.safetensors"
+    train(fake_engine(), RECORDS, picture, config(iterations=2), checkpoint=path)
+    assert path.exists()
+
+
+def measured(values: list[float | None]) -> Callable[[], float | None]:
+    return iter(values).__next__
+
+
+def test_training_stops_where_it_gets_no_better() -> None:
+    engine, kept, values = fake_engine(), [], iter([0.1, 0.5, 0.5, 0.4, 0.501, 0.9])
+
+    def validate() -> float:
+        kept.append(engine.tensors()["colours"].clone())
+        return next(values)
+
+    trained = train(engine, RECORDS, picture, config(eval_period=5, patience=3), validate=validate)
+    assert trained.steps == 25, "three looks without progress after the best"
+    assert (trained.kept_step, trained.evaluations[-1]) == (25, (25, 0.501))
+    assert torch.equal(engine.tensors()["colours"], kept[4])
+
+
+def test_a_network_that_has_learned_nothing_yet_is_not_stopped() -> None:
+    looks = measured([0.0, 0.0, 0.0, 0.001, 0.0, 0.0])
+    assert train(fake_engine(), RECORDS, picture, config(eval_period=5, patience=3), validate=looks).steps == 30
+
+
+def test_nothing_stops_before_the_learning_rate_has_fallen() -> None:
+    looks = measured([0.5, 0.4, 0.4, 0.4])
+    trained = train(fake_engine(), RECORDS, picture, config(eval_period=5, patience=1), validate=looks)
+    assert trained.steps == EARLIEST_STOP * 30
+
+
+@pytest.mark.parametrize(("last", "kept"), [(0.19, 0), (0.21, 2), (0.4, 2)])
+def test_the_last_weights_are_kept_unless_they_are_clearly_worse(last: float, kept: int) -> None:
+    engine, weights, values = fake_engine(), [], iter([0.3, 0.2, last])
+
+    def validate() -> float:
+        weights.append(engine.tensors()["colours"].clone())
+        return next(values)
+
+    trained = train(engine, RECORDS, picture, config(iterations=12, eval_period=5), validate=validate)
+    assert trained.evaluations == ((5, 0.3), (10, 0.2), (12, last))
+    assert (trained.kept_step, trained.steps) == ((5, 10, 12)[kept], 12)
+    assert torch.equal(engine.tensors()["colours"], weights[kept])
+
+
+def test_without_truth_on_the_validation_images_nothing_stops_early() -> None:
+    trained = train(fake_engine(), RECORDS, picture, config(eval_period=5, patience=1), validate=measured([None] * 6))
+    assert (trained.steps, trained.evaluations) == (30, ())
+
+
+class Small(FakeEngine):
+    """Has memory for so many images at once; its loss is a mean over the images."""
+
+    def __init__(self, images: int) -> None:
+        super().__init__(CLASSES, EngineConfig())
+        self.images = images
+
+    def losses(self, images: Any, targets: Any) -> dict[str, torch.Tensor]:
+        if len(images) > self.images:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return {name: loss / len(images) for name, loss in super().losses(images, targets).items()}
+
+
+def test_a_batch_too_large_for_the_memory_is_computed_in_parts(caplog: pytest.LogCaptureFixture) -> None:
+    engine, whole = Small(1), Small(4)
+    trained, expected = (train(e, RECORDS, picture, config()) for e in (engine, whole))
+    assert trained.loss == pytest.approx(expected.loss, abs=1e-5)
+    assert "not enough memory for a batch of 4, from now on in 4 parts" in caplog.text
+    assert torch.allclose(engine.tensors()["colours"], whole.tensors()["colours"], atol=1e-5)
+
+
+def test_one_image_too_large_for_the_memory_is_an_error() -> None:
+    with pytest.raises(torch.OutOfMemoryError):
+        train(Small(0), RECORDS, picture, config())
