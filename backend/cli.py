@@ -19,14 +19,14 @@ from model.errors import ModelError
 
 ACTIONS = {
     "serve": ("backend.web.server", "serve"),
-    "work": ("backend.work.worker", "work"),
+    "work": ("backend.work.supervisor", "work"),
     "work_on": ("backend.work.worker", "work_on"),
     "connect": ("backend.care.connect", "connect"),
     "connection": ("backend.care.connect", "Connection"),
-    "open_redis": ("backend.work.jobs", "open_redis"),
+    "open_redis": ("backend.queue.connection", "open_redis"),
     "status": ("backend.care.status", "describe"),
     "examine": ("backend.care.doctor", "examine"),
-    "cancel": ("backend.work.jobs", "cancel"),
+    "cancel": ("backend.care.cancel", "cancel"),
     "roll_back": ("backend.care.rollback", "roll_back"),
     "find_folder": ("backend.project.folder", "find_folder"),
     "auto_annotate": ("backend.folders.auto_annotate", "auto_annotate"),

@@ -18,10 +18,10 @@ from redis import Redis
 from rq import Worker
 
 from backend.cli import main
+from backend.queue.jobs import ROUNDS, SHORT
 from backend.settings import read_settings
 from backend.system.processes import Processes, free_port
 from backend.system.redis_server import start_redis
-from backend.work.jobs import ROUNDS, SHORT
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCKER = ROOT / "docker"

@@ -15,9 +15,10 @@ from backend.label_studio.labels import parse_label_config
 from backend.project.config import ProjectConfig, read_config
 from backend.project.credentials import BASIC_USER, SECRET_HEADER, Credentials, load_credentials, store_label_studio
 from backend.project.folder import connect_folder
+from backend.queue.connection import open_redis
+from backend.queue.jobs import hint
 from backend.rounds import task_queue
 from backend.settings import Settings
-from backend.work import jobs
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +69,7 @@ def connect(settings: Settings, wanted: Connection) -> Project:
     client.update_project(project.id, sampling="Uncertainty sampling", show_collab_predictions=True)
     task_queue.publish(client, folder.registry, client.project(project.id))
     try:
-        jobs.hint(jobs.open_redis(settings), project.uid)
+        hint(open_redis(settings), project.uid)
     except (QueueUnavailable, RedisError) as err:
         logger.warning("%s; the first round starts once a worker runs", err)
     logger.info("project %d is connected, labels %s", project.id, ", ".join(labels.classes))

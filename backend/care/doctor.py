@@ -17,9 +17,11 @@ from backend.label_studio.images import Images
 from backend.label_studio.labels import LabelConfig, parse_label_config
 from backend.project.credentials import BASIC_USER, SECRET_HEADER, Credentials, fingerprint, load_credentials
 from backend.project.folder import ProjectFolder, connected_projects
+from backend.queue.connection import open_redis, redis_address
+from backend.queue.jobs import ROUNDS, SHORT, has_worker
+from backend.queue.marks import data_of_worker, last_event
 from backend.rounds.learning import device_in_words
 from backend.settings import Settings
-from backend.work import jobs
 from model.errors import ModelError
 
 OK, WARNING, FAILED, SKIPPED = "ok", "warning", "failed", "skipped"
@@ -89,7 +91,7 @@ class Case:
     @cached_property
     def redis(self) -> Redis:
         """The queue's Redis."""
-        return jobs.open_redis(self.settings)
+        return open_redis(self.settings)
 
     @cached_property
     def address(self) -> str:
@@ -224,11 +226,11 @@ def _webhook_switch(case: Case) -> str:
 
 def _delivery(case: Case) -> str:
     """Label Studio is made to send an event, by a change of the project that changes nothing."""
-    before = jobs.last_event(case.redis, case.folder.uid)
+    before = last_event(case.redis, case.folder.uid)
     case.client.update_project(case.project_id, show_collab_predictions=case.project.options["show_collab_predictions"])
     deadline = time.monotonic() + DELIVERY_TIMEOUT_S
     while time.monotonic() < deadline:
-        now = jobs.last_event(case.redis, case.folder.uid)
+        now = last_event(case.redis, case.folder.uid)
         if now is not None and now != before:
             return "an event arrived just now"
         time.sleep(0.1)
@@ -299,16 +301,16 @@ def _image(case: Case) -> str:
 
 def _redis(case: Case) -> str:
     case.redis.ping()
-    return jobs.redis_address(case.settings)
+    return redis_address(case.settings)
 
 
 def _workers(case: Case) -> str:
-    missing = [queue for queue in (jobs.ROUNDS, jobs.SHORT) if not jobs.has_worker(case.redis, queue)]
+    missing = [queue for queue in (ROUNDS, SHORT) if not has_worker(case.redis, queue)]
     if missing:
         raise Fault(
             f"no worker looks after the queue{'s' * (len(missing) > 1)} {' and '.join(missing)}; start `maskal worker`"
         )
-    theirs = jobs.data_of_worker(case.redis)
+    theirs = data_of_worker(case.redis)
     if theirs is None:
         raise Fault("the workers' clock does not tick; start `maskal worker` again")
     if theirs != fingerprint(case.credentials):

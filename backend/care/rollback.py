@@ -7,11 +7,11 @@ from redis import Redis
 from backend.errors import BadSetting
 from backend.project.folder import ProjectFolder
 from backend.project.workplace import Workplace, open_workplace
+from backend.queue.jobs import hint
 from backend.queue.locks import held
 from backend.rounds import task_queue
 from backend.rounds.folder import STATES, Round, unfinished
 from backend.settings import Settings
-from backend.work import jobs
 from model.registry import Version
 
 WAIT_S = 30.0
@@ -41,7 +41,7 @@ def roll_back(settings: Settings, redis: Redis, folder: ProjectFolder, to: str |
         version = _version_to_serve(folder, before, to)
         place = open_workplace(settings, folder)
         pushed = _serve(place, version)
-    jobs.hint(redis, folder.uid)
+    hint(redis, folder.uid)
     return (
         f"project {folder.project_id} is served by {version.name} again instead of {before}; {pushed} predictions were "
         "sent; the next round waits for new annotations and starts from it"

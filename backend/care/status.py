@@ -10,10 +10,12 @@ from redis import Redis
 from backend.errors import BackendError
 from backend.project.folder import ProjectFolder, connected_projects
 from backend.project.unreadable import Unreadable
-from backend.project.workplace import open_workplace
+from backend.project.workplace import find_project, open_workplace
+from backend.queue import marks
+from backend.queue.jobs import round_job
 from backend.rounds.folder import CANCELLED, Round, all_rounds
+from backend.rounds.need import need_of
 from backend.settings import Settings
-from backend.work import jobs
 from model.errors import NewerFormat
 from model.registry import Version
 
@@ -44,9 +46,10 @@ def _project_lines(settings: Settings, folder: ProjectFolder, redis: Redis | Non
 def _outlook(settings: Settings, folder: ProjectFolder, redis: Redis | None) -> str:
     """What is missing until the next round, by what Label Studio holds now."""
     try:
-        project = jobs.find_project(settings, folder)
+        project = find_project(settings, folder)
         place = open_workplace(settings, folder, project)
-        need = jobs.need(redis, place, project, in_full=True)
+        is_forced = redis is not None and marks.is_forced(redis, folder.uid)
+        need = need_of(place, project, in_full=True, is_forced=is_forced)
     except BackendError as err:
         return f"not known what the next round needs: {err}"
     state = "is due" if need.is_due else f"needs {need.missing} more annotation{'s' * (need.missing != 1)}"
@@ -96,7 +99,7 @@ def _round_line(current: Round) -> str:
 
 
 def _job_lines(folder: ProjectFolder, redis: Redis | None) -> Iterator[str]:
-    job = jobs.round_job(redis, folder.uid) if redis is not None else None
+    job = round_job(redis, folder.uid) if redis is not None else None
     if job is not None and job["job_status"] in ("queued", "started"):
         progress = job["progress"] or {"step": "waiting", "percent": 0}
         yield f"  job {job['job_status']}: {_in_words(progress)}"

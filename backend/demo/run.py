@@ -24,10 +24,11 @@ from backend.label_studio.client import Project
 from backend.label_studio.labels import parse_label_config
 from backend.project.config import ProjectConfig, read_config
 from backend.project.folder import ProjectFolder, find_folder
+from backend.queue.connection import open_redis
+from backend.queue.jobs import round_job
 from backend.rounds.folder import all_rounds
 from backend.settings import Settings
 from backend.system.processes import Processes
-from backend.work import jobs
 from model.files import read_json, write_json
 
 logger = logging.getLogger(__name__)
@@ -185,7 +186,7 @@ def _known_project(stack: Stack, folder: Path) -> Project | None:
 
 def _await_first_version(stack: Stack, home: ProjectFolder, processes: Processes) -> None:
     """Show the first round's progress until a version is published."""
-    redis = jobs.open_redis(stack.settings)
+    redis = open_redis(stack.settings)
     deadline = time.monotonic() + FIRST_ROUND_TIMEOUT_S
     with tqdm(total=100, desc="training the first version", unit="%", bar_format="{desc} {bar} {elapsed}") as bar:
         while home.registry.current() is None or not all_rounds(home)[-1].is_concluded:
@@ -195,7 +196,7 @@ def _await_first_version(stack: Stack, home: ProjectFolder, processes: Processes
                     raise BrokenPromise(f"the first round stopped: {r.state.error}")
             if time.monotonic() > deadline:
                 raise BrokenPromise(f"no first version after {FIRST_ROUND_TIMEOUT_S:.0f} s; see the logs")
-            job = jobs.round_job(redis, home.uid) or {}
+            job = round_job(redis, home.uid) or {}
             progress = job.get("progress") or {"step": "waiting", "percent": 0}
             bar.set_description(f"first version: {progress['step']}")
             bar.n = progress["percent"]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from backend.label_studio.client import LabelStudio
+from backend.errors import NotFound
+from backend.label_studio.client import LabelStudio, Project
 from backend.label_studio.images import Images
 from backend.label_studio.labels import LabelConfig, parse_label_config
 from backend.label_studio.pushing import Pusher
@@ -67,3 +68,17 @@ def open_client(settings: Settings, url: str | None = None, api_key: str | None 
         label_studio_api_key=api_key or known.label_studio_api_key,
     )
     return LabelStudio(*chosen.require_label_studio())
+
+
+def find_project(settings: Settings, folder: ProjectFolder) -> Project:
+    """A folder's project; NotFound if it was deleted, or if its number belongs to a project of another database."""
+    kept = f"{folder.path} is kept, remove it if it is no longer needed"
+    try:
+        project = open_client(settings).project(folder.project_id)
+    except NotFound as err:
+        raise NotFound(f"project {folder.uid} no longer exists in Label Studio; {kept}") from err
+    if project.uid != folder.uid:
+        raise NotFound(
+            f"project {folder.uid} is not in this Label Studio, whose number {project.id} is {project.uid}; {kept}"
+        )
+    return project

@@ -27,6 +27,9 @@ from sampling.ranking import score_for
 
 logger = logging.getLogger(__name__)
 
+CANCELLABLE = ("read", "prepare", "train", "evaluate")
+"""Steps before a version is accepted."""
+
 SCORED_AT_ONCE = 500
 SCORING_S = 30.0
 """What one look at a project scores at most, so that other projects get their turn."""

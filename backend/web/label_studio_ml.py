@@ -18,11 +18,13 @@ from redis import Redis
 
 from backend.errors import BadSetting
 from backend.project.folder import ProjectFolder, find_folder
+from backend.queue.connection import open_redis
+from backend.queue.jobs import hint
+from backend.queue.marks import note_event
 from backend.settings import Settings, read_settings
 from backend.web.predict_call import answer, read_call
 from backend.web.predictor import Predictor, Result
 from backend.web.webhooks import Decision, decide
-from backend.work import jobs
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +40,7 @@ class _Host:
 def _host() -> _Host:
     """Made by the first request: label-studio-ml makes a new model for each, and offers no place for what lasts."""
     settings = read_settings()
-    return _Host(settings, Predictor(settings), jobs.open_redis(settings))
+    return _Host(settings, Predictor(settings), open_redis(settings))
 
 
 class MaskAL(LabelStudioMLBase):
@@ -74,8 +76,8 @@ class MaskAL(LabelStudioMLBase):
             return {}
         folder, host = self._folder(), _host()
         host.predictor.read_ahead(folder)
-        jobs.note_event(host.redis, folder.uid)
-        return {"job": jobs.hint(host.redis, folder.uid, is_forced=decision is Decision.TRAIN)}
+        note_event(host.redis, folder.uid)
+        return {"job": hint(host.redis, folder.uid, is_forced=decision is Decision.TRAIN)}
 
     def _folder(self) -> ProjectFolder:
         number = str(self.project_id).partition(".")[0]

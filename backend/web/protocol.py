@@ -9,11 +9,12 @@ from flask import Blueprint, Response, current_app, jsonify, request
 
 from backend.errors import BadSetting
 from backend.project.folder import UID, ProjectFolder, find_folder
+from backend.queue.jobs import describe, hint
+from backend.queue.marks import note_event
 from backend.settings import Settings
 from backend.web.predict_call import answer, read_call
 from backend.web.predictor import Predictor
 from backend.web.webhooks import Decision, decide
-from backend.work import jobs
 
 logger = logging.getLogger(__name__)
 
@@ -56,8 +57,8 @@ def webhook(project_id: int) -> tuple[Response, int]:
     folder = _folder(project_id)
     redis = current_app.extensions["maskal_redis"]
     _predictor().read_ahead(folder)
-    jobs.note_event(redis, folder.uid)
-    job = jobs.hint(redis, folder.uid, is_forced=decision is Decision.TRAIN)
+    note_event(redis, folder.uid)
+    job = hint(redis, folder.uid, is_forced=decision is Decision.TRAIN)
     return jsonify(status="ok", job=job), 201
 
 
@@ -71,7 +72,7 @@ def versions(project_id: int) -> Response:
 @routes.post("/job_status")
 def job_status(project_id: int) -> tuple[Response, int]:
     """Status and progress of a job; 410 once it is gone."""
-    description = jobs.describe(current_app.extensions["maskal_redis"], str(_body().get("job")))
+    description = describe(current_app.extensions["maskal_redis"], str(_body().get("job")))
     if description is None:
         return jsonify(error="this job is gone; the project's versions tell what came of it"), 410
     return jsonify(description), 200

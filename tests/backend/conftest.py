@@ -6,11 +6,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from redis import Redis
+from rq import Queue
 
+from backend.project.folder import connect_folder
+from backend.queue.jobs import SHORT
+from backend.settings import Settings
 from backend.system.processes import Processes
 from backend.system.redis_server import start_redis
 from tests.backend.image_servers import Server
 from tests.backend.outlined_photos import save_photos, save_weights
+
+UID = "3.1700000000"
 
 
 @pytest.fixture(scope="session")
@@ -19,6 +26,25 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("redis")
     with Processes() as processes:
         yield start_redis(processes, folder, folder / "log")
+
+
+@pytest.fixture
+def redis(redis_url: str) -> Redis:
+    connection = Redis.from_url(redis_url)
+    connection.flushall()
+    return connection
+
+
+@pytest.fixture
+def settings(redis_url: str, tmp_path: Path) -> Settings:
+    """Of a machine with one connected project."""
+    connect_folder(tmp_path, UID)
+    return Settings(data_dir=tmp_path, redis_url=redis_url)
+
+
+def queued(redis: Redis, queue: str = SHORT) -> list[str]:
+    """Ids of the jobs that wait in a queue."""
+    return list(Queue(queue, connection=redis).job_ids)
 
 
 @pytest.fixture

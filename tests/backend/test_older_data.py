@@ -13,8 +13,8 @@ from backend.project.folder import ProjectFolder, connected_projects
 from backend.project.workplace import Workplace
 from backend.rounds import steps
 from backend.rounds.folder import all_rounds, start_round, unfinished
+from backend.rounds.need import need_of
 from backend.rounds.task_queue import publish
-from backend.work import jobs
 from tests.backend.configs import POLYGONS
 from tests.backend.fake_label_studio import FakeLabelStudio
 from tests.backend.round_places import Photos, quiet
@@ -56,10 +56,10 @@ def test_a_served_version_is_published_again_and_followed_by_the_next(folders: l
     assert steps.score_new_tasks(place, quiet) == (TASKS - ANNOTATED, False)
     publish(client, folders[1].registry, client.project(2))  # type: ignore[arg-type]
     assert client.model_version == "maskal-r1"
-    assert not jobs.need(None, place, client.project(2), in_full=True).is_due
+    assert not need_of(place, client.project(2), in_full=True).is_due
     for task in range(ANNOTATED + 1, ANNOTATED + 1 + POOL):
         client.annotate(task)
-    assert jobs.need(None, place, client.project(2), in_full=True).is_due
+    assert need_of(place, client.project(2), in_full=True).is_due
     steps.run(place, start_round(folders[1], 0), quiet)
     assert [r.state.state for r in all_rounds(folders[1])] == ["published", "published"]
     assert folders[1].registry.get("maskal-r2").parent == "maskal-r1"

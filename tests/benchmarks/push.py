@@ -33,11 +33,12 @@ from backend.label_studio.labels import parse_label_config
 from backend.label_studio.pushing import Pusher, prediction
 from backend.project.config import ProjectConfig
 from backend.project.folder import connect_folder
+from backend.queue.connection import open_redis
 from backend.rounds import task_queue
 from backend.rounds.scoring import score_images
 from backend.settings import read_settings
 from backend.system.processes import Processes
-from backend.work import jobs
+from backend.work.jobs import examine_project
 from model.engines.base import EngineConfig
 from model.engines.loader import build_engine
 from model.files import write_json
@@ -194,11 +195,11 @@ def summary(seconds: list[float]) -> dict[str, float]:
 def reconcile(stack: Stack, uid: str) -> dict[str, object]:
     """Calls, bytes and seconds of a look at the project: the first one, and when nothing has changed since."""
     home = connect_folder(stack.settings.data_dir, uid)
-    redis = jobs.open_redis(stack.settings)
+    redis = open_redis(stack.settings)
     reports = []
     for _ in range(3):
         with counted() as counts:
-            seconds = timed(lambda: jobs.examine_project(redis, stack.settings, home))
+            seconds = timed(lambda: examine_project(redis, stack.settings, home))
         reports.append({**counts, "seconds": round(seconds, 2)})
     return {"first": reports[0], "unchanged": reports[-1]}
 

@@ -29,9 +29,9 @@ from backend.label_studio.labels import parse_label_config
 from backend.project.config import ProjectConfig
 from backend.project.credentials import BASIC_USER, load_credentials
 from backend.project.folder import ProjectFolder, find_folder
+from backend.queue.jobs import round_job
 from backend.settings import read_settings
 from backend.system.processes import Processes
-from backend.work import jobs
 from model.files import write_json
 from tests.e2e.waiting import concluded, wait_for
 
@@ -108,12 +108,12 @@ def percentiles(seconds: Sequence[float]) -> dict[str, float]:
 
 
 def is_busy(redis: Redis, folder: ProjectFolder) -> bool:
-    job = jobs.round_job(redis, folder.uid)
+    job = round_job(redis, folder.uid)
     return job is not None and job["job_status"] in ("queued", "started")
 
 
 def is_training(redis: Redis, folder: ProjectFolder) -> bool:
-    job = jobs.round_job(redis, folder.uid)
+    job = round_job(redis, folder.uid)
     return bool(job and job["progress"] and job["progress"]["step"] == "train" and job["progress"].get("loss"))
 
 

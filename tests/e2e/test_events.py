@@ -12,8 +12,8 @@ from backend.demo.data import DemoImage, true_regions
 from backend.demo.stack import Stack
 from backend.label_studio.client import LabelStudio, Project
 from backend.label_studio.labels import parse_label_config
+from backend.queue.marks import last_event
 from backend.rounds.folder import Round, all_rounds
-from backend.work import jobs
 from tests.e2e.relay import relay
 from tests.e2e.waiting import wait_for
 
@@ -67,7 +67,7 @@ def test_every_action_arrives_and_moves_what_a_look_compares(stack: Stack, make_
     client.import_predictions(project.id, predicted)
     silent, unmoved, uncounted = [], [], []
     for name, act in ACTIONS.items():
-        arrived = jobs.last_event(redis, project.uid)
+        arrived = last_event(redis, project.uid)
         before = (client.newest_change(project.id), client.project(project.id).counters)
         act(client, project, ids)
         after = (client.newest_change(project.id), client.project(project.id).counters)
@@ -75,9 +75,9 @@ def test_every_action_arrives_and_moves_what_a_look_compares(stack: Stack, make_
         if name.startswith("ANNOTATION") and client.count_changed(project.id, before[0]) == 0:
             uncounted.append(name)
         deadline = time.monotonic() + 3
-        while jobs.last_event(redis, project.uid) == arrived and time.monotonic() < deadline:
+        while last_event(redis, project.uid) == arrived and time.monotonic() < deadline:
             time.sleep(0.05)
-        silent += [name] if jobs.last_event(redis, project.uid) == arrived else []
+        silent += [name] if last_event(redis, project.uid) == arrived else []
     assert silent == [], "no event came"
     assert unmoved == [], "a look would not notice it when the event is lost"
     assert uncounted == [], "a look would not read the annotations"

@@ -11,7 +11,7 @@ from backend.demo.stack import Stack
 from backend.label_studio.client import Project
 from backend.label_studio.labels import parse_label_config
 from backend.project.workplace import open_workplace
-from backend.work import jobs
+from backend.rounds.need import need_of
 from tests.e2e.conftest import discs
 from tests.e2e.waiting import concluded, wait_for
 
@@ -60,5 +60,5 @@ def test_a_round_of_poisoned_labels_is_refused_and_does_not_start_itself_again(s
     redis = Redis.from_url(stack.settings.redis_url)
     assert any("maskal-r2" in line and "refused" in line for line in status.describe(stack.settings, redis))
     place = open_workplace(stack.settings, folder)
-    need = jobs.need(redis, place, client.project(project.id), in_full=True)
+    need = need_of(place, client.project(project.id), in_full=True)
     assert (need.is_due, need.missing) == (False, TRAINING), need.reason

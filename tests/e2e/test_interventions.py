@@ -4,14 +4,16 @@ import pytest
 from redis import Redis
 
 from backend.care import status
+from backend.care.cancel import cancel
 from backend.care.rollback import roll_back
 from backend.demo.data import true_regions
 from backend.demo.stack import Stack
 from backend.errors import BadSetting
 from backend.label_studio.labels import parse_label_config
 from backend.project.workplace import open_workplace
+from backend.queue.jobs import round_job
 from backend.rounds.folder import all_rounds, start_round
-from backend.work import jobs
+from backend.rounds.need import need_of
 from tests.e2e.waiting import concluded, wait_for
 
 pytestmark = pytest.mark.e2e
@@ -71,16 +73,16 @@ def test_a_round_that_is_trained_can_be_cancelled_and_does_not_start_itself_agai
     redis = Redis.from_url(stack.settings.redis_url)
 
     def trains() -> bool:
-        job = jobs.round_job(redis, folder.uid)
+        job = round_job(redis, folder.uid)
         return bool(job and job["progress"] and job["progress"]["step"] == "train" and job["progress"]["percent"] == 0)
 
     wait_for(trains, "the training")
-    assert jobs.cancel(redis, folder).startswith("round 1 is being cancelled")
+    assert cancel(redis, folder).startswith("round 1 is being cancelled")
     cancelled = wait_for(lambda: concluded(folder, 1), "the end of the round")
     assert (cancelled.state.state, cancelled.weights.exists()) == ("cancelled", False)
     assert folder.registry.current() is None
     assert "  round 1 is cancelled" in list(status.describe(stack.settings, redis))
     place = open_workplace(stack.settings, folder)
-    need = jobs.need(redis, place, place.client.project(project.id), in_full=True)
+    need = need_of(place, place.client.project(project.id), in_full=True)
     assert not need.is_due, need.reason
-    assert jobs.cancel(redis, folder) == f"no round of project {project.id} is under way"
+    assert cancel(redis, folder) == f"no round of project {project.id} is under way"

@@ -15,8 +15,8 @@ from backend.demo.data import true_regions
 from backend.demo.stack import Stack, environment_of
 from backend.label_studio.labels import parse_label_config
 from backend.project.credentials import BASIC_USER, load_credentials
+from backend.queue.marks import last_event
 from backend.system.processes import Processes, free_port
-from backend.work import jobs
 from tests.e2e.waiting import concluded, wait_for
 
 pytest.importorskip("label_studio_ml", reason="label-studio-ml is not installed")
@@ -48,11 +48,11 @@ def test_its_server_hosts_predictor_and_rounds(stack: Stack, make_project, tmp_p
         connect(stack.settings, Connection(project.id, backend_url=url, is_hosted=True))
         (row,) = client.backends(project.id)
         assert (row["url"], row["state"]) == (url, "CO")
-        before = jobs.last_event(redis, folder.uid)
+        before = last_event(redis, folder.uid)
         labels = parse_label_config(project.label_config)
         for task in list(tasks)[:5]:
             client.annotate(task, true_regions(tasks[task], labels))
-        wait_for(lambda: jobs.last_event(redis, folder.uid) != before, "an event, past the password")
+        wait_for(lambda: last_event(redis, folder.uid) != before, "an event, past the password")
         wait_for(lambda: concluded(folder, 1), "the first version")
         body = {"tasks": [{"id": t.id, "data": t.data} for t in client.tasks(project.id)], "project": folder.uid}
         body |= {"label_config": project.label_config, "params": {"context": {}}}

@@ -15,10 +15,10 @@ from backend.label_studio.client import TITLE
 from backend.label_studio.labels import parse_label_config
 from backend.project.credentials import BASIC_USER, SECRET_HEADER, load_credentials
 from backend.project.workplace import open_workplace
+from backend.queue.jobs import hint
 from backend.queue.locks import held
 from backend.rounds import steps
 from backend.rounds.folder import STATES, Round, all_rounds, start_round
-from backend.work import jobs
 from tests.e2e.waiting import wait_for
 
 pytestmark = pytest.mark.e2e
@@ -184,5 +184,5 @@ def test_reconcile_sets_the_version_again_when_somebody_changed_it(stack: Stack,
     wait_for(lambda: concluded(folder, 1), "the first version")
     client.update_project(project.id, model_version=TITLE)
     assert client.project(project.id).model_version == TITLE
-    jobs.hint(Redis.from_url(stack.settings.redis_url), project.uid)
+    hint(Redis.from_url(stack.settings.redis_url), project.uid)
     wait_for(lambda: client.project(project.id).model_version == "maskal-r1", "the served version")

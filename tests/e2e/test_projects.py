@@ -17,8 +17,9 @@ from backend.errors import NotFound
 from backend.label_studio.labels import parse_label_config
 from backend.project.credentials import BASIC_USER
 from backend.project.folder import connect_folder, find_folder
+from backend.project.workplace import find_project
 from backend.system.processes import Processes, free_port
-from backend.work import jobs
+from backend.work.jobs import examine_project
 from model.registry import VersionFields
 from tests.e2e.conftest import COLOURS, discs
 from tests.e2e.users import add_annotator
@@ -57,9 +58,9 @@ def test_a_deleted_project_is_left_alone_and_the_others_go_on(stack: Stack, make
     doomed, doomed_folder, _ = make_project("doomed", 4, 0)
     client, redis = stack.client(), Redis.from_url(stack.settings.redis_url)
     client.request("DELETE", f"/api/projects/{doomed.id}")
-    jobs.examine_project(redis, stack.settings, doomed_folder)
+    examine_project(redis, stack.settings, doomed_folder)
     with pytest.raises(NotFound, match=f"project {doomed.uid} no longer exists in Label Studio; .* is kept"):
-        jobs.find_project(stack.settings, doomed_folder)
+        find_project(stack.settings, doomed_folder)
     lines = [line for line in status.describe(stack.settings, redis) if "no longer exists" in line]
     assert any(doomed.uid in line for line in lines)
     _, folder, _ = make_project("survivor", 6, 4, initial_datasize=4)

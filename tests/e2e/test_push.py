@@ -17,7 +17,7 @@ from backend.label_studio.pushing import Pusher
 from backend.project.folder import ProjectFolder
 from backend.rounds import task_queue
 from backend.rounds.folder import all_rounds
-from backend.work import jobs
+from backend.work.jobs import examine_project
 from model.rankings import RankedTask
 from tests.benchmarks.push import counted
 from tests.e2e.conftest import discs
@@ -109,7 +109,7 @@ def test_a_look_that_finds_nothing_costs_a_few_small_calls(stack: Stack, make_pr
     redis = Redis.from_url(stack.settings.redis_url)
     settle(redis, stack, folder)
     with counted() as counts:
-        jobs.examine_project(redis, stack.settings, folder)
+        examine_project(redis, stack.settings, folder)
     assert counts["calls"] <= 3 and counts["bytes"] < 5000
 
 
@@ -119,4 +119,4 @@ def settle(redis: Redis, stack: Stack, folder: ProjectFolder) -> None:
     deadline, before = time.monotonic() + 30, b"nothing"
     while before != redis.get(key) and time.monotonic() < deadline:
         before = redis.get(key)
-        jobs.examine_project(redis, stack.settings, folder)
+        examine_project(redis, stack.settings, folder)

@@ -7,9 +7,9 @@ import pytest
 from redis import Redis
 
 from backend.care import status
+from backend.care.cancel import cancel
 from backend.demo.stack import Stack
 from backend.rounds.folder import Round, all_rounds
-from backend.work import jobs
 from model.files import read_json
 from tests.e2e.waiting import concluded, wait_for
 
@@ -44,7 +44,7 @@ def test_a_group_is_cancelled_as_a_whole_and_tells_how_far_it_is(stack: Stack, m
 
     assert "train 0 %, about" in wait_for(line, "the progress of the training")
     assert len(members(1, folder.uid)) >= 2
-    jobs.cancel(redis, folder)
+    cancel(redis, folder)
     cancelled: Round = wait_for(lambda: concluded(folder, 1), "the end of the round")
     assert cancelled.state.state == "cancelled"
     wait_for(lambda: not members(1, folder.uid), "the end of the processes", 30)

@@ -14,7 +14,7 @@ from backend.rounds import starts
 from backend.rounds.folder import Round
 from backend.rounds.group import processes_of
 from backend.rounds.learning import evaluate_round, train_round
-from backend.work import jobs
+from backend.rounds.steps import CANCELLABLE
 from model import checkpoints
 from model.files import read_json
 from tests.backend.round_places import COLOURS, label_of, quiet, read_round, workplace
@@ -112,7 +112,7 @@ def test_a_round_can_be_cancelled_while_its_start_is_prepared(tmp_path: Path, mo
     current = read_round(place, 1, TASKS)
     with pytest.raises(Killed):
         train_round(place, current, kill_at(0.5, "prepare"))
-    assert not current.weights.exists() and "prepare" in jobs.CANCELLABLE
+    assert not current.weights.exists() and "prepare" in CANCELLABLE
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from flask.testing import FlaskClient
 from redis import Redis
 
 from backend.project.folder import ProjectFolder, connect_folder
-from backend.work import jobs
+from backend.queue.marks import DIRTY
 from model.registry import VersionFields
 from tests.backend.configs import POLYGONS
 
@@ -68,7 +68,7 @@ def test_events_become_jobs_of_the_worker(folder: ProjectFolder, client: FlaskCl
     answer = client.post("/webhook", json={"action": "START_TRAINING", "project": project})
     assert (answer.status_code, answer.json["result"]["job"]) == (201, "run_round-3-1700000000")
     redis = Redis.from_url(redis_url)
-    assert redis.zscore(jobs.DIRTY, UID) is not None and redis.get(f"maskal:force:{UID}") == b"1"
+    assert redis.zscore(DIRTY, UID) is not None and redis.get(f"maskal:force:{UID}") == b"1"
 
 
 def test_a_project_that_is_not_connected_is_named(client: FlaskClient) -> None:

@@ -10,7 +10,7 @@ from torch import distributed, multiprocessing
 from model.engines.base import EngineConfig
 from model.engines.loader import build_engine
 from model.training.loop import Progress, TrainingConfig, _average, train
-from tests.model.test_training import CLASSES, RECORDS, picture
+from tests.model.training.test_loop import CLASSES, RECORDS, picture
 
 PROCESSES = 2
 

@@ -1,0 +1,121 @@
+"""RQ's jobs: their kinds, putting one into the queue, asking how it is."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+from redis import Redis
+from rq import Queue, Worker
+from rq.exceptions import NoSuchJobError
+from rq.job import Job, JobStatus
+
+from backend.queue.locks import is_held
+from backend.queue.marks import force_round, note_change
+
+ROUNDS, SHORT = "rounds", "short"
+TIMEOUT_S = {ROUNDS: 24 * 3600, SHORT: 6 * 3600}
+START_GRACE_S = 30.0
+
+FUNCTIONS_IN = "backend.work.jobs"
+"""The module that a worker takes a job's function from; named only, so that who enqueues needs not what they need."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of job: its function's name, the queue that it waits in, and the lock that it holds while it works."""
+
+    function: str
+    queue: str
+    lock: str
+
+    def id_for(self, uid: str) -> str:
+        """Id of a project's job; there is one of each kind at a time."""
+        return f"{self.function}-{uid.replace('.', '-')}"
+
+
+EXAMINE = Kind("examine", SHORT, "examine")
+RUN_ROUND = Kind("run_round", ROUNDS, "round")
+TIDY = Kind("tidy", SHORT, "tidy")
+
+
+def hint(redis: Redis, uid: str, *, is_forced: bool = False) -> str:
+    """Note that a project may have changed; it is examined a few seconds later. Returns the id of its round job."""
+    if is_forced:
+        force_round(redis, uid)
+    note_change(redis, uid)
+    return RUN_ROUND.id_for(uid)
+
+
+def enqueue(redis: Redis, kind: Kind, uid: str, *, at_front: bool = False) -> bool:
+    """Enqueue a project's job unless it waits or runs already; True if it was enqueued or waits.
+
+    What somebody did goes `at_front` of the regular looks at all projects. A job that is marked as started although
+    nobody holds its lock belongs to a killed worker and is replaced, and so is one that another release enqueued
+    under a function's name that is no more.
+    """
+    name = f"{FUNCTIONS_IN}.{kind.function}"
+    job = _find(redis, kind.id_for(uid))
+    status = job.get_status(refresh=True) if job is not None else None
+    if job is not None and status == JobStatus.QUEUED and job.func_name == name:
+        return True
+    started_at = job.started_at if job is not None else None
+    age_s = time.time() - started_at.replace(tzinfo=timezone.utc).timestamp() if started_at else START_GRACE_S
+    if is_held(redis, f"{kind.lock}:{uid}") or (status == JobStatus.STARTED and age_s < START_GRACE_S):
+        return False
+    if job is not None:
+        job.delete()
+    Queue(kind.queue, connection=redis).enqueue_call(
+        name,
+        args=(uid,),
+        job_id=kind.id_for(uid),
+        timeout=TIMEOUT_S[kind.queue],
+        result_ttl=3600,
+        failure_ttl=24 * 3600,
+        at_front=at_front,
+    )
+    return True
+
+
+def describe(redis: Redis, job_id: str) -> dict[str, Any] | None:
+    """Status and progress of a job, None if there is none of that id (any more)."""
+    job = _find(redis, job_id)
+    if job is None:
+        return None
+    status = job.get_status(refresh=True)
+    return {
+        "job_status": status.value if isinstance(status, JobStatus) else str(status),
+        "created_at": _iso(job.created_at),
+        "enqueued_at": _iso(job.enqueued_at),
+        "started_at": _iso(job.started_at),
+        "ended_at": _iso(job.ended_at),
+        "progress": job.get_meta().get("progress"),
+    }
+
+
+def round_job(redis: Redis, uid: str) -> dict[str, Any] | None:
+    """Status and progress of a project's round job."""
+    return describe(redis, RUN_ROUND.id_for(uid))
+
+
+def has_worker(redis: Redis, queue: str) -> bool:
+    """Whether a living RQ worker looks after a queue."""
+    return bool(Worker.all(queue=Queue(queue, connection=redis)))
+
+
+def run_jobs(redis: Redis, queue: str) -> None:
+    """Run jobs of one queue, each in a forked process, until stopped."""
+    Worker([Queue(queue, connection=redis)], connection=redis).work(logging_level="WARNING")
+
+
+def _find(redis: Redis, job_id: str) -> Job | None:
+    try:
+        return Job.fetch(job_id, connection=redis)
+    except NoSuchJobError:
+        return None
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return moment.isoformat() if moment else None

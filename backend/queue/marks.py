@@ -1,0 +1,84 @@
+"""What the processes tell each other about a project, in Redis; all of it may be lost without harm."""
+
+from __future__ import annotations
+
+import time
+
+from redis import Redis
+
+DIRTY = "maskal:dirty"
+CLOCK = "maskal:clock"
+CLOCK_TTL_S = 15
+
+
+def note_change(redis: Redis, uid: str) -> None:
+    """Note that a project may have changed; it is examined a few seconds later."""
+    redis.zadd(DIRTY, {uid: time.time()}, nx=True)
+
+
+def changed_before(redis: Redis, moment: float) -> list[str]:
+    """Uids of the projects whose first unexamined change was noted before a moment (Unix time)."""
+    members: list[bytes] = redis.zrangebyscore(DIRTY, 0, moment)  # type: ignore[assignment]
+    return [member.decode() for member in members]
+
+
+def forget_change(redis: Redis, uid: str) -> None:
+    """Take the note of a change away, because the project is going to be examined."""
+    redis.zrem(DIRTY, uid)
+
+
+def force_round(redis: Redis, uid: str) -> None:
+    """Ask for a round whatever is missing."""
+    redis.set(key("force", uid), 1)
+
+
+def is_forced(redis: Redis, uid: str) -> bool:
+    """Whether somebody asked for a round."""
+    return bool(redis.exists(key("force", uid)))
+
+
+def forget_force(redis: Redis, uid: str) -> None:
+    """Take the wish for a round away, because one begins."""
+    redis.delete(key("force", uid))
+
+
+def cancel_round(redis: Redis, uid: str, number: int) -> None:
+    """Ask for the end of a round."""
+    redis.set(key("cancel", uid), number)
+
+
+def is_cancelled(redis: Redis, uid: str, number: int) -> bool:
+    """Whether somebody asked for the end of a round."""
+    return redis.get(key("cancel", uid)) == str(number).encode()
+
+
+def forget_cancel(redis: Redis, uid: str) -> None:
+    """Take the wish for the end of a round away, because it ended."""
+    redis.delete(key("cancel", uid))
+
+
+def note_event(redis: Redis, uid: str) -> None:
+    """Remember when the last event of a project arrived, for `maskal doctor`."""
+    redis.set(key("event", uid), time.time())
+
+
+def last_event(redis: Redis, uid: str) -> float | None:
+    """When the last event of a project arrived (Unix time), None if none did."""
+    moment: bytes | None = redis.get(key("event", uid))  # type: ignore[assignment]
+    return None if moment is None else float(moment)
+
+
+def note_worker(redis: Redis, fingerprint: str) -> None:
+    """Say that a `maskal worker` lives, and which secrets it holds."""
+    redis.set(CLOCK, fingerprint, ex=CLOCK_TTL_S)
+
+
+def data_of_worker(redis: Redis) -> str | None:
+    """Fingerprint of the secrets of the `maskal worker` that ticked last; None if none ticks."""
+    found: bytes | None = redis.get(CLOCK)  # type: ignore[assignment]
+    return None if found is None else found.decode()
+
+
+def key(kind: str, uid: str) -> str:
+    """Name in Redis of a project's mark."""
+    return f"maskal:{kind}:{uid}"

@@ -1,0 +1,35 @@
+"""Whether a project needs a round, by what Label Studio holds now and what the last round knew."""
+
+from __future__ import annotations
+
+from backend.label_studio.client import Project
+from backend.project.workplace import Workplace
+from backend.rounds.folder import all_rounds, last_concluded
+from backend.rounds.snapshots import Need, assess_need
+from backend.rounds.steps import read_snapshot_of
+
+
+def need_of(place: Workplace, project: Project, *, in_full: bool, is_forced: bool = False) -> Need:
+    """Whether a round is due. Unless `in_full`, the annotations are only read if enough tasks were touched."""
+    folder, config = place.folder, place.config
+    concluded = last_concluded(folder)
+    before = concluded.snapshot() if concluded else None
+    if before is None and not is_forced and project.counters[1] < config.initial_datasize:
+        missing = config.initial_datasize - project.counters[1]
+        return Need(
+            False, project.counters[1], missing, f"{project.counters[1]} annotations of {config.initial_datasize}"
+        )
+    if before is not None and before.newest and not is_forced and not in_full:
+        deleted_more_than_added = before.tasks - project.counters[0]
+        touched = place.client.count_changed(folder.project_id, before.newest) + deleted_more_than_added
+        if touched < config.pool_size:
+            return Need(False, touched, config.pool_size - touched, f"{touched} tasks touched of {config.pool_size}")
+    now, _ = read_snapshot_of(place)
+    known = all_rounds(folder)
+    if known and not known[-1].is_concluded and not is_forced:
+        failed = known[-1].snapshot()
+        if failed is not None and failed.digest == now.digest:
+            return Need(False, 0, 1, f"round {known[-1].state.number} failed on the same annotations")
+    return assess_need(
+        now, before, initial_datasize=config.initial_datasize, pool_size=config.pool_size, is_forced=is_forced
+    )

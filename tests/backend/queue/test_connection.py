@@ -1,0 +1,15 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from backend.errors import QueueUnavailable
+from backend.queue.connection import open_redis
+from backend.settings import Settings
+
+
+def test_a_dead_redis_is_named_without_its_password(tmp_path: Path) -> None:
+    with pytest.raises(QueueUnavailable, match=r"no Redis answers at redis://127\.0\.0\.1:9/0") as caught:
+        open_redis(Settings(data_dir=tmp_path, redis_url="redis://:secret@127.0.0.1:9/0"))
+    assert "secret" not in str(caught.value)

@@ -1,0 +1,45 @@
+"""Jobs in a real Redis."""
+
+from __future__ import annotations
+
+from redis import Redis
+from rq import Queue
+from rq.job import Job, JobStatus
+
+from backend.queue.jobs import EXAMINE, FUNCTIONS_IN, ROUNDS, RUN_ROUND, TIDY, describe, enqueue, round_job
+from backend.queue.locks import held
+from backend.work import jobs
+from tests.backend.conftest import UID, queued
+
+
+def test_every_kind_of_job_has_its_function() -> None:
+    assert jobs.__name__ == FUNCTIONS_IN
+    assert all(callable(getattr(jobs, kind.function)) for kind in (EXAMINE, RUN_ROUND, TIDY))
+
+
+def test_a_job_that_another_release_enqueued_is_replaced(redis: Redis) -> None:
+    job_id = RUN_ROUND.id_for(UID)
+    Queue(ROUNDS, connection=redis).enqueue_call("backend.jobs.run_round", args=(UID,), job_id=job_id)
+    assert enqueue(redis, RUN_ROUND, UID)
+    assert queued(redis, ROUNDS) == [job_id]
+    assert Job.fetch(job_id, connection=redis).func_name == "backend.work.jobs.run_round"
+
+
+def test_a_job_of_a_killed_worker_is_replaced(redis: Redis) -> None:
+    assert enqueue(redis, RUN_ROUND, UID)
+    job = Job.fetch("run_round-3-1700000000", connection=redis)
+    Queue(ROUNDS, connection=redis).empty()
+    job = Queue(ROUNDS, connection=redis).enqueue_call(jobs.run_round, args=(UID,), job_id=job.id)
+    Queue(ROUNDS, connection=redis).remove(job.id)
+    job.set_status(JobStatus.STARTED)
+    with held(redis, f"round:{UID}"):
+        assert not enqueue(redis, RUN_ROUND, UID), "somebody works on it"
+    assert enqueue(redis, RUN_ROUND, UID), "nobody does"
+    assert queued(redis, ROUNDS) == [job.id]
+
+
+def test_a_job_tells_its_state_until_it_is_gone(redis: Redis) -> None:
+    enqueue(redis, RUN_ROUND, UID)
+    described = round_job(redis, UID)
+    assert described["job_status"] == "queued" and described["progress"] is None
+    assert describe(redis, "no-such-job") is None
