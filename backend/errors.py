@@ -41,6 +41,10 @@ class BadImage(BackendError):
     """A task's image is missing, broken, too large or in a place that is not allowed."""
 
 
+class NothingToLearn(BackendError):
+    """Of all that is annotated nothing can be used now, such as when no image can be read; worth another try later."""
+
+
 class Cancelled(BackendError):
     """Somebody cancelled the round."""
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import cv2
 import numpy as np
 
 from model.records import Polygon
 
+Rule = Callable[[np.ndarray], np.ndarray]
+"""From the senses of the crossings along all lines (n,), 1 or -1, to steps: 1 into, -1 out of what is filled."""
+
 SCANLINES = 8  # per pixel row; along a scanline the covered length is exact
-HALF = 0.5 - 1e-9  # room for rounding where exactly half of a pixel is covered
+HALF = 0.5 - 1e-3  # half of a pixel is often covered exactly, and points come back rounded to 1e-5 % of the image
 SMALLEST_IOU = 0.95  # of a simplified part with the part itself
 SMALLEST_TOLERANCE_PX = 0.1  # below it the exact outline costs no more
 
@@ -35,7 +38,7 @@ def polygons_to_mask(parts: Sequence[Polygon], size_hw: tuple[int, int]) -> np.n
     """Fill the parts of one object: (h, w) bool. Parts may overlap, and may reach out of the image (clipped)."""
     mask = np.zeros(size_hw, bool)
     for part in parts:
-        _paint((part.exterior, *part.holes), mask)
+        _paint((part.exterior, *part.holes), mask, _alternating)
     return mask
 
 
@@ -45,8 +48,20 @@ def rings_to_mask(rings: Sequence[np.ndarray], size_hw: tuple[int, int]) -> np.n
     A ring is (k, 2) float, closed implicitly; a keyhole ring gives the object with its holes.
     """
     mask = np.zeros(size_hw, bool)
-    _paint(rings, mask)
+    _paint(rings, mask, _alternating)
     return mask
+
+
+def painted_polygons(ring: np.ndarray, size_hw: tuple[int, int]) -> tuple[Polygon, ...]:
+    """What a ring (k, 2) surrounds if everything that it winds around is filled (non-zero rule), as browsers paint.
+
+    The ring itself where the even-odd rule says the same, as it does unless the ring crosses or repeats itself; else
+    the exact outlines of its pixels in an image of that size.
+    """
+    painted = _painted(ring, size_hw)
+    if (painted == rings_to_mask((ring,), size_hw)).all():
+        return (Polygon(ring),)
+    return mask_to_polygons(painted, tolerance_px=0)
 
 
 def rings_to_polygons(rings: Sequence[np.ndarray]) -> tuple[Polygon, ...]:
@@ -101,10 +116,13 @@ def keyhole(polygon: Polygon) -> np.ndarray:
     """Draw a part and its holes as one (k, 2) ring, the way Label Studio shows holes.
 
     For each hole: the ring so far, its first point again, the hole, its first point again. Both start at the points
-    nearest to each other, so that the bridge between them (walked twice, no area) is short.
+    nearest to each other, so that the bridge between them (walked twice, no area) is short. Holes run against the
+    outline's sense, so that they are holes by the non-zero rule too.
     """
     ring = polygon.exterior
+    sense = _signed_area(ring)
     for hole in polygon.holes:
+        hole = hole[::-1] if _signed_area(hole) * sense > 0 else hole
         distances = [((ring - point) ** 2).sum(1) for point in hole]  # one (k,) for each point: k * m may be large
         start_hole = int(np.argmin([distance.min() for distance in distances]))
         ring = np.roll(ring, -int(distances[start_hole].argmin()), axis=0)
@@ -140,17 +158,29 @@ def _corners(ring: np.ndarray) -> np.ndarray:
 
 
 def _simplified(part: Polygon, tolerance_px: float) -> Polygon:
-    """The part with fewer points: the largest halving of the tolerance that keeps SMALLEST_IOU, at worst the part."""
+    """The part with fewer points: the largest halving of the tolerance that keeps SMALLEST_IOU, at worst the part.
+
+    By either filling rule: a simplified ring may cross itself.
+    """
     size_hw = (int(part.exterior[:, 1].max()), int(part.exterior[:, 0].max()))
     exact = None
     while tolerance_px >= SMALLEST_TOLERANCE_PX:
         rings = [_thinned(_chamfered(ring), tolerance_px) for ring in (part.exterior, *part.holes)]
         if all(len(ring) >= 3 for ring in rings):
             exact = rings_to_mask((part.exterior, *part.holes), size_hw) if exact is None else exact
-            if _iou(rings_to_mask(rings, size_hw), exact) >= SMALLEST_IOU:
-                return Polygon(rings[0], tuple(rings[1:]))
+            simple = Polygon(rings[0], tuple(rings[1:]))
+            shown = rings_to_mask(rings, size_hw), _painted(keyhole(simple), size_hw)
+            if min(_iou(mask, exact) for mask in shown) >= SMALLEST_IOU:
+                return simple
         tolerance_px /= 2
     return part
+
+
+def _painted(ring: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
+    """What a ring (k, 2) fills by the non-zero rule: (h, w) bool."""
+    mask = np.zeros(size_hw, bool)
+    _paint((ring,), mask, _wound)
+    return mask
 
 
 def _chamfered(ring: np.ndarray) -> np.ndarray:
@@ -173,8 +203,13 @@ def _iou(one: np.ndarray, other: np.ndarray) -> float:
 
 def _area(ring: np.ndarray) -> float:
     """Area inside a (k, 2) ring in square pixels (shoelace formula)."""
+    return abs(_signed_area(ring))
+
+
+def _signed_area(ring: np.ndarray) -> float:
+    """Area inside a (k, 2) ring in square pixels, negative for one sense of the ring."""
     x, y = ring.T
-    return float(abs(x @ np.roll(y, 1) - y @ np.roll(x, 1)) / 2)
+    return float(x @ np.roll(y, 1) - y @ np.roll(x, 1)) / 2
 
 
 def _is_inside(ring: np.ndarray, other: np.ndarray) -> bool:
@@ -191,7 +226,7 @@ def _grown(mask: np.ndarray, by_px: float) -> np.ndarray:
     return distances <= by_px
 
 
-def _paint(rings: Sequence[np.ndarray], mask: np.ndarray) -> None:
+def _paint(rings: Sequence[np.ndarray], mask: np.ndarray, rule: Rule) -> None:
     """Set the pixels of a (h, w) mask that rings cover by half or more; only their bounding box is looked at."""
     points = np.concatenate(rings)
     upper = np.array(mask.shape[::-1])
@@ -200,21 +235,21 @@ def _paint(rings: Sequence[np.ndarray], mask: np.ndarray) -> None:
     if x0 >= x1 or y0 >= y1:
         return
     origin = np.array([x0, y0])
-    mask[y0:y1, x0:x1] |= _coverage([ring - origin for ring in rings], y1 - y0, x1 - x0) >= HALF
+    shares = _coverage([ring - origin for ring in rings], y1 - y0, x1 - x0, rule)
+    mask[y0:y1, x0:x1] |= shares >= HALF
 
 
-def _coverage(rings: Sequence[np.ndarray], height: int, width: int) -> np.ndarray:
-    """Share of each pixel that lies inside by the even-odd rule: (height, width) float, 0..1.
+def _coverage(rings: Sequence[np.ndarray], height: int, width: int, rule: Rule) -> np.ndarray:
+    """Share of each pixel that lies inside: (height, width) float, 0..1.
 
-    Between an odd and the next even crossing a scanline is inside. A crossing at x = 3.2 covers 0.8 of pixel 3 and
-    all after it: noted as a step of 0.8 there and 0.2 in the next, summed up along the row at the end.
+    The rule says at which crossings a scanline comes inside (1), leaves (-1) or neither (0). A crossing at x = 3.2
+    covers 0.8 of pixel 3 and all after it: noted as a step of 0.8 there and 0.2 in the next, summed up along the row
+    at the end.
     """
-    lines, xs = _crossings(rings, height * SCANLINES)
+    lines, xs, senses = _crossings(rings, height * SCANLINES)
     order = np.lexsort((xs, lines))
     rows, xs = lines[order] // SCANLINES, np.clip(xs[order], 0, width)
-    signs = (
-        np.where(np.arange(len(xs)) % 2 == 0, 1.0, -1.0) / SCANLINES
-    )  # every line is crossed an even number of times
+    signs = rule(senses[order]) / SCANLINES
     columns = np.floor(xs).astype(np.int64)
     after = xs - columns
     cells = rows * (width + 2) + columns  # two columns more than there are: x = width steps outside of the image
@@ -223,8 +258,19 @@ def _coverage(rings: Sequence[np.ndarray], height: int, width: int) -> np.ndarra
     return steps.reshape(height, width + 2).cumsum(1)[:, :width]
 
 
-def _crossings(rings: Sequence[np.ndarray], num_lines: int) -> tuple[np.ndarray, np.ndarray]:
-    """Where the rings' edges cross the scanlines y = (i + 0.5) / SCANLINES: indices i (n,) and x (n,)."""
+def _alternating(senses: np.ndarray) -> np.ndarray:
+    """Even-odd rule: inside between an odd crossing and the next; each line is crossed an even number of times."""
+    return np.where(np.arange(len(senses)) % 2 == 0, 1.0, -1.0)
+
+
+def _wound(senses: np.ndarray) -> np.ndarray:
+    """Non-zero rule: inside where more crossings went one way than the other; at each line's end they are even."""
+    inside = senses.cumsum() != 0
+    return inside.astype(float) - np.concatenate([[False], inside[:-1]]).astype(float)
+
+
+def _crossings(rings: Sequence[np.ndarray], num_lines: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where the rings' edges cross the scanlines y = (i + 0.5) / SCANLINES: i, x, 1 downwards or -1 upwards, (n,)."""
     start = np.concatenate(rings)
     end = np.concatenate([np.roll(ring, -1, axis=0) for ring in rings])
     low, high = np.minimum(start[:, 1], end[:, 1]), np.maximum(start[:, 1], end[:, 1])
@@ -235,4 +281,4 @@ def _crossings(rings: Sequence[np.ndarray], num_lines: int) -> tuple[np.ndarray,
     edges = np.repeat(np.arange(len(start)), counts)
     lines = np.arange(len(edges)) - np.repeat(counts.cumsum() - counts, counts) + first[edges]
     (x, y), (dx, dy) = start[edges].T, (end - start)[edges].T
-    return lines, x + ((lines + 0.5) / SCANLINES - y) * dx / dy
+    return lines, x + ((lines + 0.5) / SCANLINES - y) * dx / dy, np.sign(dy).astype(np.int64)

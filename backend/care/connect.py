@@ -57,6 +57,8 @@ def connect(settings: Settings, wanted: Connection) -> Project:
     client.whoami()
     project = client.project(wanted.project_id)
     labels = parse_label_config(project.label_config)
+    for remark in labels.remarks:
+        logger.warning("project %d: %s", project.id, remark)
     config = read_config(wanted.config) if isinstance(wanted.config, Path) else wanted.config
     credentials = store_label_studio(settings, url, key)
     folder = connect_folder(settings.data_dir, project.uid)

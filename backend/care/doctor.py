@@ -17,10 +17,12 @@ from backend.label_studio.images import Images
 from backend.label_studio.labels import LabelConfig, parse_label_config
 from backend.project.credentials import BASIC_USER, SECRET_HEADER, Credentials, fingerprint, load_credentials
 from backend.project.folder import ProjectFolder, connected_projects
+from backend.project.workplace import open_workplace
 from backend.queue.connection import open_redis, redis_address
 from backend.queue.jobs import ROUNDS, SHORT, has_worker
 from backend.queue.marks import data_of_worker, last_event
 from backend.rounds.learning import device_in_words
+from backend.rounds.reading import read_snapshot_of
 from backend.settings import Settings
 from model.errors import ModelError
 
@@ -28,6 +30,9 @@ OK, WARNING, FAILED, SKIPPED = "ok", "warning", "failed", "skipped"
 
 DELIVERY_TIMEOUT_S = 5.0
 ENOUGH_SCORED = 0.99
+EXAMPLES = 3
+"""Tasks of several that are named."""
+
 RIGHTS = ("projects.change", "tasks.view", "predictions.any", "webhooks.change")
 BLOCKED = "reserved network address"
 """What Label Studio says of an address that one of its two switches blocks."""
@@ -158,7 +163,22 @@ def _project(case: Case) -> str:
 
 def _label_config(case: Case) -> str:
     controls = ", ".join(control.tag for control in case.labels.controls)
-    return f"{controls} on ${case.labels.image_key}, labels {', '.join(case.labels.classes)}"
+    told = f"{controls} on ${case.labels.image_key}, labels {', '.join(case.labels.classes)}"
+    if case.labels.remarks:
+        raise Doubt("; ".join((told, *case.labels.remarks)))
+    return told
+
+
+def _annotations(case: Case) -> str:
+    """Read as a round does, but for the images."""
+    place = open_workplace(case.settings, case.folder, case.project)
+    now, _ = read_snapshot_of(place)
+    if now.left_out:
+        examples = "; ".join(f"task {one.task}: {one.reasons[0]}" for one in now.left_out[-EXAMPLES:])
+        raise Doubt(
+            f"{len(now.left_out)} annotated tasks do not count, as not all of their regions can be read: {examples}"
+        )
+    return f"{len(now.entries)} annotated tasks can be learned from"
 
 
 def _connected(case: Case) -> str:
@@ -340,6 +360,7 @@ CHECKS: tuple[tuple[str, tuple[str, ...], Callable[[Case], str]], ...] = (
     ("overlap", ("project",), _overlap),
     ("pre-labels", ("project",), _pre_labels),
     ("scores", ("connected",), _scores),
+    ("annotations", ("labelling config", "connected"), _annotations),
     ("image", ("labelling config",), _image),
     ("worker", ("redis",), _workers),
     ("device", ("connected",), _device),

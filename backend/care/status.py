@@ -13,11 +13,16 @@ from backend.project.unreadable import Unreadable
 from backend.project.workplace import find_project, open_workplace
 from backend.queue import marks
 from backend.queue.jobs import round_job
-from backend.rounds.folder import CANCELLED, Round, all_rounds
+from backend.rounds.folder import CANCELLED, Round, all_rounds, last_concluded
 from backend.rounds.need import need_of
+from backend.rounds.reading import read_snapshot_of
+from backend.rounds.snapshots import Snapshot
 from backend.settings import Settings
 from model.errors import NewerFormat
 from model.registry import Version
+
+LISTED = 10
+"""Tasks that do not count, of which status tells one by one."""
 
 
 def describe(settings: Settings, redis: Redis | None) -> Iterator[str]:
@@ -34,7 +39,7 @@ def describe(settings: Settings, redis: Redis | None) -> Iterator[str]:
 
 def _project_lines(settings: Settings, folder: ProjectFolder, redis: Redis | None) -> Iterator[str]:
     yield f"project {folder.project_id} ({folder.uid}), serving {folder.registry.current() or 'no version yet'}"
-    yield f"  {_outlook(settings, folder, redis)}"
+    yield from _outlook(settings, folder, redis)
     yield from (_version_line(version) for version in folder.registry.versions())
     yield from (_round_line(r) for r in _rounds_of_interest(folder))
     yield from (f"  note: {line}" for line in _last_notes(folder))
@@ -43,17 +48,37 @@ def _project_lines(settings: Settings, folder: ProjectFolder, redis: Redis | Non
         yield f"  task {task} is not scored: {failure.error}"
 
 
-def _outlook(settings: Settings, folder: ProjectFolder, redis: Redis | None) -> str:
-    """What is missing until the next round, by what Label Studio holds now."""
+def _outlook(settings: Settings, folder: ProjectFolder, redis: Redis | None) -> Iterator[str]:
+    """What is missing until the next round, by what Label Studio holds now, and which annotations do not count."""
     try:
         project = find_project(settings, folder)
         place = open_workplace(settings, folder, project)
         is_forced = redis is not None and marks.is_forced(redis, folder.uid)
-        need = need_of(place, project, in_full=True, is_forced=is_forced)
+        now, _ = read_snapshot_of(place)
+        need = need_of(place, project, in_full=True, is_forced=is_forced, now=now)
     except BackendError as err:
-        return f"not known what the next round needs: {err}"
+        yield f"  not known what the next round needs: {err}"
+        return
     state = "is due" if need.is_due else f"needs {need.missing} more annotation{'s' * (need.missing != 1)}"
-    return f"the next round {state} ({need.reason})"
+    yield f"  the next round {state} ({need.reason})"
+    yield from (f"  note: {line}" for line in place.labels.remarks)
+    yield from _left_out_lines(folder, now)
+
+
+def _left_out_lines(folder: ProjectFolder, now: Snapshot) -> Iterator[str]:
+    """The annotated tasks that do not count, the newest first, each with the mend."""
+    concluded = last_concluded(folder)
+    before = concluded.snapshot() if concluded else None
+    learned = {(entry.task, entry.digest) for entry in before.entries} if before else set()
+    for one in now.left_out[: -LISTED - 1 : -1]:
+        was = (
+            f"; {concluded.version} learned from it as if nothing were missing, the next round corrects that"
+            if concluded and (one.task, one.digest) in learned
+            else ""
+        )
+        yield f"  task {one.task} does not count: {'; '.join(one.reasons)}{was}"
+    if len(now.left_out) > LISTED:
+        yield f"  and {len(now.left_out) - LISTED} more annotated tasks do not count for such reasons"
 
 
 def _rounds_of_interest(folder: ProjectFolder) -> list[Round]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 from xml.etree import ElementTree
 from xml.sax.saxutils import quoteattr
@@ -15,17 +15,33 @@ from label_studio_sdk._extensions.label_studio_tools.core.utils.exceptions impor
 
 from backend.errors import BadLabelConfig
 
-CONTROL_TAGS = ("PolygonLabels", "BrushLabels", "RectangleLabels")
+CONTROL_TAGS = ("PolygonLabels", "BrushLabels", "BitmaskLabels", "RectangleLabels", "EllipseLabels")
 """Controls that take an instance, the preferred first."""
+
+SHAPE_TAGS = {
+    "Polygon": "PolygonLabels",
+    "Brush": "BrushLabels",
+    "MagicWand": "BrushLabels",
+    "Bitmask": "BitmaskLabels",
+    "Rectangle": "RectangleLabels",
+    "Ellipse": "EllipseLabels",
+}
+"""Shapes without labels of their own, which `Labels` beside them give, and the control that has both."""
+
+UNREAD_TAGS = ("VectorLabels", "Vector", "KeyPointLabels", "KeyPoint")
+"""What is drawn on an image as well, and outlines nothing that could be learned."""
 
 COLOURS = ("#2ca02c", "#d62728", "#ff7f0e", "#1f77b4", "#9467bd", "#8c564b", "#e377c2", "#bcbd22", "#17becf")
 
 
 @dataclass(frozen=True)
 class Control:
-    """One control tag: its name and kind, the labels it offers, and the image that it belongs to.
+    """What takes an instance: its name and kind, the labels it offers, and the image that it belongs to.
 
+    tag                 of CONTROL_TAGS: the kind of shape, also where the labels come from a tag beside it
     score_threshold     the tag's `model_score_threshold`: its pre-labels need a higher score; None if it has none
+    labels_name         name of the `Labels` tag beside a shape that has no labels of its own
+    shape_tag           that shape's own tag, such as Polygon
     """
 
     name: str
@@ -33,11 +49,13 @@ class Control:
     to_name: str
     labels: tuple[str, ...]
     score_threshold: float | None = None
+    labels_name: str | None = None
+    shape_tag: str | None = None
 
     @property
     def region_type(self) -> str:
-        """What Label Studio calls a region of this control, in its type and in its value's key."""
-        return self.tag.lower()
+        """What Label Studio calls a region of this control, in its type and, if it has labels, in its value's key."""
+        return (self.shape_tag or self.tag).lower()
 
 
 @dataclass(frozen=True)
@@ -45,14 +63,22 @@ class LabelConfig:
     """The part of a labelling config that matters here.
 
     image_key   key of a task's data that holds the image's address
+    image_names  names of the Image tags that show it; regions on other objects are not this image's
+    object_names  names of all objects of a task: images, texts and so on
     controls    preferred first; `predicted_values` maps a model's class name to a label
     has_smart_tool  whether a tool asks for outlines of what is drawn with it (`smart="true"`)
+    tags        tag of each control by its name, also of those that take no instance
+    remarks     one line for each thing in the config that is not used, or that invites what cannot be learned
     """
 
     image_key: str
     controls: tuple[Control, ...]
     predicted_values: dict[str, str]
     has_smart_tool: bool = False
+    image_names: tuple[str, ...] = ()
+    object_names: tuple[str, ...] = ()
+    tags: Mapping[str, str] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -86,33 +112,66 @@ def parse_label_config(xml: str) -> LabelConfig:
         raise BadLabelConfig(
             f"the labelling config is not valid XML or lacks an attribute ({err}); mend it in the project's settings"
         ) from err
-    candidates = [(name, tag) for name, tag in parsed.items() if tag["type"] in CONTROL_TAGS]
+    elements = list(ElementTree.fromstring(xml).iter())
+    tags = {name: str(tag["type"]) for name, tag in parsed.items()}
+    candidates = [control for name in parsed for control in _controls(name, parsed)]
     if not candidates:
         raise BadLabelConfig(
             f"the labelling config needs a {', '.join(CONTROL_TAGS[:-1])} or {CONTROL_TAGS[-1]} control, got "
-            f"{', '.join(sorted({tag['type'] for tag in parsed.values()})) or 'no control at all'}; add one in the "
+            f"{', '.join(sorted(set(tags.values()))) or 'no control at all'}; add one in the "
             "project's settings under Labeling Interface"
         )
-    images = [i for _, tag in candidates for i in tag["inputs"] if i["type"] == "Image" and i.get("value")]
-    if not images:
-        raise BadLabelConfig(
-            'the labelling config has no Image that its controls point to; add <Image name="image" value="$image"/> '
-            'and toName="image" in the project\'s settings under Labeling Interface'
-        )
-    image_key = images[0]["value"]
-    elements = list(ElementTree.fromstring(xml).iter())
+    image_key, image_names = _first_image(elements, {name for c in candidates for name in _targets(parsed[c.name])})
     thresholds = _score_thresholds(elements)
     controls = tuple(
-        Control(name, tag["type"], tag["to_name"][0], tuple(tag["labels"]), thresholds.get(name))
-        for name, tag in sorted(candidates, key=lambda item: CONTROL_TAGS.index(item[1]["type"]))
-        if any(i.get("value") == image_key for i in tag["inputs"])
+        replace(control, to_name=target, score_threshold=thresholds.get(control.labels_name or control.name))
+        for control in sorted(candidates, key=lambda c: (CONTROL_TAGS.index(c.tag), c.labels_name is not None))
+        for target in [name for name in _targets(parsed[control.name]) if name in image_names][:1]
     )
     if not any(control.labels for control in controls):
         raise BadLabelConfig(
             "the labelling config's controls hold no Label; add at least one in the project's settings"
         )
-    has_smart_tool = any("true" in (element.get("smart"), element.get("smartOnly")) for element in elements)
-    return LabelConfig(image_key, controls, _predicted_values(candidates), has_smart_tool)
+    return LabelConfig(
+        image_key,
+        controls,
+        _predicted_values(parsed),
+        has_smart_tool=any("true" in (element.get("smart"), element.get("smartOnly")) for element in elements),
+        image_names=image_names,
+        object_names=tuple(str(e.get("name")) for e in elements if e.get("name") and not e.get("toName")),
+        tags=tags,
+        remarks=_remarks_on(elements, controls, image_names),
+    )
+
+
+def _controls(name: str, parsed: Mapping[str, dict[str, Any]]) -> Iterator[Control]:
+    """The controls that a tag makes: itself, or a shape with the labels of each `Labels` tag on the same object."""
+    tag = parsed[name]
+    if tag["type"] in CONTROL_TAGS:
+        yield Control(name, tag["type"], "", tuple(tag["labels"]))
+    elif tag["type"] in SHAPE_TAGS:
+        beside = [n for n, t in parsed.items() if t["type"] == "Labels" and set(_targets(t)) & set(_targets(tag))]
+        for other in beside:
+            labels = tuple(parsed[other]["labels"])
+            yield Control(name, SHAPE_TAGS[tag["type"]], "", labels, labels_name=other, shape_tag=tag["type"])
+
+
+def _targets(tag: Mapping[str, Any]) -> list[str]:
+    """Names of the objects that a control belongs to (`toName="left, right"`)."""
+    return [name.strip() for name in tag["to_name"]]
+
+
+def _first_image(elements: Sequence[ElementTree.Element], used: Collection[str]) -> tuple[str, tuple[str, ...]]:
+    """Data key of the first Image that shapes are drawn on, and the names of the tags that show it."""
+    images = [e for e in elements if e.tag == "Image" and e.get("value")]
+    first = next((image for image in images if image.get("name") in used), None)
+    if first is None:
+        raise BadLabelConfig(
+            'the labelling config has no Image that its controls point to; add <Image name="image" value="$image"/> '
+            'and toName="image" in the project\'s settings under Labeling Interface'
+        )
+    same = [str(image.get("name")) for image in images if image.get("value") == first.get("value")]
+    return str(first.get("value")).lstrip("$"), tuple(same)
 
 
 def _score_thresholds(elements: Sequence[ElementTree.Element]) -> dict[str, float]:
@@ -135,11 +194,48 @@ def _score_thresholds(elements: Sequence[ElementTree.Element]) -> dict[str, floa
     return thresholds
 
 
-def _predicted_values(candidates: Sequence[tuple[str, dict[str, Any]]]) -> dict[str, str]:
+def _predicted_values(parsed: Mapping[str, dict[str, Any]]) -> dict[str, str]:
     mapping = {}
-    for _, tag in candidates:
+    for tag in parsed.values():
+        if tag["type"] not in (*CONTROL_TAGS, "Labels"):
+            continue
         for label, attributes in tag["labels_attrs"].items():
             for value in attributes.get("predicted_values", "").split(","):
                 if value.strip():
                     mapping[value.strip()] = label
     return mapping
+
+
+def _remarks_on(
+    elements: Sequence[ElementTree.Element], controls: Sequence[Control], image_names: Collection[str]
+) -> tuple[str, ...]:
+    """One line for each image and control that is not used, and for what lets a region have two labels."""
+    lines = []
+    for element in elements:
+        name, targets = element.get("name"), [n.strip() for n in (element.get("toName") or "").split(",")]
+        is_drawn = element.tag in (*CONTROL_TAGS, *SHAPE_TAGS, *UNREAD_TAGS)
+        if element.tag == "Image" and name not in image_names:
+            lines.append(
+                f"the image {name!r} is not used: only the first one, {next(iter(image_names))!r}, is trained and "
+                "pre-labelled; what is drawn on the other stays as it is"
+            )
+        elif is_drawn and not set(targets) & set(image_names):
+            lines.append(f"the {element.tag} {name!r} is not used: it draws on {', '.join(targets)}")
+        elif element.tag in UNREAD_TAGS:
+            lines.append(
+                f"the {element.tag} {name!r} outlines nothing that can be learned; an image where it marks one of the "
+                "classes does not count"
+            )
+        if is_drawn and element.get("choice") == "multiple":
+            lines.append(
+                f'the {element.tag} {name!r} lets a region have several labels (choice="multiple"); of those the first '
+                'in the labelling config counts; set choice="single"'
+            )
+    for tag in CONTROL_TAGS:
+        twins = [control.name for control in controls if control.tag == tag and control.labels_name is None]
+        if len(twins) > 1:
+            lines.append(
+                f"{' and '.join(twins)} are both {tag}, so a region can have a label of each; the first in the "
+                "labelling config counts; put their labels into one"
+            )
+    return tuple(lines)

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import base64
+import math
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import cv2
 import numpy as np
 from label_studio_sdk.converter import brush
 
 from backend.errors import BadLabelConfig
 from backend.label_studio.labels import Control, LabelConfig
-from model.geometry import box_of, keyhole, mask_to_polygons, polygons_to_mask
+from model.geometry import box_of, keyhole, mask_to_polygons, painted_polygons, polygons_to_mask
 from model.instances import Instances
 from model.records import Outline, Polygon
 
 TOLERANCE_PX = 1.0
 TOLERANCE_SHARE = 1 / 250
 """An outline may be off by a pixel, or by this share of the object's longer side: a ninth of a mask head's cell."""
+
+DECIMALS = 5
+"""Of points in percent of the image: 0.001 px of one of 10,000 px."""
 
 Region = dict[str, Any]
 Values = list[dict[str, Any]]
@@ -72,7 +78,7 @@ def mask_to_regions(
             f"label {label!r} is not one of {', '.join(config.classes)}; add it in the project's settings"
         )
     values = SHAPES[control.tag](mask, box_xyxy, tolerance_px(box_xyxy))
-    return _tied(region_id, [_region(control, label, value, mask.shape) for value in values])
+    return _tied(region_id, [_results(control, label, value, mask.shape) for value in values])
 
 
 def outlines_to_regions(outlines: Sequence[Outline], size_hw: tuple[int, int], config: LabelConfig) -> list[Region]:
@@ -90,33 +96,41 @@ def outlines_to_regions(outlines: Sequence[Outline], size_hw: tuple[int, int], c
 def _outline_regions(outline: Outline, size_hw: tuple[int, int], config: LabelConfig, region_id: str) -> list[Region]:
     control = config.control_for(outline.label)
     if control is not None and control.tag == "PolygonLabels":
-        values = _polygon_values(outline.parts, size_hw)
-        return _tied(region_id, [_region(control, outline.label, value, size_hw) for value in values])
+        values = _polygon_values(list(_as_painted(outline.parts, size_hw)), size_hw)
+        return _tied(region_id, [_results(control, outline.label, value, size_hw) for value in values])
     mask = polygons_to_mask(outline.parts, size_hw)
     if not mask.any():
         return []
     return mask_to_regions(mask, box_of(mask), outline.label, config, region_id)
 
 
-def _tied(root: str, regions: list[Region]) -> list[Region]:
-    """The parts of one object: the first carries its id, the others point to it."""
-    for part, region in enumerate(regions):
-        region["id"] = root if part == 0 else f"{root}-{part}"
-        if part:
-            region["parentID"] = root
-    return regions
+def _as_painted(parts: Sequence[Polygon], size_hw: tuple[int, int]) -> Iterator[Polygon]:
+    """The parts, those that cross themselves by their pixels: Label Studio would fill what is no part of them."""
+    for part in parts:
+        painted = polygons_to_mask(painted_polygons(keyhole(part), size_hw), size_hw)
+        meant = polygons_to_mask([part], size_hw)
+        yield from [part] if (painted == meant).all() else mask_to_polygons(meant, tolerance_px=0)
 
 
-def _region(control: Control, label: str, value: dict[str, Any], size_hw: tuple[int, ...]) -> Region:
-    return {
-        "type": control.region_type,
-        "from_name": control.name,
-        "to_name": control.to_name,
-        "original_width": size_hw[1],
-        "original_height": size_hw[0],
-        "image_rotation": 0,
-        "value": {**value, control.region_type: [label]},
-    }
+def _tied(root: str, parts: list[list[Region]]) -> list[Region]:
+    """The results of all parts of one object: the first part carries its id, the others point to it."""
+    for part, results in enumerate(parts):
+        for result in results:
+            result["id"] = root if part == 0 else f"{root}-{part}"
+            if part:
+                result["parentID"] = root
+    return [result for results in parts for result in results]
+
+
+def _results(control: Control, label: str, value: dict[str, Any], size_hw: tuple[int, ...]) -> list[Region]:
+    """What Label Studio has of one region: a result, or two where the label comes from a tag beside the shape."""
+    size = {"original_width": size_hw[1], "original_height": size_hw[0], "image_rotation": 0}
+    place = {"to_name": control.to_name, **size}
+    kind, name = control.region_type, control.name
+    if control.labels_name is None:
+        return [{"type": kind, "from_name": name, **place, "value": {**value, kind: [label]}}]
+    shape = {"type": kind, "from_name": name, **place, "value": value}
+    return [shape, {"type": "labels", "from_name": control.labels_name, **place, "value": {**value, "labels": [label]}}]
 
 
 def _polygons(mask: np.ndarray, box: np.ndarray, tolerance_px: float) -> Values:
@@ -126,13 +140,43 @@ def _polygons(mask: np.ndarray, box: np.ndarray, tolerance_px: float) -> Values:
 
 def _polygon_values(parts: Sequence[Polygon], size_hw: tuple[int, int]) -> Values:
     scale = 100 / np.array([size_hw[1], size_hw[0]])
-    return [{"points": np.round(keyhole(part) * scale, 4).tolist(), "closed": True} for part in parts]
+    return [{"points": np.round(keyhole(part) * scale, DECIMALS).tolist(), "closed": True} for part in parts]
 
 
 def _brush(mask: np.ndarray, box: np.ndarray, tolerance_px: float) -> Values:
     if not mask.any():
         return []
     return [{"format": "rle", "rle": brush.mask2rle(mask.astype(np.uint8) * 255)}]
+
+
+def _bitmask(mask: np.ndarray, box: np.ndarray, tolerance_px: float) -> Values:
+    """A PNG as large as the image, transparent where the object is not."""
+    if not mask.any():
+        return []
+    pixels = np.repeat((mask.astype(np.uint8) * 255)[..., None], 4, axis=2)
+    png = base64.b64encode(cv2.imencode(".png", pixels)[1].tobytes()).decode()
+    return [{"imageDataURL": f"data:image/png;base64,{png}"}]
+
+
+def _ellipse(mask: np.ndarray, box: np.ndarray, tolerance_px: float) -> Values:
+    """The ellipse with the object's area and second moments."""
+    moments = cv2.moments(mask.astype(np.uint8), binaryImage=True)
+    if not moments["m00"]:
+        return []
+    centre = np.array([moments["m10"], moments["m01"]]) / moments["m00"] + 0.5  # of pixel 0 it is at 0.5
+    spread = np.array([[moments["mu20"], moments["mu11"]], [moments["mu11"], moments["mu02"]]]) / moments["m00"]
+    squares, axes = np.linalg.eigh(spread)
+    across, along = 2 * np.sqrt(np.maximum(squares, 1 / 12))  # 1 / 12: of a single row of pixels
+    grown = math.sqrt(moments["m00"] / (math.pi * along * across))
+    angle = math.degrees(math.atan2(axes[1, 1], axes[0, 1])) % 180
+    height, width = mask.shape
+    value = {
+        "x": centre[0] / width,
+        "y": centre[1] / height,
+        "radiusX": along * grown / width,
+        "radiusY": across * grown / height,
+    }
+    return [{**{key: round(100 * float(part), 4) for key, part in value.items()}, "rotation": round(angle, 2)}]
 
 
 def _rectangle(mask: np.ndarray, box: np.ndarray, tolerance_px: float) -> Values:
@@ -145,5 +189,7 @@ def _rectangle(mask: np.ndarray, box: np.ndarray, tolerance_px: float) -> Values
 SHAPES: dict[str, Callable[[np.ndarray, np.ndarray, float], Values]] = {
     "PolygonLabels": _polygons,
     "BrushLabels": _brush,
+    "BitmaskLabels": _bitmask,
     "RectangleLabels": _rectangle,
+    "EllipseLabels": _ellipse,
 }

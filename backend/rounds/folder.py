@@ -7,12 +7,12 @@ import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from backend.errors import LabelStudioBusy
+from backend.errors import LabelStudioBusy, NothingToLearn
 from backend.label_studio.labels import LabelConfig, parse_label_config
 from backend.project.folder import ProjectFolder
-from backend.rounds.snapshots import Snapshot, read_snapshot
+from backend.rounds.snapshots import LeftOut, Snapshot, read_snapshot
 from model.files import read_formatted, write_atomically, write_json
 from model.registry import version_name
 
@@ -20,9 +20,19 @@ STATES = ("started", "read", "trained", "evaluated", "ranked", "pushed", "curren
 REFUSED, FAILED, CANCELLED = "refused", "failed", "cancelled"
 MAX_ATTEMPTS = 3
 BACK_OFF_S = (30.0, 120.0)
+UNREADABLE_S = 60.0
+"""How often a round that can read nothing looks again."""
 
 FORMAT = 1
 """Of `state.json`; raised when a release writes it so that the one before cannot read it."""
+
+
+class Report(Protocol):
+    """Takes a step's name, its done share, 0..1, and whatever else is worth telling of it (JSON)."""
+
+    def __call__(self, step: str, share: float, **details: Any) -> None:
+        """Tell how far a step is."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -128,11 +138,13 @@ class Round:
     def note_failure(self, err: Exception) -> None:
         """Keep why the round stopped and when to go on; after three attempts it waits for new data.
 
-        An unreachable Label Studio counts as no attempt.
+        An unreachable Label Studio counts as no attempt, nor do images of which none can be read: both mend elsewhere.
         """
         self.state.error = f"{type(err).__name__}: {err}"
         if isinstance(err, LabelStudioBusy):
             self.state.retry_at = time.time() + BACK_OFF_S[0]
+        elif isinstance(err, NothingToLearn):
+            self.state.retry_at = time.time() + UNREADABLE_S
         else:
             self.state.attempts += 1
             if self.state.attempts >= MAX_ATTEMPTS:
@@ -147,6 +159,16 @@ def all_rounds(folder: ProjectFolder) -> list[Round]:
     """The project's rounds, oldest first."""
     paths = [p for p in folder.rounds.iterdir() if p.name.isdigit()] if folder.rounds.is_dir() else []
     return [Round(p) for p in sorted(paths, key=lambda p: int(p.name)) if (p / "state.json").exists()]
+
+
+def left_out_before(folder: ProjectFolder, label_config: str) -> tuple[LeftOut, ...]:
+    """What the newest round could not read of annotations; nothing if the labelling config has changed since."""
+    for begun in reversed(all_rounds(folder)):
+        snapshot, config = begun.snapshot(), begun.path / "label_config.xml"
+        if snapshot is not None:
+            is_same = config.exists() and config.read_text() == label_config
+            return snapshot.left_out if is_same else ()
+    return ()
 
 
 def has_smart_tool(folder: ProjectFolder) -> bool:

@@ -14,8 +14,8 @@ from torch import distributed
 from backend.errors import BadSetting, ProcessFailed
 from backend.project.folder import ProjectFolder
 from backend.project.workplace import Workplace, open_workplace
-from backend.rounds.folder import Round
-from backend.rounds.learning import Report, train_round
+from backend.rounds.folder import Report, Round
+from backend.rounds.learning import train_round
 from backend.rounds.plan import device_of
 from backend.settings import Settings
 from backend.system.processes import Processes

@@ -6,7 +6,6 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -14,7 +13,7 @@ import torch
 from backend.errors import BadSetting
 from backend.label_studio.annotations import read_outlines
 from backend.project.workplace import Workplace
-from backend.rounds.folder import AnnotatedImage, Round
+from backend.rounds.folder import AnnotatedImage, Report, Round
 from backend.rounds.plan import Plan, device_of, plan_round, read_plan
 from backend.rounds.scoring import LOADERS, images_at_once
 from backend.rounds.starts import load_start
@@ -36,14 +35,6 @@ LOOKED_AT = 40
 
 EVALUATION_THRESHOLD = 0.05
 """Scores from which on detections count for AP, as COCO's evaluation has it."""
-
-
-class Report(Protocol):
-    """Takes a step's name, its done share, 0..1, and whatever else is worth telling of it (JSON)."""
-
-    def __call__(self, step: str, share: float, **details: Any) -> None:
-        """Tell how far a step is."""
-        ...
 
 
 def device_in_words(wanted: str | None) -> str:
@@ -209,7 +200,9 @@ def _records(place: Workplace, current: Round, split: str) -> tuple[list[Record]
     records = []
     for row in rows:
         annotation = {"id": row.annotation, "result": row.regions}
-        outlines, _ = read_outlines(annotation, labels, row.size_hw)
+        outlines, unread = read_outlines(annotation, labels, row.size_hw)
+        if unread:  # read by a release that did not leave it out yet
+            continue
         records.append(Record(str(row.task), row.size_hw, outlines))
     return records, {str(row.task): row.uri for row in rows}
 

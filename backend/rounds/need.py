@@ -5,12 +5,17 @@ from __future__ import annotations
 from backend.label_studio.client import Project
 from backend.project.workplace import Workplace
 from backend.rounds.folder import all_rounds, last_concluded
-from backend.rounds.snapshots import Need, assess_need
-from backend.rounds.steps import read_snapshot_of
+from backend.rounds.reading import read_snapshot_of
+from backend.rounds.snapshots import Need, Snapshot, assess_need
 
 
-def need_of(place: Workplace, project: Project, *, in_full: bool, is_forced: bool = False) -> Need:
-    """Whether a round is due. Unless `in_full`, the annotations are only read if enough tasks were touched."""
+def need_of(
+    place: Workplace, project: Project, *, in_full: bool, is_forced: bool = False, now: Snapshot | None = None
+) -> Need:
+    """Whether a round is due. Unless `in_full`, the annotations are only read if enough tasks were touched.
+
+    `now` is what is annotated, where that is known already.
+    """
     folder, config = place.folder, place.config
     concluded = last_concluded(folder)
     before = concluded.snapshot() if concluded else None
@@ -24,7 +29,7 @@ def need_of(place: Workplace, project: Project, *, in_full: bool, is_forced: boo
         touched = place.client.count_changed(folder.project_id, before.newest) + deleted_more_than_added
         if touched < config.pool_size:
             return Need(False, touched, config.pool_size - touched, f"{touched} tasks touched of {config.pool_size}")
-    now, _ = read_snapshot_of(place)
+    now = now or read_snapshot_of(place)[0]
     known = all_rounds(folder)
     if known and not known[-1].is_concluded and not is_forced:
         failed = known[-1].snapshot()

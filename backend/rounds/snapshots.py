@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from backend.label_studio.annotations import annotation_digest, choose_annotation
+from backend.label_studio.annotations import annotation_digest, choose_annotation, unread_regions
 from backend.label_studio.client import Task
+from backend.label_studio.labels import LabelConfig
 from model.files import read_json, write_json
 
 VAL_SHARE = 0.15
@@ -28,16 +29,31 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class LeftOut:
+    """An annotated task that does not count, because not all of its regions can be read: why, one line each.
+
+    Learning from the others would teach that what is left out is background.
+    """
+
+    task: int
+    annotation: int
+    digest: str
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """All annotated tasks at one moment, by task id.
 
-    problems    what could not be used, one line each
+    problems    what was not used as it was meant, one line each
+    left_out    annotated tasks that are no entries
     newest      the newest change of any task before the tasks were read, as Label Studio writes it; empty if unknown
     tasks       number of all tasks then
     """
 
     entries: tuple[Entry, ...]
     problems: tuple[str, ...] = field(default=())
+    left_out: tuple[LeftOut, ...] = ()
     newest: str = ""
     tasks: int = 0
 
@@ -74,16 +90,29 @@ def split_of(data: Mapping[str, Any], task_id: int, uid: str) -> str:
     return "val" if share < VAL_SHARE else "train"
 
 
-def take_snapshot(tasks: Iterable[Task], uid: str) -> tuple[Snapshot, dict[int, tuple[Task, dict[str, Any]]]]:
-    """The snapshot of those tasks, and for each annotated one the task and the annotation that counts."""
-    entries, chosen = [], {}
+def take_snapshot(
+    tasks: Iterable[Task], uid: str, labels: LabelConfig, known: Collection[LeftOut] = ()
+) -> tuple[Snapshot, dict[int, tuple[Task, dict[str, Any]]]]:
+    """The snapshot of those tasks, and for each entry the task and the annotation that counts.
+
+    `known` are those that a round had to leave out when it read their masks; until they are edited they stay so.
+    """
+    entries, left_out, chosen = [], [], {}
+    before = {(one.task, one.digest): one for one in known}
     for task in sorted(tasks, key=lambda t: t.id):
         annotation = choose_annotation(task.annotations)
-        if annotation is not None:
-            split = split_of(task.data, task.id, uid)
-            entries.append(Entry(task.id, annotation["id"], annotation_digest(annotation), split))
+        if annotation is None:
+            continue
+        digest = annotation_digest(annotation)
+        reasons = unread_regions(annotation, labels)
+        if reasons:
+            left_out.append(LeftOut(task.id, annotation["id"], digest, reasons))
+        elif (task.id, digest) in before:
+            left_out.append(before[task.id, digest])
+        else:
+            entries.append(Entry(task.id, annotation["id"], digest, split_of(task.data, task.id, uid)))
             chosen[task.id] = (task, annotation)
-    return Snapshot(tuple(entries)), chosen
+    return Snapshot(tuple(entries), left_out=tuple(left_out)), chosen
 
 
 def changed_tasks(now: Snapshot, before: Snapshot | None) -> int:
@@ -101,12 +130,14 @@ def assess_need(
     wanted = pool_size if before else initial_datasize
     have = changed if before else len(now.entries)
     missing = max(0, wanted - have)
+    aside = f"; {len(now.left_out)} annotated tasks do not count" if now.left_out else ""
     if now.count("train") == 0:
-        return Need(False, changed, max(1, missing), "no annotated task outside of the validation split yet")
+        reason = "no annotated task outside of the validation split yet"
+        return Need(False, changed, max(1, missing), f"{reason}{aside}")
     if is_forced:
         return Need(True, changed, 0, "asked for")
     what = "new or changed annotations" if before else "annotated tasks"
-    return Need(missing == 0, changed, missing, f"{have} of {wanted} {what}")
+    return Need(missing == 0, changed, missing, f"{have} of {wanted} {what}{aside}")
 
 
 def write_snapshot(path: Path, snapshot: Snapshot) -> None:
@@ -118,4 +149,5 @@ def read_snapshot(path: Path) -> Snapshot:
     """Read a stored snapshot."""
     stored = read_json(path)
     entries = tuple(Entry(**entry) for entry in stored.pop("entries"))
-    return Snapshot(entries, tuple(stored.pop("problems")), **stored)
+    left_out = (LeftOut(**{**row, "reasons": tuple(row["reasons"])}) for row in stored.pop("left_out", ()))
+    return Snapshot(entries, tuple(stored.pop("problems")), tuple(left_out), **stored)

@@ -6,21 +6,20 @@ import json
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from backend.errors import BadImage
-from backend.label_studio.annotations import read_outlines
 from backend.label_studio.client import Task
 from backend.project.unreadable import Unreadable
 from backend.project.workplace import Workplace
 from backend.rounds import task_queue
-from backend.rounds.folder import REFUSED, STATES, AnnotatedImage, Round
+from backend.rounds.folder import REFUSED, STATES, Report, Round
 from backend.rounds.group import processes_of, train_together
-from backend.rounds.learning import Report, evaluate_round, load_engine, train_round
+from backend.rounds.learning import evaluate_round, load_engine, train_round
+from backend.rounds.reading import read
 from backend.rounds.scoring import Scored, score_tasks
-from backend.rounds.snapshots import Snapshot, split_of, take_snapshot, write_snapshot
+from backend.rounds.snapshots import Snapshot, split_of
 from model.engines.base import Engine
 from model.rankings import RankedTask
 from sampling.ranking import score_for
@@ -107,52 +106,6 @@ def _late_row(place: Workplace, task: Task, scored: Scored, ranking: Sequence[Ra
     return RankedTask(task.id, scored.certainty, len(ranking), late_score(place, scored, ranking), split, regions)
 
 
-def _read(place: Workplace, current: Round, report: Report) -> str | None:
-    """Write down what is annotated, and read every image once, so that training meets no broken one."""
-    snapshot, chosen = read_snapshot_of(place)
-    rows, problems = [], _label_changes(place)
-    for index, entry in enumerate(snapshot.entries, start=1):
-        task, annotation = chosen[entry.task]
-        uri = task.data.get(place.labels.image_key)
-        report("read", index / len(snapshot.entries))
-        try:
-            size_hw = place.images.load(uri, task.id).shape[:2]
-        except BadImage as err:
-            problems.append(f"annotation {entry.annotation} is not trained on: {err}")
-            continue
-        problems += read_outlines(annotation, place.labels, size_hw)[1]
-        rows.append(AnnotatedImage(task.id, str(uri), size_hw, entry.split, entry.annotation, annotation["result"]))
-    for problem in problems:
-        logger.warning("project %s: %s", place.folder.uid, problem)
-    current.write_annotated(rows, place.label_config)
-    write_snapshot(current.path / "snapshot.json", replace(snapshot, problems=tuple(problems)))
-    return None
-
-
-def read_snapshot_of(place: Workplace) -> tuple[Snapshot, dict[int, tuple[Task, dict[str, Any]]]]:
-    """What is annotated in Label Studio now, see `take_snapshot`; with marks by which later changes can be counted."""
-    project_id = place.folder.project_id
-    newest, count = place.client.newest_change(project_id), place.client.project(project_id).counters[0]
-    snapshot, chosen = take_snapshot(place.client.annotated_tasks(project_id), place.folder.uid)
-    return replace(snapshot, newest=newest, tasks=count), chosen
-
-
-def _label_changes(place: Workplace) -> list[str]:
-    """One line if the labelling config's labels are not those that the served version knows."""
-    served = place.folder.registry.current()
-    if served is None:
-        return []
-    known, now = place.folder.registry.get(served).classes, place.labels.classes
-    added = [label for label in now if label not in known]
-    gone = [label for label in known if label not in now]
-    if not added and not gone:
-        return []
-    return [
-        f"the labelling config has changed since {served}: labels added: {', '.join(added) or 'none'}; gone: "
-        f"{', '.join(gone) or 'none'}; what {served} learned of a label that was renamed starts anew under its new name"
-    ]
-
-
 def _train(place: Workplace, current: Round, report: Report) -> str | None:
     processes = processes_of(place)
     if processes > 1:
@@ -230,7 +183,7 @@ def _publish(place: Workplace, current: Round, report: Report) -> str | None:
 
 
 STEPS: tuple[tuple[str, Callable[[Workplace, Round, Report], str | None]], ...] = (
-    ("read", _read),
+    ("read", read),
     ("train", _train),
     ("evaluate", _evaluate),
     ("rank", _rank),

@@ -24,6 +24,7 @@ from backend.queue.progress import keep_progress, report
 from backend.rounds import steps, task_queue
 from backend.rounds.folder import Round, all_rounds, start_round, unfinished
 from backend.rounds.need import need_of
+from backend.rounds.reading import read_snapshot_of
 from backend.rounds.snapshots import write_snapshot
 from backend.settings import Settings, read_settings
 
@@ -81,7 +82,7 @@ def _run(redis: Redis, place: Workplace, current: Round) -> None:
         steps.run(place, current, tell)
     except Cancelled:
         if current.snapshot() is None:  # so that the next round waits for new annotations
-            write_snapshot(current.path / "snapshot.json", steps.read_snapshot_of(place)[0])
+            write_snapshot(current.path / "snapshot.json", read_snapshot_of(place)[0])
         current.cancel()
         marks.forget_cancel(redis, uid)
         logger.info("project %s: round %d was cancelled", uid, number)

@@ -10,7 +10,7 @@ from backend.demo.data import true_regions
 from backend.demo.stack import Stack
 from backend.label_studio.labels import parse_label_config
 from backend.project.workplace import open_workplace
-from backend.rounds.steps import read_snapshot_of
+from backend.rounds.reading import read_snapshot_of
 from tests.e2e.configs import config
 from tests.e2e.waiting import concluded, wait_for
 

@@ -167,7 +167,7 @@ def test_a_keyhole_is_drawn_as_label_studio_draws_it():
     ring = keyhole(Polygon(box(0, 0, 10, 10), (box(7, 7, 9, 9),)))
     assert ring.tolist() == [
         *[[10, 10], [0, 10], [0, 0], [10, 0], [10, 10]],  # outer ring, its first point again
-        *[[9, 9], [7, 9], [7, 7], [9, 7], [9, 9]],  # hole, its first point again
+        *[[9, 9], [9, 7], [7, 7], [7, 9], [9, 9]],  # hole against its sense, its first point again
     ]
 
 

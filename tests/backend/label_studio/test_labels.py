@@ -31,7 +31,7 @@ def test_polygons_are_preferred_then_brushes_then_rectangles() -> None:
         ('<View><Image name="i" value="$x"/></View>', "got no control at all"),
         (
             '<View><Image name="i" value="$x"/><Choices name="c" toName="i"><Choice value="a"/></Choices></View>',
-            "needs a PolygonLabels, BrushLabels or RectangleLabels control, got Choices",
+            "needs a PolygonLabels, BrushLabels, BitmaskLabels, RectangleLabels or EllipseLabels control, got Choices",
         ),
         (
             '<View><Text name="t" value="$x"/>'

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from backend.label_studio.client import Task
+from backend.label_studio.labels import parse_label_config
 from backend.rounds.snapshots import (
     Entry,
     Snapshot,
@@ -13,6 +14,9 @@ from backend.rounds.snapshots import (
     take_snapshot,
     write_snapshot,
 )
+from tests.backend.configs import POLYGONS
+
+LABELS = parse_label_config(POLYGONS)
 
 
 def snapshot(*rows: tuple[int, str], split: str = "train") -> Snapshot:
@@ -38,7 +42,7 @@ def test_skipped_tasks_are_not_annotated_and_reviewed_empty_ones_are() -> None:
     def task(number: int, **annotation: object) -> Task:
         return Task(number, {}, True, [{"id": number, "updated_at": "x", "result": [], **annotation}])
 
-    taken, chosen = take_snapshot([task(2), task(1), task(3, was_cancelled=True)], "1.1")
+    taken, chosen = take_snapshot([task(2), task(1), task(3, was_cancelled=True)], "1.1", LABELS)
     assert [entry.task for entry in taken.entries] == [1, 2] == sorted(chosen)
 
 

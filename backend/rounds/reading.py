@@ -1,0 +1,122 @@
+"""The first step of a round: what is annotated now, and which of it can be learned."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from backend.errors import BadImage, NothingToLearn
+from backend.label_studio.annotations import doubts_about, read_outlines
+from backend.label_studio.client import Task
+from backend.project.workplace import Workplace
+from backend.rounds.folder import AnnotatedImage, Report, Round, left_out_before
+from backend.rounds.snapshots import Entry, LeftOut, Snapshot, take_snapshot, write_snapshot
+
+logger = logging.getLogger(__name__)
+
+NAMED = 5
+"""Reasons that an error names."""
+
+Chosen = Mapping[int, tuple[Task, dict[str, Any]]]
+"""Annotated tasks by id, each with the annotation that counts."""
+
+
+@dataclass
+class _Found:
+    """What comes of a look at all annotated images.
+
+    rows        what can be learned
+    unreadable  one line for each image that cannot be read
+    left_out    tasks of whose annotation a part cannot be read
+    doubts      one line for each thing that is used otherwise than it may be meant
+    """
+
+    rows: list[AnnotatedImage] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
+    left_out: list[LeftOut] = field(default_factory=list)
+    doubts: list[str] = field(default_factory=list)
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why images are not used."""
+        return [*self.unreadable, *(reason for one in self.left_out for reason in one.reasons)]
+
+
+def read(place: Workplace, current: Round, report: Report) -> None:
+    """Write down what is annotated, and read every image once, so that training meets no broken one.
+
+    An image of which not all regions can be read is left out. NothingToLearn if none is left to train on.
+    """
+    snapshot, chosen = read_snapshot_of(place, afresh=True)
+    found = _Found(left_out=list(snapshot.left_out))
+    for index, entry in enumerate(snapshot.entries, start=1):
+        report("read", index / len(snapshot.entries))
+        _look_at(place, entry, chosen, found)
+    problems = [*_label_changes(place), *found.unreadable, *found.doubts]
+    for line in (*problems, *(reason for one in found.left_out for reason in one.reasons)):
+        logger.warning("project %s: %s", place.folder.uid, line)
+    _require_something(found)
+    dropped = {one.task for one in found.left_out}
+    entries = tuple(entry for entry in snapshot.entries if entry.task not in dropped)
+    current.write_annotated(found.rows, place.label_config)
+    kept = replace(snapshot, entries=entries, problems=tuple(problems), left_out=tuple(found.left_out))
+    write_snapshot(current.path / "snapshot.json", kept)
+
+
+def read_snapshot_of(place: Workplace, *, afresh: bool = False) -> tuple[Snapshot, Chosen]:
+    """What is annotated in Label Studio now, see `take_snapshot`; with marks by which later changes can be counted.
+
+    Unless `afresh`, what the newest round had to leave out is left out without another look.
+    """
+    project_id = place.folder.project_id
+    newest, count = place.client.newest_change(project_id), place.client.project(project_id).counters[0]
+    known = () if afresh else left_out_before(place.folder, place.label_config)
+    snapshot, chosen = take_snapshot(place.client.annotated_tasks(project_id), place.folder.uid, place.labels, known)
+    return replace(snapshot, newest=newest, tasks=count), chosen
+
+
+def _look_at(place: Workplace, entry: Entry, chosen: Chosen, found: _Found) -> None:
+    """Read one annotated image, and put it where it belongs."""
+    task, annotation = chosen[entry.task]
+    uri = task.data.get(place.labels.image_key)
+    try:
+        size_hw = place.images.load(uri, task.id).shape[:2]
+    except BadImage as err:
+        found.unreadable.append(f"annotation {entry.annotation} is not trained on: {err}")
+        return
+    _, unread = read_outlines(annotation, place.labels, size_hw)
+    if unread:
+        found.left_out.append(LeftOut(task.id, entry.annotation, entry.digest, unread))
+        return
+    found.doubts += doubts_about(annotation, place.labels)
+    found.rows.append(AnnotatedImage(task.id, str(uri), size_hw, entry.split, entry.annotation, annotation["result"]))
+
+
+def _require_something(found: _Found) -> None:
+    """NothingToLearn that names the images and why, if no image is left to train on."""
+    if any(row.split == "train" for row in found.rows):
+        return
+    reasons = found.reasons
+    more = f"; and {len(reasons) - NAMED} more" if len(reasons) > NAMED else ""
+    raise NothingToLearn(
+        f"no annotated image outside of the validation split can be used: {'; '.join(reasons[:NAMED])}{more}; the "
+        "round goes on by itself once they can be read"
+    )
+
+
+def _label_changes(place: Workplace) -> list[str]:
+    """One line if the labelling config's labels are not those that the served version knows."""
+    served = place.folder.registry.current()
+    if served is None:
+        return []
+    known, now = place.folder.registry.get(served).classes, place.labels.classes
+    added = [label for label in now if label not in known]
+    gone = [label for label in known if label not in now]
+    if not added and not gone:
+        return []
+    return [
+        f"the labelling config has changed since {served}: labels added: {', '.join(added) or 'none'}; gone: "
+        f"{', '.join(gone) or 'none'}; what {served} learned of a label that was renamed starts anew under its new name"
+    ]
