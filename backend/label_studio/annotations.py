@@ -215,6 +215,7 @@ def _polygon(value: dict[str, Any], size_hw: tuple[int, int]) -> list[Polygon]:
 
 
 def _brush(value: dict[str, Any], size_hw: tuple[int, int]) -> list[Polygon]:
+    _has_rle(value)
     flat = brush.decode_rle(value["rle"])
     if flat.size != size_hw[0] * size_hw[1] * 4:
         raise BadRecord(

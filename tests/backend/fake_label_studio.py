@@ -5,11 +5,20 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 from backend.label_studio.client import Project, Task
+from backend.label_studio.labels import parse_label_config
+from backend.project.folder import ProjectFolder
+from backend.project.workplace import Workplace
 from tests.backend.configs import POLYGONS
-from tests.backend.round_places import region_of
+from tests.backend.round_places import Photos, region_of
+
+
+def place_of(folder: ProjectFolder, client: FakeLabelStudio, images: Any = None) -> Workplace:
+    """The workplace of a connected project in that Label Studio."""
+    labels = parse_label_config(POLYGONS)
+    return Workplace(folder, cast(Any, client), images or cast(Any, Photos()), POLYGONS, labels, folder.config())
 
 
 class FakeLabelStudio:
@@ -23,10 +32,11 @@ class FakeLabelStudio:
         for task in range(1, annotated + 1):
             self.annotate(task)
 
-    def annotate(self, task: int) -> None:
+    def annotate(self, task: int, *others: dict[str, Any]) -> None:
+        """Submit the task's leaf or spot, and other regions beside it."""
         self.changes += 1
         at = f"2026-01-01T00:00:{self.changes:02d}Z"
-        self.annotations[task] = [{"id": task, "result": [region_of(task)], "updated_at": at}]
+        self.annotations[task] = [{"id": task, "result": [region_of(task), *others], "updated_at": at}]
 
     def project(self, project_id: int) -> Project:
         annotated = sum(map(bool, self.annotations.values()))

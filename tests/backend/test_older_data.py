@@ -8,16 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from backend.label_studio.labels import parse_label_config
 from backend.project.folder import ProjectFolder, connected_projects
 from backend.project.workplace import Workplace
 from backend.rounds import steps
 from backend.rounds.folder import all_rounds, start_round, unfinished
 from backend.rounds.need import need_of
 from backend.rounds.task_queue import publish
-from tests.backend.configs import POLYGONS
-from tests.backend.fake_label_studio import FakeLabelStudio
-from tests.backend.round_places import Photos, quiet
+from tests.backend.fake_label_studio import FakeLabelStudio, place_of
+from tests.backend.round_places import quiet
 
 OLD = Path(__file__).resolve().parents[1] / "data" / "without_format"
 TASKS, ANNOTATED, POOL = 16, 8, 4
@@ -32,7 +30,7 @@ def folders(tmp_path: Path) -> list[ProjectFolder]:
 
 def open_place(folder: ProjectFolder) -> tuple[Workplace, FakeLabelStudio]:
     client = FakeLabelStudio(folder.uid, TASKS, ANNOTATED)
-    return Workplace(folder, client, Photos(), POLYGONS, parse_label_config(POLYGONS), folder.config()), client  # type: ignore[arg-type]
+    return place_of(folder, client), client
 
 
 def test_the_fixture_is_of_the_time_before_formats() -> None:

@@ -140,12 +140,6 @@ def test_a_region_nested_below_one_of_another_label_is_an_object_of_its_own() ->
     assert [(o.label, len(o.parts)) for o in outlines] == [("leaf", 2), ("spot", 2)] and not problems
 
 
-def test_an_ellipse_is_named_instead_of_passed_over() -> None:
-    ellipse = {"id": "e", "type": "ellipselabels", "from_name": "round", "value": {"ellipselabels": ["leaf"]}}
-    outlines, (problem,) = read_outlines({"id": 1, "result": [ellipse]}, parse_label_config(POLYGONS), SIZE)
-    assert not outlines and "region e of annotation 1 is left out: it is of the kind ellipselabels" in problem
-
-
 def test_scores_are_read_of_predictions_only() -> None:
     result = [region("a", "leaf", score=0.7)]
     for with_scores, score in ((True, 0.7), (False, None)):

@@ -1,0 +1,308 @@
+"""What Label Studio's results say of an image: which are one object, which are none, which are named as left out."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from label_studio_sdk.converter import brush
+
+from backend.label_studio.annotations import doubts_about, read_outlines, unread_regions
+from backend.label_studio.labels import parse_label_config
+from backend.label_studio.predictions import mask_to_regions, outlines_to_regions
+from model.geometry import box_of, keyhole, polygons_to_mask, rings_to_mask
+from model.records import Outline, Polygon
+
+SIZE = (300, 400)
+ALL = """<View><Image name="left" value="$left"/><Image name="right" value="$right"/><Text name="told" value="$told"/>
+<PolygonLabels name="shape" toName="left,right"><Label value="plum"/><Label value="pear"/></PolygonLabels>
+<BrushLabels name="brush" toName="left"><Label value="plum"/></BrushLabels>
+<BitmaskLabels name="bits" toName="left"><Label value="plum"/></BitmaskLabels>
+<EllipseLabels name="round" toName="left"><Label value="plum"/></EllipseLabels>
+<RectangleLabels name="box" toName="left"><Label value="plum"/></RectangleLabels>
+<KeyPointLabels name="point" toName="left"><Label value="plum"/><Label value="stem"/></KeyPointLabels>
+<Choices name="ripe" toName="left" perRegion="true"><Choice value="yes"/></Choices>
+<TextArea name="note" toName="left" perRegion="true"/><Rating name="stars" toName="left" perRegion="true"/>
+<Taxonomy name="kind" toName="left" perRegion="true"><Choice value="a"/></Taxonomy>
+<Number name="weight" toName="left" perRegion="true"/>
+<Labels name="words" toName="told"><Label value="w"/></Labels></View>"""
+JOINED = """<View><Image name="image" value="$image"/>
+<Labels name="l" toName="image"><Label value="plum"/><Label value="pear"/></Labels>
+<Polygon name="poly" toName="image"/><Brush name="brush" toName="image"/><Rectangle name="box" toName="image"/>
+<Ellipse name="round" toName="image"/></View>"""
+CONFIG, LABELS_BESIDE = parse_label_config(ALL), parse_label_config(JOINED)
+STAR = [[50, 10], [67.6, 82.4], [21.5, 37.6], [78.5, 37.6], [32.4, 82.4]]
+TRIANGLE = [[10, 10], [40, 10], [40, 40]]
+
+
+def result(name: str, kind: str, identity: str | None = "a", labels: list[str] | None = None, **value: Any) -> dict:
+    own = {"value": {**value, **({} if labels is None else {kind: labels})}}
+    return {"type": kind, "from_name": name, "to_name": "left", **({} if identity is None else {"id": identity}), **own}
+
+
+def polygon(identity: str | None = "a", labels: tuple[str, ...] = ("plum",), points: list = TRIANGLE, **more) -> dict:
+    return {**result("shape", "polygonlabels", identity, list(labels), points=points), **more}
+
+
+def read(*results: dict, config=CONFIG) -> tuple[tuple[Outline, ...], tuple[str, ...]]:
+    return read_outlines({"id": 7, "result": list(results)}, config, SIZE)
+
+
+def iou(a: np.ndarray, b: np.ndarray) -> float:
+    return float((a & b).sum() / (a | b).sum())
+
+
+def mask_of(outline: Outline) -> np.ndarray:
+    return polygons_to_mask(outline.parts, SIZE)
+
+
+def png(pixels: np.ndarray) -> str:
+    return "data:image/png;base64," + base64.b64encode(cv2.imencode(".png", pixels)[1].tobytes()).decode()
+
+
+def blob() -> np.ndarray:
+    mask = np.zeros(SIZE, np.uint8)
+    cv2.ellipse(mask, (150, 120), (70, 40), 25, 0, 360, 1, -1)
+    cv2.circle(mask, (150, 120), 12, 0, -1)
+    return mask.astype(bool)
+
+
+# what is read
+
+
+@pytest.mark.parametrize("kind", ["transparent", "grey", "colour", "16 bit"])
+def test_a_bitmask_is_what_its_png_shows(kind: str) -> None:
+    mask = blob()
+    painted = {
+        "transparent": np.dstack([np.full((*SIZE, 3), 90, np.uint8), mask * np.uint8(255)]),
+        "grey": mask.astype(np.uint8) * 255,
+        "colour": np.repeat(mask[..., None], 3, 2).astype(np.uint8) * 200,
+        "16 bit": mask.astype(np.uint16) * 65535,
+    }[kind]
+    (outline,), left_out = read(result("bits", "bitmasklabels", labels=["plum"], imageDataURL=png(painted)))
+    assert not left_out and (mask_of(outline) == mask).all()
+
+
+@pytest.mark.parametrize("rotation", [0, 30, 90, 205.5])
+def test_an_ellipse_is_read_as_drawn(rotation: float) -> None:
+    drawn = result("round", "ellipselabels", labels=["plum"], x=50, y=50, radiusX=20, radiusY=8, rotation=rotation)
+    (outline,), left_out = read(drawn)
+    ys, xs = np.mgrid[: SIZE[0], : SIZE[1]] + 0.5
+    along = (xs - 200) * np.cos(np.radians(rotation)) + (ys - 150) * np.sin(np.radians(rotation))
+    across = (ys - 150) * np.cos(np.radians(rotation)) - (xs - 200) * np.sin(np.radians(rotation))
+    expected = (along / 80) ** 2 + (across / 24) ** 2 <= 1
+    assert not left_out and iou(mask_of(outline), expected) > 0.99
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["shape first", "labels first"])
+@pytest.mark.parametrize("name", ["poly", "brush", "box", "round"])
+def test_labels_beside_a_shape_are_joined_by_the_regions_id(name: str, order: tuple[int, int]) -> None:
+    value = {
+        "poly": {"points": TRIANGLE},
+        "brush": {"format": "rle", "rle": brush.mask2rle(blob().astype(np.uint8) * 255)},
+        "box": {"x": 10, "y": 10, "width": 20, "height": 20, "rotation": 0},
+        "round": {"x": 40, "y": 40, "radiusX": 10, "radiusY": 10, "rotation": 0},
+    }[name]
+    kind = {"poly": "polygon", "brush": "brush", "box": "rectangle", "round": "ellipse"}[name]
+    both = [
+        {**result(name, kind, **value), "to_name": "image"},
+        {**result("l", "labels", labels=["pear"], **value), "to_name": "image"},
+    ]
+    (outline,), left_out = read(*(both[place] for place in order), config=LABELS_BESIDE)
+    assert (outline.label, left_out) == ("pear", ()) and mask_of(outline).any()
+
+
+@pytest.mark.parametrize(
+    "tag", ["PolygonLabels", "BrushLabels", "BitmaskLabels", "Labels + Polygon", "Labels + Bitmask"]
+)
+def test_what_is_pre_labelled_comes_back(tag: str) -> None:
+    label = '<Label value="plum"/>'
+    controls = (
+        f'<Labels name="l" toName="i">{label}</Labels><{tag.rpartition(" ")[2]} name="s" toName="i"/>'
+        if "+" in tag
+        else f'<{tag} name="s" toName="i">{label}</{tag}>'
+    )
+    config = parse_label_config(f'<View><Image name="i" value="$i"/>{controls}</View>')
+    mask = blob()
+    mask[250:290, 300:380] = True
+    regions = mask_to_regions(mask, box_of(mask), "plum", config, "m0")
+    (outline,), left_out = read_outlines({"id": 1, "result": regions}, config, SIZE)
+    assert not left_out and iou(mask_of(outline), mask) > 0.95
+    assert len(regions) == {"PolygonLabels": 2, "Labels + Polygon": 4, "Labels + Bitmask": 2}.get(tag, 1)
+
+
+def test_an_ellipse_is_pre_labelled_with_the_objects_area_and_place() -> None:
+    mask = np.zeros(SIZE, np.uint8)
+    cv2.ellipse(mask, (220, 130), (80, 30), 40, 0, 360, 1, -1)
+    control = '<EllipseLabels name="e" toName="i"><Label value="plum"/></EllipseLabels>'
+    config = parse_label_config(f'<View><Image name="i" value="$i"/>{control}</View>')
+    regions = mask_to_regions(mask > 0, box_of(mask > 0), "plum", config, "m0")
+    (outline,), left_out = read_outlines({"id": 1, "result": regions}, config, SIZE)
+    assert not left_out and iou(mask_of(outline), mask > 0) > 0.97
+
+
+# one id is one region
+
+
+PER_REGION = [
+    result("ripe", "choices", labels=["yes"], points=TRIANGLE),
+    {**result("note", "textarea", points=TRIANGLE), "value": {"points": TRIANGLE, "text": ["soft"]}},
+    {**result("stars", "rating"), "value": {"points": TRIANGLE, "rating": 3}},
+    {**result("kind", "taxonomy"), "value": {"points": TRIANGLE, "taxonomy": [["a"]]}},
+    {**result("weight", "number"), "value": {"points": TRIANGLE, "number": 12}},
+]
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3)))[:6])
+@pytest.mark.parametrize("said", PER_REGION, ids=lambda said: said["type"])
+def test_what_is_said_of_a_region_does_not_split_its_object(said: dict, order: tuple[int, ...]) -> None:
+    island = [[60, 60], [80, 60], [80, 80]]
+    results = [polygon("a"), polygon("b", points=island, parentID="a"), said]
+    (outline,), left_out = read(*(results[place] for place in order))
+    assert (len(outline.parts), left_out) == (2, ())
+
+
+def test_two_labels_on_one_region_are_one_object_of_the_first_in_the_config() -> None:
+    for labels in (["plum", "pear"], ["pear", "plum"]):
+        several = polygon(labels=tuple(labels))
+        twice = [polygon(labels=(name,)) for name in labels]
+        for results in ([several], twice):
+            outlines, left_out = read(*results)
+            assert [outline.label for outline in outlines] == ["plum"] and not left_out
+            (line,) = doubts_about({"id": 7, "result": results}, CONFIG)
+            assert line == "region a of annotation 7 has the labels plum, pear; it counts as plum; leave one"
+
+
+def test_a_config_that_invites_two_labels_or_a_second_image_says_so() -> None:
+    xml = ALL.replace('name="brush" toName', 'name="brush" choice="multiple" toName')
+    remarks = parse_label_config(xml).remarks
+    assert sum("lets a region have several labels" in line for line in remarks) == 1
+    assert any("the image 'right' is not used: only the first one, 'left', is trained" in line for line in remarks)
+    own = '<PolygonLabels name="{0}" toName="image"><Label value="{0}"/></PolygonLabels>'
+    twins = JOINED.replace("</View>", own.format("p") + own.format("q") + "</View>")
+    assert any(line.startswith("p and q are both PolygonLabels") for line in parse_label_config(twins).remarks)
+    assert parse_label_config(JOINED).remarks == ()
+
+
+# other images
+
+
+def test_what_lies_on_another_image_or_page_is_not_of_this_one() -> None:
+    results = [polygon("a"), polygon("b", to_name="right"), polygon("c", item_index=2), polygon("d", item_index=0)]
+    outlines, left_out = read(*results)
+    assert (len(outlines), left_out) == (2, ())
+    (line,) = doubts_about({"id": 7, "result": results}, CONFIG)
+    assert line.startswith("2 regions of annotation 7 are not used: they lie on another image or page")
+    words = {**result("words", "labels", "t", labels=["w"], start=0, end=3), "to_name": "told"}
+    assert read(words) == ((), ())
+
+
+def test_the_first_image_is_the_first_that_shapes_are_drawn_on() -> None:
+    xml = """<View><Image name="guide" value="$guide"/><Image name="photo" value="$photo"/>
+    <PolygonLabels name="p" toName="photo"><Label value="plum"/></PolygonLabels></View>"""
+    config = parse_label_config(xml)
+    assert (config.image_key, config.image_names) == ("photo", ("photo",))
+    spaced = parse_label_config(xml.replace('toName="photo"', 'toName="guide, photo"'))
+    assert spaced.image_key == "guide" and spaced.controls[0].to_name == "guide"
+
+
+# as it is seen
+
+
+def test_an_outline_that_crosses_itself_is_filled_as_label_studio_paints_it() -> None:
+    (outline,), _ = read(polygon(points=STAR))
+    painted, points_alone = mask_of(outline), rings_to_mask([np.array(STAR) * [4, 3]], SIZE)
+    assert painted[135:150, 195:205].all() and not points_alone[135:150, 195:205].any(), "the middle of the star"
+    assert painted[points_alone].all() and painted.sum() > 1.2 * points_alone.sum()
+
+
+@pytest.mark.parametrize("same_sense", [True, False])
+def test_a_hole_is_one_only_if_it_runs_against_its_outline(same_sense: bool) -> None:
+    outer, inner = [[10, 10], [60, 10], [60, 60], [10, 60]], [[20, 20], [40, 20], [40, 40], [20, 40]]
+    ring = [*outer, outer[0], *(inner if same_sense else inner[::-1]), (inner if same_sense else inner[::-1])[0]]
+    (outline,), _ = read(polygon(points=ring))
+    assert mask_of(outline)[90, 120] == same_sense
+
+
+@pytest.mark.parametrize("hole", [np.array([[20, 20], [40, 20], [40, 40], [20, 40]], float)])
+@pytest.mark.parametrize("turn", [1, -1])
+def test_holes_are_written_so_that_they_are_seen(hole: np.ndarray, turn: int) -> None:
+    part = Polygon(np.array([[10, 10], [90, 10], [90, 90], [10, 90]], float), (hole[::turn],))
+    regions = outlines_to_regions([Outline("plum", (part,))], SIZE, CONFIG)
+    (outline,), _ = read(*({**region, "to_name": "left"} for region in regions))
+    assert (mask_of(outline) == polygons_to_mask([part], SIZE)).all() and not mask_of(outline)[30, 30]
+    assert np.allclose(keyhole(part)[:, 0].max(), 90)
+
+
+def test_an_even_odd_star_of_another_tool_keeps_its_hole_in_label_studio() -> None:
+    part = Polygon(np.array(STAR) * [4, 3])
+    regions = outlines_to_regions([Outline("plum", (part,))], SIZE, CONFIG)
+    (outline,), _ = read(*({**region, "to_name": "left"} for region in regions))
+    assert (mask_of(outline) == polygons_to_mask([part], SIZE)).all() and not mask_of(outline)[143, 200]
+
+
+# what is left out
+
+
+UNREAD = [
+    (result("other", "polygonlabels", labels=["plum"], points=TRIANGLE), "is of the control 'other'"),
+    (result("gone", "vectorlabels", labels=["plum"], vertices=[]), "is of the control 'gone'"),
+    (result("point", "keypointlabels", labels=["plum"], x=1, y=1, width=1), "is of the kind keypointlabels"),
+    (polygon(labels=()), r"its label \(none\) is not one of plum, pear"),
+    (polygon(labels=("moon",)), "its label moon is not one of"),
+    (polygon(points=[[1, 1], [2, 2]]), "an outline needs at least 3 points"),
+    (result("bits", "bitmasklabels", labels=["plum"], imageDataURL="https://x/y.png"), "no data:image/png"),
+    (result("bits", "bitmasklabels", labels=["plum"], imageDataURL="data:image/png;base64,@@"), "no base64"),
+    (result("round", "ellipselabels", labels=["plum"], x=1, y=1, radiusX=0, radiusY=3), "ellipse has the radii 0"),
+    (result("box", "rectanglelabels", labels=["plum"], x=1, y=1, width=0, height=3), "rectangle is 0 by 3 %"),
+    (result("brush", "brushlabels", labels=["plum"], format="rle", rle=[]), "brush mask"),
+    (result("shape", "polygonlabels", labels=["plum"]), "its KeyError 'points'"),
+]
+
+
+@pytest.mark.parametrize(("drawn", "reason"), UNREAD, ids=[reason for _, reason in UNREAD])
+def test_what_may_be_an_object_is_named_with_and_without_its_image(drawn: dict, reason: str) -> None:
+    outlines, (line,) = read(polygon("b"), drawn)
+    assert len(outlines) == 1 and line.startswith("region a of annotation 7 is left out: ")
+    with pytest.raises(ValueError, match=reason):
+        raise ValueError(line)
+    (early,) = unread_regions({"id": 7, "result": [polygon("b"), drawn]}, CONFIG)
+    assert early.startswith("region a of annotation 7 is left out: ")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        *PER_REGION,
+        {"type": "relation", "from_id": "a", "to_id": "b", "direction": "right"},
+        result("gone", "choices", None, labels=["x"]),
+        {**result("gone", "pairwise", None), "value": {"selected": "left"}},
+        result("point", "keypointlabels", "p", labels=["stem"], x=1, y=1, width=1),
+    ],
+    ids=lambda said: f"{said['type']} {said.get('from_name')}",
+)
+def test_what_outlines_nothing_is_passed_over(said: dict) -> None:
+    outlines, left_out = read(polygon("b"), said)
+    assert (len(outlines), left_out) == (1, ())
+    assert unread_regions({"id": 7, "result": [polygon("b"), said]}, CONFIG) == ()
+
+
+def test_masks_of_another_size_are_noticed_when_the_image_is_known() -> None:
+    small = np.full((30, 40), 255, np.uint8)
+    for drawn in (
+        result("bits", "bitmasklabels", labels=["plum"], imageDataURL=png(small)),
+        result("brush", "brushlabels", labels=["plum"], format="rle", rle=brush.mask2rle(small)),
+    ):
+        assert unread_regions({"id": 7, "result": [drawn]}, CONFIG) == ()
+        outlines, (line,) = read(drawn)
+        assert not outlines and "draw it again" in line
+
+
+def test_a_label_without_its_shape_is_named() -> None:
+    alone = {**result("l", "labels", labels=["plum"], points=TRIANGLE), "to_name": "image"}
+    outlines, (line,) = read(alone, config=LABELS_BESIDE)
+    assert not outlines and "it has a label and no shape" in line

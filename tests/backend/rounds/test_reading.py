@@ -1,0 +1,156 @@
+"""What a round reads: which annotated images it learns from, and what becomes of the others."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from label_studio_sdk.converter import brush
+
+from backend.care.status import _left_out_lines
+from backend.errors import BadImage, NothingToLearn
+from backend.label_studio.labels import parse_label_config
+from backend.project.config import ProjectConfig
+from backend.project.folder import ProjectFolder, connect_folder
+from backend.rounds import steps
+from backend.rounds.folder import AnnotatedImage, Round, start_round, unfinished
+from backend.rounds.learning import train_round
+from backend.rounds.need import need_of
+from backend.rounds.reading import read, read_snapshot_of
+from backend.rounds.snapshots import Snapshot, write_snapshot
+from model.files import read_json
+from tests.backend.configs import POLYGONS
+from tests.backend.fake_label_studio import FakeLabelStudio, place_of
+from tests.backend.round_places import Photos, quiet
+
+CONFIG = {"engine": "fake", "learning_rate": 0.05, "train_iterations_base": 20, "mcd_iterations": 3}
+VECTOR = {"id": "v", "type": "vectorlabels", "from_name": "gone", "value": {"vectorlabels": ["leaf"]}}
+WITH_BRUSH = POLYGONS.replace(
+    "</View>", '<BrushLabels name="b" toName="image"><Label value="leaf"/></BrushLabels></View>'
+)
+SMALL = brush.mask2rle(np.full((6, 8), 255, np.uint8))
+OTHER_SIZE = {"id": "b", "type": "brushlabels", "from_name": "b", "value": {"rle": SMALL, "brushlabels": ["leaf"]}}
+
+
+class NoPhotos:
+    """A bucket that is gone."""
+
+    def load(self, value: object, task_id: int) -> np.ndarray:
+        raise BadImage(f"the server answered 403 for the image of task {task_id}")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> ProjectFolder:
+    folder = connect_folder(tmp_path, "1.1")
+    folder.store_config(ProjectConfig.model_validate({**CONFIG, "initial_datasize": 8, "pool_size": 3}))
+    return folder
+
+
+def learned(current: Round) -> list[int]:
+    return [row.task for row in current.annotated()]
+
+
+def test_an_image_with_a_region_that_is_not_understood_is_neither_learned_nor_counted(folder: ProjectFolder) -> None:
+    client = FakeLabelStudio(folder.uid, 12, 8)
+    client.annotate(3, VECTOR)
+    place = place_of(folder, client)
+    need = need_of(place, client.project(1), in_full=True)
+    assert (need.is_due, need.missing) == (False, 1)
+    assert need.reason == "7 of 8 annotated tasks; 1 annotated tasks do not count"
+    client.annotate(9)
+    assert need_of(place, client.project(1), in_full=True).is_due
+    current = start_round(folder, 0)
+    read(place, current, quiet)
+    snapshot = current.snapshot()
+    assert learned(current) == [1, 2, 4, 5, 6, 7, 8, 9] == [entry.task for entry in snapshot.entries]
+    (one,) = snapshot.left_out
+    assert one.task == 3 and one.reasons[0].startswith("region v of annotation 3 is left out: ")
+
+
+def test_new_annotations_that_cannot_be_read_bring_no_round(folder: ProjectFolder) -> None:
+    client = FakeLabelStudio(folder.uid, 16, 8)
+    place = place_of(folder, client)
+    steps.run(place, start_round(folder, 0), quiet)
+    for task in (9, 10, 11):
+        client.annotate(task, VECTOR)
+    assert not need_of(place, client.project(1), in_full=True).is_due
+    for task in (9, 10, 11):
+        client.annotate(task)
+    assert need_of(place, client.project(1), in_full=True).is_due
+
+
+def test_masks_that_do_not_fit_are_left_out_until_they_are_drawn_again_or_the_config_changes(
+    folder: ProjectFolder,
+) -> None:
+    client = FakeLabelStudio(folder.uid, 12, 8)
+    client.annotate(2, OTHER_SIZE)
+    place = replace(place_of(folder, client), label_config=WITH_BRUSH, labels=parse_label_config(WITH_BRUSH))
+    assert not read_snapshot_of(place)[0].left_out, "only the image tells"
+    current = start_round(folder, 0)
+    read(place, current, quiet)
+    assert 2 not in learned(current) and [one.task for one in current.snapshot().left_out] == [2]
+    assert [one.task for one in read_snapshot_of(place)[0].left_out] == [2], "it is remembered"
+    assert not read_snapshot_of(replace(place, label_config=WITH_BRUSH + " "))[0].left_out
+    client.annotate(2)
+    assert not read_snapshot_of(place)[0].left_out
+
+
+def test_what_an_older_release_learned_from_is_named_and_corrected(folder: ProjectFolder) -> None:
+    client = FakeLabelStudio(folder.uid, 16, 8)
+    client.annotate(2, VECTOR)
+    place = place_of(folder, client)
+    first = start_round(folder, 0)
+    as_before, chosen = read_snapshot_of(replace(place, labels=_blind()))
+    rows = [
+        AnnotatedImage(e.task, f"{e.task}.png", (60, 80), "train", e.annotation, chosen[e.task][1]["result"])
+        for e in as_before.entries
+    ]
+    assert len(rows) == 8
+    first.write_annotated(rows, POLYGONS)
+    write_snapshot(first.path / "snapshot.json", as_before)
+    first.state.state = "read"
+    first.save()
+    train_round(place, first, quiet)
+    facts = read_json(first.path / "training.json")
+    assert facts["images"] == 7, "a round that the older release began does not learn from it any more"
+    first.state.state = "published"
+    first.save()
+    now, _ = read_snapshot_of(place)
+    (line,) = _left_out_lines(folder, now)
+    assert "task 2 does not count: region v of annotation 2" in line
+    assert line.endswith("maskal-r1 learned from it as if nothing were missing, the next round corrects that")
+    for task in (9, 10):
+        client.annotate(task)
+    assert need_of(place, client.project(1), in_full=True).is_due, "it counts as changed, with the two new ones"
+
+
+def _blind() -> Any:
+    """A config that passes over what it does not know, as all did."""
+    return replace(parse_label_config(POLYGONS), tags={"gone": "choices", "shape": "PolygonLabels"})
+
+
+def test_a_round_that_can_read_no_image_says_so_waits_and_goes_on(folder: ProjectFolder) -> None:
+    client = FakeLabelStudio(folder.uid, 12, 8)
+    current = start_round(folder, 0)
+    with pytest.raises(NothingToLearn) as caught:
+        steps.run(place_of(folder, client, NoPhotos()), current, quiet)
+    assert "annotation 1 is not trained on: the server answered 403 for the image of task 1" in str(caught.value)
+    assert "and 3 more; the round goes on by itself once they can be read" in str(caught.value)
+    for _ in range(5):
+        current.note_failure(caught.value)
+    waiting = unfinished(folder)
+    assert waiting is not None and (waiting.state.state, waiting.state.attempts) == ("started", 0)
+    steps.run(place_of(folder, client, Photos()), waiting, quiet)
+    assert waiting.state.state == "published" and waiting.state.error is None
+
+
+def test_a_snapshot_with_what_was_left_out_comes_back(tmp_path: Path, folder: ProjectFolder) -> None:
+    client = FakeLabelStudio(folder.uid, 4, 3)
+    client.annotate(1, VECTOR)
+    current = start_round(folder, 0)
+    snapshot, _ = read_snapshot_of(place_of(folder, client))
+    write_snapshot(current.path / "snapshot.json", snapshot)
+    assert current.snapshot() == snapshot and isinstance(snapshot, Snapshot) and len(snapshot.left_out) == 1
