@@ -114,13 +114,15 @@ def _write(form: Output, folder: Path, source: _Source, tasks: Iterable[tuple[Ta
             outlines, left_out = read_outlines(
                 {"id": task.id, "result": regions}, source.labels, size_hw, with_scores=source.with_scores
             )
+            if left_out:  # whoever trains on the export would learn that the object is background
+                problems.append(f"task {task.id} is not exported: {'; '.join(left_out)}")
+                continue
             record = Record(_name(form, task, source.labels, content, taken), size_hw, outlines)
             if not form.is_one_file:
                 form.write((record,), folder, classes)
         except (BadImage, BadImageFile, BadRecord) as err:
             problems.append(str(err))
             continue
-        problems += [f"task {task.id}: {line}" for line in left_out]
         target = folder / form.image_path(record.image)
         target.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(target, content)

@@ -16,6 +16,8 @@ from tests.e2e.waiting import concluded, wait_for
 
 pytestmark = pytest.mark.e2e
 
+POLYGON = '<Polygon name="shape" toName="image"/>'
+
 
 def test_the_annotation_that_counts_is_chosen_and_drafts_and_skips_never_are(stack: Stack, make_project) -> None:
     project, folder, tasks = make_project("which counts", 8, 0, initial_datasize=100)
@@ -94,8 +96,13 @@ def test_labels_that_come_and_go_are_followed_by_the_next_round_and_said(stack: 
         (config("BrushLabels mask"), {"brushlabels"}),
         (config("RectangleLabels box"), {"rectanglelabels"}),
         (config("BrushLabels mask", "PolygonLabels shape", "RectangleLabels box"), {"polygonlabels"}),
+        (config("EllipseLabels round", "BitmaskLabels bits"), {"bitmasklabels"}),
+        (
+            config("Labels names").replace("</View>", '<Polygon name="shape" toName="image"/></View>'),
+            {"polygon", "labels"},
+        ),
     ],
-    ids=["brush", "rectangles", "all three"],
+    ids=["brush", "rectangles", "all three", "bitmasks", "labels beside polygons"],
 )
 def test_every_shape_is_learned_and_pre_labelled(stack: Stack, make_project, xml: str, kinds: set[str]) -> None:
     _, folder, _ = make_project("shapes", 8, 6, label_config=xml, initial_datasize=6)

@@ -16,8 +16,10 @@ from backend.care.doctor import WARNING, examine
 from backend.demo.data import true_regions
 from backend.demo.stack import Stack
 from backend.label_studio.annotations import read_outlines
+from backend.label_studio.client import Project
 from backend.label_studio.labels import parse_label_config
 from backend.label_studio.predictions import mask_to_regions
+from backend.rounds.folder import all_rounds
 from model.geometry import box_of, polygons_to_mask
 from tests.e2e.browser import logged_in
 from tests.e2e.configs import config
@@ -144,3 +146,23 @@ def test_an_annotation_that_cannot_be_read_whole_is_named_and_does_not_count(sta
     client.annotate(ids[6], true_regions(tasks[ids[6]], labels))
     made = wait_for(lambda: concluded(folder, 1), "the first version")
     assert sorted(row.task for row in made.annotated()) == [*ids[:5], ids[6]]
+
+
+@pytest.mark.slow
+def test_a_round_whose_images_cannot_be_read_goes_on_once_they_can(stack: Stack, make_project) -> None:
+    gone: dict[int, str] = {}
+
+    def lose_images(project: Project) -> None:
+        client = stack.client()
+        for task in client.tasks(project.id):
+            gone[task.id] = task.data["image"]
+            client.request("PATCH", f"/api/tasks/{task.id}", json={"data": {"image": "/data/upload/0/gone.png"}})
+
+    _, folder, _ = make_project("no image", 6, 5, lose_images, initial_datasize=5)
+    waiting = wait_for(lambda: next((r for r in all_rounds(folder) if r.state.error), None), "the failed reading")
+    assert "no annotated image outside of the validation split can be used: annotation" in waiting.state.error
+    told = "\n".join(status.describe(stack.settings, Redis.from_url(stack.settings.redis_url)))
+    assert "round 1 is started, last error: NothingToLearn: no annotated image" in told
+    for task, image in gone.items():
+        stack.client().request("PATCH", f"/api/tasks/{task}", json={"data": {"image": image}})
+    assert wait_for(lambda: concluded(folder, 1), "the same round, once its images are there").state.number == 1
