@@ -21,7 +21,7 @@ from backend.work.jobs import examine_project
 from model.rankings import RankedTask
 from tests.benchmarks.push import counted
 from tests.e2e.conftest import discs
-from tests.e2e.waiting import wait_for
+from tests.e2e.waiting import remove_old_predictions, wait_for
 
 pytestmark = pytest.mark.e2e
 
@@ -95,11 +95,12 @@ def test_old_versions_go_and_those_of_others_stay(stack: Stack, make_project, mo
     )
     made = wait_for(lambda: [r for r in all_rounds(folder) if r.is_concluded], "the first version")[0]
     assert made.version == "maskal-r6", "numbers go on above what Label Studio holds"
-    wait_for(lambda: client.model_versions(project.id) == {"maskal-r6": 6}, "the worker to have cleaned up")
     old("maskal-r4", project.id)
     old("somebody", project.id)
+    remove_old_predictions(stack, folder, is_lock_over=False)
+    assert client.model_versions(project.id) == dict.fromkeys(("maskal-r4", "maskal-r5", "maskal-r6", "somebody"), 6)
     monkeypatch.setattr(task_queue, "SMALL_VERSION", 2)  # so that they go one by one
-    assert not task_queue.remove_old_predictions(client, folder.registry, project.id)
+    remove_old_predictions(stack, folder, is_lock_over=True)
     assert client.model_versions(project.id) == {"maskal-r6": 6, "somebody": 6}
 
 
