@@ -7,7 +7,7 @@ import json
 import logging
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -24,6 +24,9 @@ LARGE_PAGE = 5000
 """Rows asked for at once, with and without annotations; each page costs the server a count of all."""
 
 READS = 5
+LONGEST_CELL = 500
+"""Characters of a Data Manager cell, which the server cuts there: some 45 versions."""
+
 LIGHT = {"include": "id,data,is_labeled", "resolve_uri": "false"}
 
 COUNTERS = (
@@ -164,10 +167,10 @@ class LabelStudio(Caller):
         if version not in names:
             return set()
         parameters = {"include": "id", "query": _query(_holds(version))}
-        if any(version in other for other in names if other != version):  # Label Studio looks for parts of names
+        if _is_part_of_another(version, names):
             parameters |= {"fields": "all", "include": "id,predictions_model_versions"}
         rows = self._rows(project_id, parameters, LARGE_PAGE)
-        return {row["id"] for row in rows if version in _split(row.get("predictions_model_versions", version))}
+        return {row["id"] for row in rows if self._holds_exactly(row, version)}
 
     def open_tasks_without(self, project_id: int, version: str, limit: int) -> tuple[list[Task], int]:
         """Up to so many of the tasks without annotation and without a prediction of that version, and their number."""
@@ -176,11 +179,15 @@ class LabelStudio(Caller):
         return [_light_task(row) for row in page["tasks"]], int(page["total"])
 
     def predictions_of(self, project_id: int, version: str, limit: int) -> list[int]:
-        """Ids of up to so many predictions of a version."""
-        parameters = {"fields": "all", "include": "id,predictions", "query": _query(_holds(version))}
-        page = self._page(project_id, 1, limit, parameters)
-        found = [p for row in page["tasks"] for p in row["predictions"] if p["model_version"] == version]
-        return [int(p["id"]) for p in found]
+        """Ids of up to so many predictions of a version; none only if there are none."""
+        if _is_part_of_another(version, self.model_versions(project_id)):  # a page may then hold the others' tasks only
+            tasks = sorted(self.tasks_with_version(project_id, version))[:limit]
+            rows = [prediction for task in tasks for prediction in self.predictions(task)]
+        else:
+            parameters = {"fields": "all", "include": "id,predictions", "query": _query(_holds(version))}
+            page = self._page(project_id, 1, limit, parameters)
+            rows = [prediction for row in page["tasks"] for prediction in row["predictions"]]
+        return [int(row["id"]) for row in rows if row["model_version"] == version]
 
     def count_open(self, project_id: int, version: str | None = None) -> int:
         """Number of tasks without a submitted annotation, or of those among them with a prediction of that version."""
@@ -331,6 +338,13 @@ class LabelStudio(Caller):
         own, other = httpx.URL(self.url), httpx.URL(url)
         return (own.scheme, own.host, own.port) == (other.scheme, other.host, other.port)
 
+    def _holds_exactly(self, row: dict[str, Any], version: str) -> bool:
+        """Whether a listed task holds a prediction of exactly that version; asked for where its cell may be cut."""
+        cell = row.get("predictions_model_versions", version)
+        if len(cell) < LONGEST_CELL:
+            return version in _split(cell)
+        return any(prediction["model_version"] == version for prediction in self.predictions(row["id"]))
+
     # paging
 
     def _count(self, project_id: int, *filters: dict[str, Any]) -> int:
@@ -390,6 +404,11 @@ IS_OPEN = _filter("completed_at", "empty", "Datetime", True)
 def _holds(version: str) -> dict[str, Any]:
     """Tasks with a prediction of a version; a list, as the server takes a text for a list of letters."""
     return _filter("predictions_model_versions", "contains", "List", [version])
+
+
+def _is_part_of_another(version: str, names: Iterable[str]) -> bool:
+    """Whether a filter for that version finds others too, as Label Studio looks for parts of names."""
+    return any(version in name for name in names if name != version)
 
 
 def _split(versions: str | list[str] | None) -> list[str]:

@@ -11,6 +11,9 @@ from typing import Any
 from backend.errors import NotFound
 from backend.label_studio.client import LabelStudio, Project
 from backend.project.config import ProjectConfig
+from backend.project.workplace import Workplace
+from backend.rounds.folder import unfinished
+from backend.rounds.retired import Retired
 from backend.rounds.scoring import Scored
 from model.rankings import RankedTask
 from model.registry import NAME, Registry, version_number
@@ -78,35 +81,51 @@ def publish(client: LabelStudio, registry: Registry, project: Project) -> None:
     if current is None or project.model_version == current:
         return
     if current in client.model_versions(project.id):
+        Retired(registry.folder).forget(current, project.model_version)  # annotators are given both about now
         client.update_project(project.id, model_version=current)
         logger.info("project %d: the queue now follows %s", project.id, current)
 
 
 def remove_old_predictions(
-    client: LabelStudio, registry: Registry, project_id: int, *, budget_s: float = CLEANING_S
+    place: Workplace, project: Project, lock_s: float, *, now: float, budget_s: float = CLEANING_S
 ) -> bool:
-    """Delete this backend's predictions of all versions but the served one and its parent; whether some are left.
+    """Delete this backend's predictions that no annotator is working on any more; whether some are left.
 
-    A large version goes one by one for about `budget_s` seconds, the rest at the next call: Label Studio deletes a
-    version in one transaction, during which annotators on SQLite could not submit (a minute for 10,000).
+    The editor names the prediction that an annotator began with, and Label Studio refuses Submit once that is gone.
+    `lock_s` is for how long it reserves a task for an annotator, `now` Unix time, and `project` as seen before this
+    look published anything. A large version goes one by one for about `budget_s` seconds, the rest at the next call:
+    Label Studio deletes a version in one transaction, during which annotators on SQLite could not submit (a minute for
+    10,000).
     """
-    current = registry.current()
-    if current is None:
-        return False
-    keep = {current, registry.get(current).parent}
-    counts = {v: n for v, n in client.model_versions(project_id).items() if NAME.fullmatch(v) and v not in keep}
     deadline = time.monotonic() + budget_s
-    for version in (v for v in counts if version_number(v) < version_number(current)):
-        if counts[version] <= SMALL_VERSION:
-            client.delete_version(project_id, version)
+    for version, count in _removable(place, project, lock_s, now).items():
+        if count <= SMALL_VERSION:
+            place.client.delete_version(project.id, version)
             continue
-        while found := client.predictions_of(project_id, version, LISTED_AT_ONCE):
+        while found := place.client.predictions_of(project.id, version, LISTED_AT_ONCE):
             for prediction in found:
                 if time.monotonic() > deadline:
                     return True
                 with suppress(NotFound):  # gone together with its task
-                    client.delete_prediction(prediction)
+                    place.client.delete_prediction(prediction)
     return False
+
+
+def _removable(place: Workplace, project: Project, lock_s: float, now: float) -> dict[str, int]:
+    """Versions that have been of no use for `lock_s` seconds, and how many predictions each has in Label Studio.
+
+    Of use are the served version and its parent, the one that Label Studio's queue follows, and one whose round is
+    under way. Numbers say nothing: after a rollback the versions to be removed are larger than the served one.
+    """
+    held = place.client.model_versions(project.id)
+    begun = unfinished(place.folder)  # between the two: what a round has pushed is seen as begun or as current
+    current = place.folder.registry.current()
+    if current is None:
+        return {}
+    parent = place.folder.registry.get(current).parent
+    used = {current, parent, project.model_version, begun.version if begun else None}
+    retired_s = Retired(place.folder.path).count([v for v in held if NAME.fullmatch(v) and v not in used], now)
+    return {version: held[version] for version, seconds in retired_s.items() if seconds >= lock_s}
 
 
 def largest_number(client: LabelStudio, project_id: int) -> int:

@@ -105,7 +105,7 @@ def examine_project(redis: Redis, settings: Settings, folder: ProjectFolder) -> 
     if begun is not None and begun.state.retry_at <= time.time():
         enqueue(redis, RUN_ROUND, folder.uid)
     _look(redis, place, project, has_begun=begun is not None)
-    if task_queue.remove_old_predictions(place.client, folder.registry, folder.project_id):
+    if task_queue.remove_old_predictions(place, project, settings.task_lock_s, now=time.time()):
         hint(redis, folder.uid)
 
 

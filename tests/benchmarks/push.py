@@ -33,6 +33,7 @@ from backend.label_studio.labels import parse_label_config
 from backend.label_studio.pushing import Pusher, prediction
 from backend.project.config import ProjectConfig
 from backend.project.folder import connect_folder
+from backend.project.workplace import open_workplace
 from backend.queue.connection import open_redis
 from backend.rounds import task_queue
 from backend.rounds.scoring import score_images
@@ -169,9 +170,10 @@ def cleaning(stack: Stack, project_id: int, uid: str, rows: list[RankedTask]) ->
     tasks = iter([row.task for row in rows])
     idle = [timed(lambda: client.annotate(next(tasks), [])) for _ in range(20)]
     slices: list[float] = []
+    place, project = open_workplace(stack.settings, home), client.project(project_id)
     thread = threading.Thread(
         target=lambda: slices.append(
-            timed(lambda: task_queue.remove_old_predictions(stack.client(), home.registry, project_id))
+            timed(lambda: task_queue.remove_old_predictions(place, project, 0, now=time.time()))
         )
     )
     thread.start()

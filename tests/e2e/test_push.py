@@ -21,7 +21,7 @@ from backend.work.jobs import examine_project
 from model.rankings import RankedTask
 from tests.benchmarks.push import counted
 from tests.e2e.conftest import discs
-from tests.e2e.waiting import wait_for
+from tests.e2e.waiting import remove_old_predictions, wait_for
 
 pytestmark = pytest.mark.e2e
 
@@ -95,12 +95,34 @@ def test_old_versions_go_and_those_of_others_stay(stack: Stack, make_project, mo
     )
     made = wait_for(lambda: [r for r in all_rounds(folder) if r.is_concluded], "the first version")[0]
     assert made.version == "maskal-r6", "numbers go on above what Label Studio holds"
-    wait_for(lambda: client.model_versions(project.id) == {"maskal-r6": 6}, "the worker to have cleaned up")
     old("maskal-r4", project.id)
     old("somebody", project.id)
+    remove_old_predictions(stack, folder, is_lock_over=False)
+    assert client.model_versions(project.id) == dict.fromkeys(("maskal-r4", "maskal-r5", "maskal-r6", "somebody"), 6)
     monkeypatch.setattr(task_queue, "SMALL_VERSION", 2)  # so that they go one by one
-    assert not task_queue.remove_old_predictions(client, folder.registry, project.id)
+    remove_old_predictions(stack, folder, is_lock_over=True)
     assert client.model_versions(project.id) == {"maskal-r6": 6, "somebody": 6}
+
+
+def test_predictions_are_found_among_those_of_versions_whose_names_contain_theirs(stack: Stack, pool) -> None:
+    project_id, rows = pool
+    client, last = stack.client(), [row.task for row in rows[-3:]]
+    longer = [f"{VERSION}{number}" for number in range(50)]  # too many for the cell that lists them
+
+    def row(version: str, task: int) -> dict[str, object]:
+        return {"task": task, "score": 0.5, "model_version": version, "result": []}
+
+    crowd = [row(version, last[0]) for version in longer]
+    client.import_predictions(project_id, [*(row(longer[0], r.task) for r in rows), *crowd])
+    client.import_predictions(project_id, [row(VERSION, task) for task in last])
+    assert client.tasks_with_version(project_id, VERSION) == set(last)
+    found = client.predictions_of(project_id, VERSION, 2)
+    assert len(found) == 2
+    for prediction in found:
+        client.delete_prediction(prediction)
+    (left,) = client.predictions_of(project_id, VERSION, 2)
+    client.delete_prediction(left)
+    assert client.predictions_of(project_id, VERSION, 2) == [] and VERSION not in client.model_versions(project_id)
 
 
 def test_a_look_that_finds_nothing_costs_a_few_small_calls(stack: Stack, make_project) -> None:

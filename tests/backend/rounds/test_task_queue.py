@@ -2,12 +2,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import torch
 
 from backend.label_studio.client import Project
 from backend.project.config import ProjectConfig
+from backend.project.folder import connect_folder
+from backend.project.workplace import Workplace
 from backend.rounds import task_queue
+from backend.rounds.folder import FAILED, STATES, Round
+from backend.rounds.retired import LONGEST_STEP_S
 from backend.rounds.scoring import Scored
 from model.rankings import RankedTask
 from model.registry import Registry, VersionFields
@@ -30,10 +36,11 @@ class FakeLabelStudio:
         self.model_version = model_version
 
     def model_versions(self, project_id: int) -> dict[str, int]:
-        return {version: len(tasks) for version, tasks in self.arrived.items()}
+        return {version: len(tasks) for version, tasks in self.arrived.items() if tasks}
 
     def delete_version(self, project_id: int, version: str) -> None:
         self.deleted.append(version)
+        del self.arrived[version]
 
     def predictions_of(self, project_id: int, version: str, limit: int) -> list[int]:
         return sorted(self.arrived[version])[:limit]
@@ -41,6 +48,45 @@ class FakeLabelStudio:
     def delete_prediction(self, prediction: int) -> None:
         self.deleted.append(str(prediction))
         self.arrived["maskal-r1"].remove(prediction)
+
+
+LOCK_S = 3 * LONGEST_STEP_S
+
+
+class Tidied:
+    """A project whose versions are published, and whose old predictions are looked for; `now` is its clock."""
+
+    def __init__(self, data_dir: Path, *held: str) -> None:
+        self.folder = connect_folder(data_dir, "1.1")
+        self.server = FakeLabelStudio({version: {1} for version in held})
+        self.place = cast(Workplace, SimpleNamespace(folder=self.folder, client=self.server))
+        self.now = 1_800_000_000.0
+
+    def publish(self, number: int, parent: str | None) -> None:
+        """A round's version, as its last steps publish it."""
+        registry(self.folder.path, (number, parent))
+        self.server.arrived[f"maskal-r{number}"] = {1}
+        self.serve(f"maskal-r{number}")
+
+    def serve(self, version: str) -> None:
+        self.server.arrived.setdefault(version, {1})
+        self.folder.registry.set_current(version)
+        task_queue.publish(self.server, self.folder.registry, self.server.project(1))
+
+    def look(self) -> set[str]:
+        """What is held after one look."""
+        project = self.server.project(1)
+        assert not task_queue.remove_old_predictions(self.place, project, LOCK_S, now=self.now), "all is done"
+        return set(self.server.arrived)
+
+    def looks_for(self, seconds: float) -> set[str]:
+        """What is held after so much time with a worker, which looks at the beginning too."""
+        self.look()
+        for _ in range(int(seconds // LONGEST_STEP_S)):
+            self.now += LONGEST_STEP_S
+            self.look()
+        self.now += seconds % LONGEST_STEP_S
+        return self.look()
 
 
 def registry(folder: Path, *names: tuple[int, str | None]) -> Registry:
@@ -62,24 +108,131 @@ def test_publishing_sets_the_version_where_it_differs_and_exists(tmp_path: Path)
     assert server.model_version == "maskal-r1"
 
 
-def test_predictions_of_the_served_version_its_parent_newer_and_foreign_ones_stay(tmp_path: Path) -> None:
-    versions = registry(tmp_path, (3, "maskal-r2"))
-    versions.set_current("maskal-r3")
-    held = {name: {1} for name in ("maskal-r1", "maskal-r2", "maskal-r3", "maskal-r4", "somebody-else")}
-    server = FakeLabelStudio(held)
-    assert not task_queue.remove_old_predictions(server, versions, 1), "nothing is left to do"
-    assert server.deleted == ["maskal-r1"]
-    assert task_queue.largest_number(server, 1) == 4
+def names(*numbers: int) -> set[str]:
+    return {f"maskal-r{number}" for number in numbers}
+
+
+def test_the_version_served_before_stays_whatever_its_parent_until_the_task_lock_has_run_out(tmp_path: Path) -> None:
+    project = Tidied(tmp_path, "somebody-else", "maskal-r0")
+    others = {"somebody-else", "maskal-r0"}
+    project.publish(1, None)
+    project.publish(2, None)
+    assert project.look() == others | names(1, 2)
+    assert project.looks_for(LOCK_S - 1) == others | names(1, 2)
+    assert project.looks_for(1) == others | names(2)
+    project.publish(3, "maskal-r2")
+    assert project.looks_for(3 * LOCK_S) == others | names(2, 3), "the parent stays as long as its child is served"
+    assert task_queue.largest_number(project.server, 1) == 3
+
+
+def test_all_that_were_served_within_a_task_lock_stay_each_for_its_own_time(tmp_path: Path) -> None:
+    project = Tidied(tmp_path)
+    for number in (1, 2, 3, 4):
+        project.publish(number, None)
+        project.looks_for(LOCK_S / 4)
+    assert project.look() == names(1, 2, 3, 4)
+    assert project.looks_for(LOCK_S / 4) == names(2, 3, 4)
+    assert project.looks_for(LOCK_S / 4) == names(3, 4)
+
+
+def test_after_a_rollback_the_larger_versions_go_once_the_lock_has_run_out(tmp_path: Path) -> None:
+    project = Tidied(tmp_path)
+    for number in (1, 2, 3, 4):
+        project.publish(number, f"maskal-r{number - 1}" if number > 1 else None)
+    project.serve("maskal-r2")
+    assert project.looks_for(LOCK_S - 1) == names(1, 2, 3, 4)
+    assert project.looks_for(1) == names(1, 2)
+
+
+def test_a_version_that_was_served_again_for_a_moment_has_its_whole_time(tmp_path: Path) -> None:
+    project = Tidied(tmp_path)
+    project.publish(1, None)
+    project.publish(2, None)
+    project.looks_for(LOCK_S - 1)
+    project.serve("maskal-r1")
+    project.serve("maskal-r2")  # and no look in between
+    assert project.looks_for(LOCK_S - 1) == names(1, 2)
+    assert project.looks_for(1) == names(2)
+
+
+def test_a_version_that_its_round_is_pushing_stays_and_what_a_failed_one_left_goes(tmp_path: Path) -> None:
+    project = Tidied(tmp_path)
+    project.publish(1, None)
+    begun = Round(project.folder.rounds / "2")
+    begun.state.state = "ranked"
+    begun.save()
+    project.server.arrived["maskal-r2"] = {1}
+    assert project.looks_for(3 * LOCK_S) == names(1, 2)
+    begun.state.state = FAILED
+    begun.save()
+    assert project.looks_for(LOCK_S) == names(1)
+
+
+def test_a_round_that_ends_during_a_look_is_not_taken_for_an_old_one(tmp_path: Path) -> None:
+    project = Tidied(tmp_path)
+    project.publish(1, None)
+    registry(project.folder.path, (2, None))
+    begun = Round(project.folder.rounds / "2")
+    begun.state.state = "pushed"
+    begun.save()
+    project.server.arrived["maskal-r2"] = {1}
+    look_at_versions = project.server.model_versions
+
+    def end_round(project_id: int) -> dict[str, int]:
+        held = look_at_versions(project_id)
+        project.folder.registry.set_current("maskal-r2")
+        begun.state.state = STATES[-1]
+        begun.save()
+        return held
+
+    project.server.model_versions = end_round  # type: ignore[method-assign]
+    assert not task_queue.remove_old_predictions(project.place, project.server.project(1), 0, now=project.now)
+    assert set(project.server.arrived) == names(1, 2), "what the queue still follows, and what is served"
+
+
+def test_what_the_queue_still_follows_stays(tmp_path: Path) -> None:
+    project = Tidied(tmp_path)
+    project.publish(1, None)
+    registry(project.folder.path, (2, None))
+    project.folder.registry.set_current("maskal-r2")
+    task_queue.publish(project.server, project.folder.registry, project.server.project(1))
+    assert project.server.model_version == "maskal-r1", "no task is open, so there is no prediction of the new one"
+    assert project.looks_for(2 * LOCK_S) == names(1)
+    project.serve("maskal-r2")
+    assert project.looks_for(LOCK_S - 1) == names(1, 2)
+    assert project.looks_for(1) == names(2)
+
+
+def test_a_project_that_an_older_release_left_loses_nothing_at_once(tmp_path: Path) -> None:
+    project = Tidied(tmp_path, *names(5, 6, 7, 9))
+    registry(project.folder.path, (7, "maskal-r6"))
+    project.serve("maskal-r7")
+    assert not (project.folder.path / "retired.json").exists()
+    assert project.looks_for(LOCK_S - 1) == names(5, 6, 7, 9)
+    assert project.looks_for(1) == names(6, 7)
+
+
+def test_a_clock_that_jumps_takes_no_prediction_away(tmp_path: Path) -> None:
+    project = Tidied(tmp_path)
+    project.publish(1, None)
+    project.publish(2, None)
+    project.look()
+    for jump_s in (1e9, -2e9):
+        project.now += jump_s
+        assert project.look() == names(1, 2)
+    assert project.looks_for(LOCK_S) == names(2)
 
 
 def test_a_large_old_version_goes_one_by_one_until_the_time_is_over(tmp_path: Path) -> None:
-    versions = registry(tmp_path, (3, "maskal-r2"))
-    versions.set_current("maskal-r3")
-    server = FakeLabelStudio({"maskal-r1": set(range(600)), "maskal-r3": {1}})
-    assert task_queue.remove_old_predictions(server, versions, 1, budget_s=-1)
-    assert server.deleted == [], "no time left"
-    assert not task_queue.remove_old_predictions(server, versions, 1)
-    assert server.deleted == [str(prediction) for prediction in range(600)]
+    project = Tidied(tmp_path)
+    project.publish(1, None)
+    project.publish(2, None)
+    project.server.arrived["maskal-r1"] = set(range(600))
+    seen = project.server.project(1)
+    assert task_queue.remove_old_predictions(project.place, seen, 0, now=project.now, budget_s=-1)
+    assert project.server.deleted == [], "no time left"
+    assert not task_queue.remove_old_predictions(project.place, seen, 0, now=project.now)
+    assert project.server.deleted == [str(prediction) for prediction in range(600)]
 
 
 def test_the_queue_is_ascending_and_held_out_tasks_may_go_without_pre_labels() -> None:
