@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from label_studio_sdk.converter import brush
 
-from backend.label_studio.labels import UNREAD_TAGS, Control, LabelConfig
+from backend.label_studio.labels import SHAPE_TAGS, UNREAD_TAGS, Control, LabelConfig
 from model.errors import BadRecord
 from model.geometry import mask_to_polygons, painted_polygons
 from model.records import Outline, Polygon
@@ -144,10 +144,10 @@ def _regions(annotation: Annotation, config: LabelConfig) -> tuple[dict[Any, Dra
             results.setdefault(key, []).append(result)
     regions, problems = {}, []
     for key, same in results.items():
-        names = dict.fromkeys(name for result in same for name in _names(result))
+        names = dict.fromkeys(name for result in same for name in _names(result, config))
         rank = {name: place for place, name in enumerate(config.classes)}
         labels = tuple(sorted(names, key=lambda name: rank.get(name, len(rank))))
-        shapes = [result for result in same if result.get("type") != "labels"]
+        shapes = [result for result in same if _kind(result, config) != "labels"]
         if shapes:
             regions[key] = Drawn(min(shapes, key=lambda result: _preference(result, config)), labels)
         else:
@@ -157,12 +157,14 @@ def _regions(annotation: Annotation, config: LabelConfig) -> tuple[dict[Any, Dra
 
 def _is_shape(result: Region, config: LabelConfig) -> bool:
     """Whether a result is, or may be, about something drawn on an image."""
-    kind = result.get("type")
-    if kind in NO_SHAPES or (result.get("from_name") is None and kind is None):
-        return False
-    tag = config.tags.get(str(result.get("from_name")))
+    kind, name = _kind(result, config), str(result.get("from_name"))
+    if kind is None or kind in NO_SHAPES:
+        return "from_name" in result and kind is None
+    tag = config.tags.get(name)
     if tag in UNREAD_TAGS:  # a point or a line says that there is an object only if it is of a class
-        return any(name in config.classes for name in _names(result))
+        return any(label in config.classes for label in _names(result, config))
+    if tag in SHAPE_TAGS and all(control.name != name for control in config.controls):
+        return False  # a shape that can have no label is of no class
     return tag is None or tag.lower() not in NO_SHAPES
 
 
@@ -190,9 +192,15 @@ def _root(key: Any, regions: Mapping[Any, Drawn], config: LabelConfig) -> Any:
     return key
 
 
-def _names(result: Region) -> list[str]:
+def _kind(result: Region, config: LabelConfig) -> str | None:
+    """A result's type, which tools that write annotations leave out at times; then its control tells."""
+    tag = config.tags.get(str(result.get("from_name")))
+    return result.get("type") or (tag.lower() if tag else None)
+
+
+def _names(result: Region, config: LabelConfig) -> list[str]:
     """Names of the labels that a result gives its region."""
-    names = (result.get("value") or {}).get(result.get("type")) or []
+    names = (result.get("value") or {}).get(_kind(result, config)) or []
     return [str(name) for name in names] if isinstance(names, list) else []
 
 
@@ -255,11 +263,11 @@ def _ellipse(value: dict[str, Any], size_hw: tuple[int, int]) -> list[Polygon]:
     """A polygon of so many corners that it lies nowhere more than ELLIPSE_PX inside of the ellipse."""
     scale = np.array([size_hw[1], size_hw[0]]) / 100
     radii = np.array([float(value["radiusX"]), float(value["radiusY"])]) * scale
-    if not radii.min() > 0:
+    if not radii.all():
         raise BadRecord(
             f"its ellipse has the radii {value['radiusX']} and {value['radiusY']} %; delete it or draw it larger"
         )
-    corners = max(12, math.ceil(math.pi / math.acos(max(0.0, 1 - ELLIPSE_PX / radii.max()))))
+    corners = max(12, math.ceil(math.pi / math.acos(max(0.0, 1 - ELLIPSE_PX / np.abs(radii).max()))))
     turns = np.arange(corners) * 2 * math.pi / corners
     points = np.stack([np.cos(turns), np.sin(turns)], 1) * radii
     return [Polygon(points @ _turn(value) + np.array([value["x"], value["y"]], float) * scale)]
@@ -268,7 +276,7 @@ def _ellipse(value: dict[str, Any], size_hw: tuple[int, int]) -> list[Polygon]:
 def _rectangle(value: dict[str, Any], size_hw: tuple[int, int]) -> list[Polygon]:
     scale = np.array([size_hw[1], size_hw[0]]) / 100
     width, height = value["width"], value["height"]
-    if width <= 0 or height <= 0:
+    if not width or not height:  # one that was drawn upwards has a height below 0
         raise BadRecord(f"its rectangle is {width} by {height} %; delete it or draw it larger")
     corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], float) * scale
     return [Polygon(corners @ _turn(value) + np.array([value["x"], value["y"]], float) * scale)]

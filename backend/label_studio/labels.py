@@ -221,6 +221,10 @@ def _remarks_on(
             )
         elif is_drawn and not set(targets) & set(image_names):
             lines.append(f"the {element.tag} {name!r} is not used: it draws on {', '.join(targets)}")
+        elif element.tag in SHAPE_TAGS and all(control.name != name for control in controls):
+            lines.append(
+                f"the {element.tag} {name!r} is not used: it has no labels, nor is there a Labels tag beside it"
+            )
         elif element.tag in UNREAD_TAGS:
             lines.append(
                 f"the {element.tag} {name!r} outlines nothing that can be learned; an image where it marks one of the "

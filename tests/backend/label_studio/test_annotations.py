@@ -28,7 +28,7 @@ ALL = """<View><Image name="left" value="$left"/><Image name="right" value="$rig
 <Choices name="ripe" toName="left" perRegion="true"><Choice value="yes"/></Choices>
 <TextArea name="note" toName="left" perRegion="true"/><Rating name="stars" toName="left" perRegion="true"/>
 <Taxonomy name="kind" toName="left" perRegion="true"><Choice value="a"/></Taxonomy>
-<Number name="weight" toName="left" perRegion="true"/>
+<Number name="weight" toName="left" perRegion="true"/><Ellipse name="nameless" toName="left"/>
 <Labels name="words" toName="told"><Label value="w"/></Labels></View>"""
 JOINED = """<View><Image name="image" value="$image"/>
 <Labels name="l" toName="image"><Label value="plum"/><Label value="pear"/></Labels>
@@ -145,6 +145,19 @@ def test_an_ellipse_is_pre_labelled_with_the_objects_area_and_place() -> None:
     assert not left_out and iou(mask_of(outline), mask > 0) > 0.97
 
 
+def test_a_rectangle_that_was_drawn_upwards_is_read() -> None:
+    drawn = result("box", "rectanglelabels", labels=["plum"], x=20, y=90, width=30, height=-60, rotation=0)
+    (outline,), left_out = read(drawn)
+    assert not left_out and box_of(mask_of(outline)).tolist() == [80, 90, 200, 270]
+
+
+def test_results_without_a_type_are_read_by_their_control() -> None:
+    plain = {key: value for key, value in polygon().items() if key != "type"}
+    said = {key: value for key, value in PER_REGION[0].items() if key != "type"}
+    (outline,), left_out = read(plain, said)
+    assert (outline.label, left_out) == ("plum", ())
+
+
 # one id is one region
 
 
@@ -181,6 +194,7 @@ def test_a_config_that_invites_two_labels_or_a_second_image_says_so() -> None:
     xml = ALL.replace('name="brush" toName', 'name="brush" choice="multiple" toName')
     remarks = parse_label_config(xml).remarks
     assert sum("lets a region have several labels" in line for line in remarks) == 1
+    assert any("the Ellipse 'nameless' is not used: it has no labels" in line for line in remarks)
     assert any("the image 'right' is not used: only the first one, 'left', is trained" in line for line in remarks)
     own = '<PolygonLabels name="{0}" toName="image"><Label value="{0}"/></PolygonLabels>'
     twins = JOINED.replace("</View>", own.format("p") + own.format("q") + "</View>")
@@ -282,6 +296,7 @@ def test_what_may_be_an_object_is_named_with_and_without_its_image(drawn: dict, 
         result("gone", "choices", None, labels=["x"]),
         {**result("gone", "pairwise", None), "value": {"selected": "left"}},
         result("point", "keypointlabels", "p", labels=["stem"], x=1, y=1, width=1),
+        result("nameless", "ellipse", "e", x=40, y=40, radiusX=10, radiusY=10),
     ],
     ids=lambda said: f"{said['type']} {said.get('from_name')}",
 )
