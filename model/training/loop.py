@@ -311,8 +311,9 @@ class _Run:
             part = images[start : start + size], targets[start : start + size]
             share = len(part[0]) / len(images)
             losses = self.engine.losses(*part)
-            (torch.stack(list(losses.values())).sum() * share).backward()
-            values = torch.stack([loss.detach() for loss in losses.values()]).tolist()
+            together = torch.stack(list(losses.values()))
+            values = together.tolist()  # a GPU is waited for before the way back, not after it
+            (together.sum() * share).backward()
             for name, value in zip(losses, values, strict=True):
                 totals[name] = totals.get(name, 0.0) + value * share
         return totals

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from model.engines.base import EngineConfig
 from model.engines.torchvision.engine import TorchvisionEngine
 from model.geometry import mask_to_polygons
 from model.records import Outline, Record
-from model.training.loop import TrainingConfig, train
+from model.training.loop import Progress, Trained, TrainingConfig, train
 
 WEIGHTS = Path(__file__).parents[1] / "artefacts" / "fields_resnet50.safetensors"
 """Kept from one run to the next; not part of the repository."""
@@ -49,18 +49,34 @@ def trained_resnet50(device: str) -> TorchvisionEngine:
     resize_to(engine, TRAINED_AT)
     engine.network.rpn.fg_bg_sampler.batch_size_per_image = 128
     engine.network.roi_heads.fg_bg_sampler.batch_size_per_image = 64
-    images, records = {}, []
+    train_on_fields(engine.to(device), 40, TRAINED_AT, STEPS, lambda p: p.step % 20 or print(p, flush=True))
+    WEIGHTS.parent.mkdir(exist_ok=True)
+    checkpoints.save(WEIGHTS, engine.to("cpu").tensors(), {})
+    return engine.to(device)
+
+
+def train_on_fields(
+    engine: TorchvisionEngine,
+    count: int,
+    size: int,
+    steps: int,
+    on_progress: Callable[[Progress], object] = lambda progress: None,
+) -> Trained:
+    """Train an engine where it is on so many fields of that size, and as many whose heads are half as large."""
+    images: dict[str, np.ndarray] = {}
+    records = []
     for tiles in (1, 2):
-        for image, outlines in fields(40, tiles, TRAINED_AT, tiles):
+        for image, outlines in fields(count, tiles, size, tiles):
             name = f"{tiles}/{len(images)}"
             images[name] = image
             records.append(Record(name, image.shape[:2], outlines))
     torch.manual_seed(0)
-    config = TrainingConfig(iterations=STEPS, learning_rate=4e-4, batch_size=4, warmup_iterations=30)
-    train(engine.to(device), records, images.__getitem__, config, lambda p: p.step % 20 or print(p, flush=True))
-    WEIGHTS.parent.mkdir(exist_ok=True)
-    checkpoints.save(WEIGHTS, engine.to("cpu").tensors(), {})
-    return engine.to(device)
+    config = TrainingConfig(iterations=steps, learning_rate=4e-4, batch_size=4, warmup_iterations=30)
+
+    def tell(progress: Progress) -> None:
+        on_progress(progress)
+
+    return train(engine, records, images.__getitem__, config, tell)
 
 
 def resize_to(engine: TorchvisionEngine, shortest: int) -> None:

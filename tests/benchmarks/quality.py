@@ -32,7 +32,7 @@ from model.judging.evaluation import Evaluation, detections_of, evaluate, truth_
 from model.records import Record
 from model.training.loop import train
 from tests.benchmarks.scoring import device_name
-from tests.benchmarks.training import BATCH, endless, plain_loader, plain_step, read
+from tests.benchmarks.torchvision_loop import BATCH, endless, plain_loader, plain_step, read
 
 SHARE = 0.15
 LOOKED_AT = 40

@@ -176,7 +176,7 @@ class TorchvisionEngine:
         )
         for image in images:
             scaled = self.scaling.image(image, self.scaling.size(image.shape[:2], *self.training_size_hw))
-            pixels = torch.from_numpy(scaled).to(**options).permute(2, 0, 1)
+            pixels = torch.from_numpy(scaled).to(self.device).permute(2, 0, 1).to(**options)  # as bytes to the GPU
             inputs.append((pixels - mean) / std)  # in 0..255: what comes in as in Detectron2, to the bit
         batch = transform.batch_images(inputs, transform.size_divisible)
         layout = torch.contiguous_format if exact and self._kind.is_exact_as_detectron2 else torch.channels_last

@@ -222,10 +222,10 @@ def test_a_killed_training_goes_on_as_if_nothing_had_been(tmp_path: Path, optimi
     assert (trained.loss, trained.steps) == (expected.loss, 30)
 
 
-def test_a_network_goes_on_with_the_same_losses(tmp_path: Path) -> None:
+def test_a_network_goes_on_with_the_same_losses(tmp_path: Path, device: str) -> None:
     def losses(**changes: Any) -> list[float]:
         torch.manual_seed(0)
-        engine, told = build_engine("torchvision", CLASSES, EngineConfig("nano")), []
+        engine, told = build_engine("torchvision", CLASSES, EngineConfig("nano")).to(device), []
 
         def tell(progress: Progress) -> None:
             told.append(progress.loss)
@@ -239,7 +239,8 @@ def test_a_network_goes_on_with_the_same_losses(tmp_path: Path) -> None:
     path = tmp_path / "training.safetensors"
     with pytest.raises(Killed):
         losses(checkpoint=path, kill_at=4)
-    assert losses(checkpoint=path) == pytest.approx(losses()[3:], rel=1e-3)
+    rounding = 1e-3 if device == "cpu" else 0.05  # a GPU adds gradients up in any order
+    assert losses(checkpoint=path) == pytest.approx(losses()[3:], rel=rounding)
 
 
 def test_a_checkpoint_of_other_settings_or_a_broken_one_is_not_gone_on_with(tmp_path: Path) -> None:

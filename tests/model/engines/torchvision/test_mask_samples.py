@@ -13,7 +13,7 @@ def predictor() -> DropoutMaskPredictor:
     return DropoutMaskPredictor(8, 6, 4, 0.25).eval()
 
 
-@pytest.mark.parametrize("count", [0, 1, 5, ROWS_PER_BATCH + 3])
+@pytest.mark.parametrize("count", [0, 1, 5, ROWS_PER_BATCH["cpu"] + 3])
 @torch.no_grad()
 def test_without_dropout_it_is_the_predictors_own_output_at_the_labels(
     predictor: DropoutMaskPredictor, count: int
