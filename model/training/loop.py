@@ -10,6 +10,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from model.errors import BadRecord
 from model.records import Record
 from model.training.augmentation import Augmentation
 from model.training.dataset import RecordDataset, Sample, collate
+from model.training.freezing import SHARE, frozen, trained_groups
 from model.training.schedule import (
     POLICIES,
     decay_steps,
@@ -60,6 +62,8 @@ class TrainingConfig:
     iterations      optimiser steps
     learning_rate   at the end of the warm-up
     batch_size      images a step, over all processes
+    freeze_at       stages of the backbone that are not trained, from the stem on; None: those with which it was built
+    backbone_rate   share of the learning rate for the backbone's other stages, 0..1; 0 freezes them, too
     optimizer       "adamw" or "sgd" (momentum 0.9)
     learning_policy "cosine" or "steps_with_decay" (then `step_ratios` and `gamma`)
     repeat_factor_smallest_class  as in MaskAL: 1 repeats nothing by itself
@@ -75,6 +79,8 @@ class TrainingConfig:
     iterations: int
     learning_rate: float
     batch_size: int = 4
+    freeze_at: int | None = None
+    backbone_rate: float = 1.0
     warmup_iterations: int = 50
     weight_decay: float = 1e-4
     optimizer: str = "adamw"
@@ -97,6 +103,10 @@ class TrainingConfig:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate must be above 0, got {self.learning_rate}")
+        if self.freeze_at is not None and self.freeze_at < 0:
+            raise ValueError(f"freeze_at must be at least 0, got {self.freeze_at}")
+        if not 0 <= self.backbone_rate <= 1:
+            raise ValueError(f"backbone_rate must lie in 0..1, got {self.backbone_rate}")
         if self.learning_policy not in POLICIES:
             raise ValueError(f"learning_policy must be one of {', '.join(POLICIES)}, got {self.learning_policy!r}")
         if self.optimizer not in OPTIMIZERS:
@@ -153,13 +163,9 @@ class Trained:
     seconds: float
 
 
-OPTIMIZERS: dict[str, Callable[[list[torch.nn.Parameter], TrainingConfig], torch.optim.Optimizer]] = {
-    "adamw": lambda parameters, c: torch.optim.AdamW(
-        parameters, lr=c.learning_rate, weight_decay=c.weight_decay, fused=True
-    ),
-    "sgd": lambda parameters, c: torch.optim.SGD(
-        parameters, lr=c.learning_rate, momentum=0.9, weight_decay=c.weight_decay
-    ),
+OPTIMIZERS: dict[str, Callable[[list[dict[str, Any]], TrainingConfig], torch.optim.Optimizer]] = {
+    "adamw": lambda groups, c: torch.optim.AdamW(groups, lr=c.learning_rate, weight_decay=c.weight_decay, fused=True),
+    "sgd": lambda groups, c: torch.optim.SGD(groups, lr=c.learning_rate, momentum=0.9, weight_decay=c.weight_decay),
 }
 
 
@@ -183,10 +189,11 @@ def train(
     """
     if not records:
         raise BadRecord("training needs at least one annotated image outside of the validation split, got none")
-    run = _Run(engine, config, validate, checkpoint)
-    with closing(_batches(engine, records, load_image, config, new_images, run.state.step)) as batches:
-        run.go_on(batches, on_progress)
-    return run.end()
+    with frozen(engine, config.freeze_at, config.backbone_rate):
+        run = _Run(engine, config, validate, checkpoint)
+        with closing(_batches(engine, records, load_image, config, new_images, run.state.step)) as batches:
+            run.go_on(batches, on_progress)
+        return run.end()
 
 
 def _batches(
@@ -232,8 +239,8 @@ class _Run:
         self.engine, self.config, self.validate, self.checkpoint = engine, config, validate, checkpoint
         self.rank, self.processes = place_in_group()
         torch.manual_seed(config.seed + self.rank)
-        self.parameters = [p for p in engine.network.parameters() if p.requires_grad]
-        self.optimizer = OPTIMIZERS[config.optimizer](self.parameters, config)
+        self.optimizer = OPTIMIZERS[config.optimizer](trained_groups(engine, config.backbone_rate), config)
+        self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         known = load_state(checkpoint, engine, self.optimizer, config_facts(config)) if checkpoint else None
         self.state = known or TrainingState()
         if known and self.rank > 0:
@@ -275,7 +282,7 @@ class _Run:
     def _step(self, images: list[torch.Tensor], targets: list[Target]) -> dict[str, float]:
         """One optimiser step; the losses by name."""
         for group in self.optimizer.param_groups:
-            group["lr"] = self.config.rate(self.state.step)
+            group["lr"] = self.config.rate(self.state.step) * group[SHARE]
         losses = self._backward(images, targets)
         total = sum(losses.values())
         if not math.isfinite(total):
