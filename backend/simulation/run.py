@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from backend.errors import BadSetting
 from backend.project.config import ProjectConfig, read_config
-from backend.rounds.starts import load_start
+from backend.rounds.starts import keeping_of, load_start
 from backend.simulation.report import Row, write_report
 from model import checkpoints
 from model.engines.base import Engine, EngineConfig
@@ -172,7 +172,12 @@ class CocoLearner:
             load_start(self.engine, self.world.config.pretrained_weights, self.world.starts, self.world.device)
         records = [self.world.records[index] for index in images]
         config = self.world.config.training_config(
-            self.engine.config.network, records, warm=is_warm, seed=100 * self.seed + loop, device=self.world.device
+            self.engine.config.network,
+            records,
+            warm=is_warm,
+            seed=100 * self.seed + loop,
+            device=self.world.device,
+            keeping=keeping_of(self.engine, self.world.config.pretrained_weights),
         )
         train(self.engine.to(self.world.device), records, self.world.image, config)
 

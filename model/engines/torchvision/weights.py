@@ -99,7 +99,8 @@ def coco_weights(network: str) -> tuple[dict[str, torch.Tensor], tuple[str, ...]
     except OSError as err:
         raise BadCheckpoint(
             f"the COCO weights of {network} could not be downloaded ({err}); allow the network, "
-            f"or fetch {weights.url} elsewhere and set pretrained_weights to the file's path"
+            f"or fetch {weights.url} elsewhere and set pretrained_weights to the file's path, or set network_config: "
+            "lite, whose weights are installed"
         ) from err
     if weights is MaskRCNN_ResNet50_FPN_Weights.COCO_V1:
         tensors = _for_eps(tensors, 1e-5)
