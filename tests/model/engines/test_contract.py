@@ -85,6 +85,8 @@ def engine(request: pytest.FixtureRequest) -> Engine:
     made = build_engine(
         name, CLASSES, EngineConfig(network=network, confidence_threshold=0.01, image_size=SIZES.get(network))
     )
+    if made.has_imagenet_weights:
+        made.load_imagenet()
     settle(made)
     return made
 
