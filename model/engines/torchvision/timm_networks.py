@@ -18,6 +18,7 @@ from torchvision.models.detection import MaskRCNN
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
+from model.engines.torchvision.depthwise import with_wide_depthwise
 from model.engines.torchvision.heads import SCALES, mask_rcnn, plain_anchors
 from model.errors import BadEngine
 
@@ -82,7 +83,7 @@ class TimmBackbone(nn.Module):
 
     def __init__(self, facts: TimmFacts) -> None:
         super().__init__()
-        self.body = features_of(facts)
+        self.body = with_wide_depthwise(features_of(facts))
         self.fpn = FeaturePyramidNetwork(list(facts.channels), facts.width, LastLevelMaxPool())
         self.out_channels = facts.width
 
