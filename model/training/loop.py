@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -21,6 +21,7 @@ from model.engines.batching import is_out_of_memory
 from model.errors import BadRecord
 from model.records import Record
 from model.training.augmentation import Augmentation
+from model.training.averaging import MeanWeights
 from model.training.dataset import RecordDataset, Sample, collate
 from model.training.freezing import SHARE, frozen, trained_groups
 from model.training.schedule import (
@@ -73,6 +74,9 @@ class TrainingConfig:
     patience        looks without progress after which the run stops early; 0: never
     checkpoint_period  steps from one checkpoint to the next; None: one a minute
     num_workers     threads that read images ahead
+    zoom, light     how much images are changed, as in Augmentation
+    averaging       share of the mean weights that a step keeps, 0..1; what is measured and kept are these means, then.
+                    None: the last weights
     seed            for order, augmentation and dropout
     """
 
@@ -94,6 +98,9 @@ class TrainingConfig:
     patience: int = 0
     checkpoint_period: int | None = None
     num_workers: int = 1
+    zoom: float = Augmentation.zoom
+    light: float = Augmentation.light
+    averaging: float | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -107,6 +114,8 @@ class TrainingConfig:
             raise ValueError(f"freeze_at must be at least 0, got {self.freeze_at}")
         if not 0 <= self.backbone_rate <= 1:
             raise ValueError(f"backbone_rate must lie in 0..1, got {self.backbone_rate}")
+        if self.averaging is not None and not 0 <= self.averaging < 1:
+            raise ValueError(f"averaging must lie in 0..1 and be below 1, got {self.averaging}")
         if self.learning_policy not in POLICIES:
             raise ValueError(f"learning_policy must be one of {', '.join(POLICIES)}, got {self.learning_policy!r}")
         if self.optimizer not in OPTIMIZERS:
@@ -205,8 +214,9 @@ def _batches(
     step: int,
 ) -> Generator[list[Sample], None, None]:
     """Endless batches from a step on; in a group of processes this one's part of each."""
+    augmentation = Augmentation(zoom=config.zoom, light=config.light)
     dataset = RecordDataset(
-        records, engine.classes, load_image, engine.training_size_hw, Augmentation(), scaling=engine.scaling
+        records, engine.classes, load_image, engine.training_size_hw, augmentation, scaling=engine.scaling
     )
     factors = factors_of(records, config, new_images)
     rank, processes = place_in_group()
@@ -241,6 +251,7 @@ class _Run:
         torch.manual_seed(config.seed + self.rank)
         self.optimizer = OPTIMIZERS[config.optimizer](trained_groups(engine, config.backbone_rate), config)
         self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        self.mean = None if config.averaging is None else MeanWeights(self.parameters, config.averaging)
         known = load_state(checkpoint, engine, self.optimizer, config_facts(config)) if checkpoint else None
         self.state = known or TrainingState()
         if known and self.rank > 0:
@@ -250,6 +261,8 @@ class _Run:
         if self.processes > 1:
             for tensor in engine.network.state_dict().values():
                 distributed.broadcast(tensor, 0)
+        if self.mean is not None:
+            self.mean.start_from(self.state.mean)
 
     def go_on(self, batches: Iterator[list[Sample]], on_progress: Callable[[Progress], None]) -> None:
         """Step after step until the last one, or until there is no progress any more."""
@@ -259,12 +272,16 @@ class _Run:
             losses = self._step(*collate(next(batches)))
             self.state.losses.append(sum(losses.values()))
             self.state.step += 1
-            self._look()
+            if self.mean is not None:
+                self.mean.update(self.state.step)
+            with self.mean.in_place() if self.mean is not None else nullcontext():
+                self._look()
             now = time.monotonic()
             self.state.seconds = spent + now - started
             if self.rank == 0:
                 on_progress(self._progress(losses, (now - started) / (self.state.step - begun_at)))
                 if self.checkpoint is not None and self._is_due(now - saved):
+                    self.state.mean = None if self.mean is None else self.mean.values
                     save_state(self.checkpoint, self.state, self.engine, self.optimizer, config_facts(self.config))
                     saved = time.monotonic()
 
@@ -272,6 +289,8 @@ class _Run:
         """Leave the engine with the weights worth keeping, in eval mode."""
         state = self.state
         kept = state.step
+        if self.mean is not None:
+            self.mean.swap()
         if state.best is not None and state.evaluations[-1][1] < (1 - CHANCE) * _best(state.evaluations)[1]:
             self.engine.load_tensors(state.best, self.engine.classes)
             kept, _ = _best(state.evaluations)
