@@ -15,10 +15,11 @@ from backend.queue import marks
 from backend.queue.jobs import round_job
 from backend.rounds.folder import CANCELLED, Round, all_rounds, last_concluded
 from backend.rounds.need import need_of
+from backend.rounds.plan import find_plan, proposal
 from backend.rounds.reading import read_snapshot_of
 from backend.rounds.snapshots import Snapshot
 from backend.settings import Settings
-from model.errors import NewerFormat
+from model.errors import BadVersion, NewerFormat
 from model.registry import Version
 
 LISTED = 10
@@ -40,6 +41,7 @@ def describe(settings: Settings, redis: Redis | None) -> Iterator[str]:
 def _project_lines(settings: Settings, folder: ProjectFolder, redis: Redis | None) -> Iterator[str]:
     yield f"project {folder.project_id} ({folder.uid}), serving {folder.registry.current() or 'no version yet'}"
     yield from _outlook(settings, folder, redis)
+    yield from (f"  {line}" for line in (_proposal(folder),) if line)
     yield from (_version_line(version) for version in folder.registry.versions())
     yield from (_round_line(r) for r in _rounds_of_interest(folder))
     yield from (f"  note: {line}" for line in _last_notes(folder))
@@ -81,6 +83,14 @@ def _left_out_lines(folder: ProjectFolder, now: Snapshot) -> Iterator[str]:
         yield f"  and {len(now.left_out) - LISTED} more annotated tasks do not count for such reasons"
 
 
+def _proposal(folder: ProjectFolder) -> str | None:
+    """What could be chosen better; nothing where settings or version cannot be read, which others tell."""
+    try:
+        return proposal(folder.config(), folder.registry)
+    except (BackendError, BadVersion):
+        return None
+
+
 def _rounds_of_interest(folder: ProjectFolder) -> list[Round]:
     """Rounds that have made no version: those not concluded, and the newest one if it was cancelled."""
     rounds = all_rounds(folder)
@@ -91,7 +101,8 @@ def _last_notes(folder: ProjectFolder) -> tuple[str, ...]:
     """What the newest round could not use, and what it noticed."""
     rounds = all_rounds(folder)
     snapshot = rounds[-1].snapshot() if rounds else None
-    return snapshot.problems if snapshot else ()
+    plan = find_plan(rounds[-1]) if rounds and not rounds[-1].is_concluded else None
+    return (*((plan.note,) if plan and plan.note else ()), *(snapshot.problems if snapshot else ()))
 
 
 def _version_line(version: Version) -> str:
@@ -115,6 +126,8 @@ def _training_in_words(version: Version) -> str:
         words.append(f"at {size[0]} to {size[1]} px")
     if anchors := version.config.get("anchor_sizes"):
         words.append(f"anchors of {anchors[0]:g} to {anchors[-1]:g} px")
+    if note := training.get("note"):
+        words.append(note)
     return "; " + ", ".join(words)
 
 

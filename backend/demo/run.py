@@ -89,7 +89,7 @@ def _config(options: DemoOptions, initial: int, pool: int) -> ProjectConfig:
     """The user's settings, with the demo's where they say nothing."""
     given = read_config(options.config) if options.config is not None else ProjectConfig()
     own: dict[str, Any] = {"initial_datasize": initial, "pool_size": pool}
-    if options.images is None:
+    if options.images is None and given.network_config == "nano":
         own["pretrained_weights"] = "none"  # not those of a network that knows such fields already
     unset = {name: value for name, value in own.items() if name not in given.model_fields_set}
     chosen = {} if options.engine is None else {"engine": options.engine}

@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from backend.errors import BadSetting
-from model.engines.base import EngineConfig, InputRange
+from model.engines.base import EngineConfig, InputRange, Keeping
 from model.records import Record
 from model.training.adaptation import (
     GROWTH,
@@ -52,7 +52,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 """What a preset sets where the project's file says nothing; "maskal" are the numbers of the published run."""
 
-NETWORKS = {"cpu": "nano", "cuda": "maskrcnn_resnet50_fpn_v2"}
+NETWORKS = {"cpu": "lite", "cuda": "maskrcnn_resnet50_fpn_v2"}
 DETECTRON2_NETWORK = "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x.yaml"
 """What is trained where `network_config` says nothing, by device; Detectron2 has no small network."""
 
@@ -95,6 +95,8 @@ class ProjectConfig(BaseModel):
     adapt_input: bool = True
     early_stopping: bool = True
     replay: float | None = Field(default=None, ge=0, lt=1)
+    freeze_at: int | None = Field(default=None, ge=0)
+    backbone_rate: float | None = Field(default=None, ge=0, le=1)
     optimizer: Literal["adamw", "sgd"] | None = None
     learning_rate: float | None = Field(default=None, gt=0)
     learning_policy: Literal["cosine", "steps_with_decay"] = "cosine"
@@ -121,7 +123,7 @@ class ProjectConfig(BaseModel):
         return {**PRESETS.get(str(content.get("preset")), {}), **content} if isinstance(content, dict) else content
 
     def engine_config(self, device: str) -> EngineConfig:
-        """The engine's part; without `network_config` a GPU gets ResNet-50, a CPU the small network if there is one."""
+        """The engine's part; without `network_config` what a new project gets on the device."""
         usual = DETECTRON2_NETWORK if self.engine == "detectron2" else NETWORKS.get(device, NETWORKS["cuda"])
         network = self.network_config or usual
         return EngineConfig(network, self.dropout_probability, self.confidence_threshold, self.nms_threshold)
@@ -148,10 +150,20 @@ class ProjectConfig(BaseModel):
         return replace(config, image_size=size, anchor_sizes=anchor_sizes(records, size, known))
 
     def training_config(
-        self, network: str, records: Sequence[Record], *, warm: bool, seed: int, device: str = "cpu"
+        self,
+        network: str,
+        records: Sequence[Record],
+        *,
+        warm: bool,
+        seed: int,
+        device: str = "cpu",
+        keeping: Keeping = Keeping(),  # noqa: B008, it cannot be changed
     ) -> TrainingConfig:
-        """A fully resolved training run on these records; `warm`: from a version of this project."""
-        chosen = TRAINING.get(network, TRAINING["default"])
+        """A fully resolved training run on these records.
+
+        `warm`: from a version of this project; `keeping`: what it leaves of the backbone where the file says nothing.
+        """
+        chosen = _choice(network)
         optimizer = self.optimizer or chosen.optimizer
         has_classes = len({outline.label for record in records for outline in record.outlines}) > 1
         base, growth = (chosen.warm_iterations, GROWTH) if warm else (chosen.iterations, chosen.growth)
@@ -163,6 +175,8 @@ class ProjectConfig(BaseModel):
             learning_rate=self.learning_rate
             or chosen.rate(optimizer) * RATE_FOR_BATCH[optimizer](self.train_batch_size / IMAGES_A_STEP),
             batch_size=self.train_batch_size,
+            freeze_at=keeping.freeze_at if self.freeze_at is None else self.freeze_at,
+            backbone_rate=keeping.backbone_rate if self.backbone_rate is None else self.backbone_rate,
             warmup_iterations=warmup,
             weight_decay=self.weight_decay,
             optimizer=optimizer,
@@ -217,9 +231,16 @@ class TrainingChoice:
 
 
 TRAINING = {
+    "lite": TrainingChoice("adamw", 5e-4, iterations=240, warm_iterations=150, growth=GROWTH_FOR_CLASSES),
     "nano": TrainingChoice("adamw", 5e-4, iterations=240, warm_iterations=150, growth=GROWTH_FOR_CLASSES),
+    "timm": TrainingChoice("adamw", 2e-4, iterations=1000, warm_iterations=500),
     "default": TrainingChoice("sgd", 5e-3, iterations=1000, warm_iterations=500),
 }
+"""By the network's name, or what stands before its slash."""
+
+
+def _choice(network: str) -> TrainingChoice:
+    return TRAINING.get(network) or TRAINING.get(network.partition("/")[0], TRAINING["default"])
 
 
 RATES = {"adamw": 2e-4, "sgd": 5e-3}

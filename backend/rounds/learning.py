@@ -88,6 +88,7 @@ def train_round(place: Workplace, current: Round, report: Report) -> None:
     if rank > 0:
         return
     facts = {**asdict(plan.training), **asdict(trained), "images": len(records), "objects": _objects(records)}
+    facts |= {"note": plan.note} if plan.note else {}
     write_json(current.path / "training.json", facts)
     checkpoints.save(current.weights, engine.tensors(), {})
     current.checkpoint.unlink(missing_ok=True)

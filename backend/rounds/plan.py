@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -9,18 +10,30 @@ from typing import Any
 
 import torch
 
+from backend.project.config import ProjectConfig
 from backend.project.workplace import Workplace
 from backend.rounds.folder import Round
 from backend.rounds.snapshots import Snapshot
+from backend.rounds.starts import keeping_of
 from model.engines.base import EngineConfig
 from model.engines.loader import build_engine, with_input
+from model.errors import BadCheckpoint
 from model.files import read_json, write_json
 from model.records import Record
-from model.registry import Version
+from model.registry import Registry, Version
 from model.training.loop import TrainingConfig
+
+logger = logging.getLogger(__name__)
 
 INPUT_CHANGE = 1.5
 """A version starts from its parent's input size and anchors unless they should change by more than this factor."""
+
+
+NETWORK_AT_HAND = "lite"
+"""What a project gets that has chosen nothing where COCO's weights cannot be downloaded."""
+
+BETTER = {"nano": "lite"}
+"""What has taken the place of a network for new projects."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +42,7 @@ class Plan:
 
     parent      version that it starts from, None for pretrained weights
     new_images  records that the parent was not trained on; empty without a parent
+    note        why it is not the network that the device usually gets; mostly empty
     """
 
     classes: tuple[str, ...]
@@ -36,6 +50,7 @@ class Plan:
     engine: EngineConfig
     training: TrainingConfig
     new_images: frozenset[str] = frozenset()
+    note: str = ""
 
     def in_words(self, images: int) -> str:
         """One line for the log."""
@@ -49,11 +64,17 @@ class Plan:
 
 def plan_round(place: Workplace, current: Round, records: Sequence[Record]) -> Plan:
     """How a round trains on its records: as decided when it began, else decided now."""
-    if _path(current).exists():
-        return read_plan(current)
+    known = find_plan(current)
+    if known is not None:
+        return known
     plan = _make_plan(place, current, records)
     write_json(_path(current), {**asdict(plan), "new_images": sorted(plan.new_images)})
     return plan
+
+
+def find_plan(current: Round) -> Plan | None:
+    """The plan of a round; None before it has begun to train."""
+    return read_plan(current) if _path(current).exists() else None
 
 
 def read_plan(current: Round) -> Plan:
@@ -66,6 +87,7 @@ def read_plan(current: Round) -> Plan:
         engine=with_input(EngineConfig(**stored["engine"]), stored["engine"]),
         training=TrainingConfig(**training),
         new_images=frozenset(stored["new_images"]),
+        note=stored.get("note", ""),
     )
 
 
@@ -77,26 +99,70 @@ def _make_plan(place: Workplace, current: Round, records: Sequence[Record]) -> P
     device = device_of(place)
     classes = current.labels().classes
     usual = _with_known_network(place, place.config.engine_config(device))
+    usual, note = _with_weights_at_hand(place, usual, classes)
     engine = build_engine(place.config.engine, classes, usual)
     config = place.config.adapted(engine.config, engine.input_range, records)
     parent = _parent(place, config)
     if parent is not None:
         config = _kept_input(config, with_input(config, parent.config))
     training = place.config.training_config(
-        config.network, records, warm=parent is not None, seed=current.state.number, device=device
+        config.network,
+        records,
+        warm=parent is not None,
+        seed=current.state.number,
+        device=device,
+        keeping=keeping_of(engine, place.config.pretrained_weights),
     )
     new = _new_images(place, current, parent) if parent is not None else frozenset()
-    return Plan(classes, parent.name if parent else None, config, training, new)
+    return Plan(classes, parent.name if parent else None, config, training, new, note)
 
 
 def _with_known_network(place: Workplace, config: EngineConfig) -> EngineConfig:
-    """The config; where its network's own file is gone, with what the served version knows of that network."""
+    """The config with the served version's network where nobody chose one, or where the chosen one's file is gone."""
     served = place.folder.registry.current()
-    if served is None or Path(config.network).exists():
+    if served is None:
         return config
     version = place.folder.registry.get(served)
-    is_same = (version.engine, version.config["network"]) == (place.config.engine, config.network)
-    return replace(config, network_facts=version.config.get("network_facts")) if is_same else config
+    network = version.config["network"] if place.config.network_config is None else config.network
+    is_same = (version.engine, version.config["network"]) == (place.config.engine, network)
+    if not is_same or (place.config.network_config is not None and Path(network).exists()):
+        return config
+    return replace(config, network=network, network_facts=version.config.get("network_facts"))
+
+
+def _with_weights_at_hand(place: Workplace, config: EngineConfig, classes: Sequence[str]) -> tuple[EngineConfig, str]:
+    """The config, or where nobody chose anything and COCO's weights cannot be had a network whose own are installed.
+
+    And why it is another.
+    """
+    chosen = (place.config.network_config, place.config.pretrained_weights, place.folder.registry.current())
+    if any(value is not None for value in chosen):
+        return config, ""
+    engine = build_engine(place.config.engine, classes, config)
+    if not engine.has_coco_weights:
+        return config, ""
+    try:
+        engine.load_coco()
+    except BadCheckpoint as err:
+        note = f"{NETWORK_AT_HAND} in place of {config.network}: {err}"
+        logger.warning("training starts with %s", note)
+        return replace(config, network=NETWORK_AT_HAND), note
+    return config, ""
+
+
+def proposal(config: ProjectConfig, registry: Registry) -> str | None:
+    """One line about a better network than the one that the project goes on with because nobody chose one."""
+    served = registry.current()
+    if served is None or config.network_config is not None:
+        return None
+    version = registry.get(served)
+    network = str(version.config.get("network"))
+    if version.engine != config.engine or network not in BETTER:
+        return None
+    return (
+        f"goes on with the network {network}; to start the next round with {BETTER[network]}, which has learned to see "
+        f"on photos before, set `network_config: {BETTER[network]}` in its settings (maskal connect --config)"
+    )
 
 
 def _parent(place: Workplace, config: EngineConfig) -> Version | None:

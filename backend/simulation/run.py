@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from backend.errors import BadSetting
 from backend.project.config import ProjectConfig, read_config
-from backend.rounds.starts import load_start
+from backend.rounds.starts import keeping_of, load_start
 from backend.simulation.report import Row, write_report
 from model import checkpoints
 from model.engines.base import Engine, EngineConfig
@@ -89,15 +89,20 @@ def run(options: SimulationOptions) -> Path:
     return write_report(options.out, rows)
 
 
-def stratified_split(records: Sequence[Record], test_share: float, seed: int) -> tuple[list[int], list[int]]:
-    """Indices to learn from and to test on: of each class the same share, an image counting for its rarest one."""
+def strata(records: Sequence[Record]) -> list[list[int]]:
+    """Indices by class, an image counting for its rarest one."""
     counts = Counter(label for record in records for label in {o.label for o in record.outlines})
-    strata: dict[str, list[int]] = {}
+    found: dict[str, list[int]] = {}
     for index, record in enumerate(records):
         labels = {o.label for o in record.outlines}
-        strata.setdefault(min(labels, key=lambda label: (counts[label], label), default=""), []).append(index)
+        found.setdefault(min(labels, key=lambda label: (counts[label], label), default=""), []).append(index)
+    return [members for _, members in sorted(found.items())]
+
+
+def stratified_split(records: Sequence[Record], test_share: float, seed: int) -> tuple[list[int], list[int]]:
+    """Indices to learn from and to test on: of each class the same share, an image counting for its rarest one."""
     rng = np.random.default_rng(seed)
-    shuffled = [[members[i] for i in rng.permutation(len(members))] for _, members in sorted(strata.items())]
+    shuffled = [[members[i] for i in rng.permutation(len(members))] for members in strata(records)]
     test = {index for members in shuffled for index in members[: round(test_share * len(members))]}
     return [index for index in range(len(records)) if index not in test], sorted(test)
 
@@ -172,7 +177,12 @@ class CocoLearner:
             load_start(self.engine, self.world.config.pretrained_weights, self.world.starts, self.world.device)
         records = [self.world.records[index] for index in images]
         config = self.world.config.training_config(
-            self.engine.config.network, records, warm=is_warm, seed=100 * self.seed + loop, device=self.world.device
+            self.engine.config.network,
+            records,
+            warm=is_warm,
+            seed=100 * self.seed + loop,
+            device=self.world.device,
+            keeping=keeping_of(self.engine, self.world.config.pretrained_weights),
         )
         train(self.engine.to(self.world.device), records, self.world.image, config)
 

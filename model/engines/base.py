@@ -31,6 +31,18 @@ class InputRange:
 
 
 @dataclass(frozen=True)
+class Keeping:
+    """What training leaves of a backbone as it was, where it has learned to see before.
+
+    freeze_at      so many of its stages, from the stem on, are not trained
+    backbone_rate  the others learn at this share of the learning rate, 0..1
+    """
+
+    freeze_at: int = 0
+    backbone_rate: float = 1.0
+
+
+@dataclass(frozen=True)
 class EngineConfig:
     """Which network to build and how its detections are selected.
 
@@ -41,7 +53,7 @@ class EngineConfig:
     detections_per_image  at most so many, by score
     image_size            shortest and longest side of the network's input in pixels, None for its usual one
     anchor_sizes          side of the anchors of each feature level, pixels of the input; None for the usual ones
-    network_facts         what the network's own file said when it was read (JSON), None for the engine's own networks
+    network_facts         what the network's own file, or timm, said of it once (JSON); None where the name says all
     """
 
     network: str = "nano"
@@ -145,6 +157,15 @@ class Engine(Protocol):
         """Take over weights trained for `classes`, matching classes by name; new classes start fresh."""
         ...
 
+    def backbone_stages(self) -> list[list[torch.nn.Parameter]]:
+        """Parameters of the backbone by depth, the stem first, without the pyramid; empty where there is none."""
+        ...
+
+    @property
+    def keeping(self) -> Keeping:
+        """What training should leave as it was where the network starts from pretrained weights."""
+        ...
+
     @property
     def has_coco_weights(self) -> bool:
         """Whether `load_coco` can be expected to work."""
@@ -152,6 +173,15 @@ class Engine(Protocol):
 
     def load_coco(self) -> None:
         """Start from weights trained on COCO; BadEngine if there are none, BadCheckpoint if they cannot be had."""
+        ...
+
+    @property
+    def has_imagenet_weights(self) -> bool:
+        """Whether `load_imagenet` can be expected to work."""
+        ...
+
+    def load_imagenet(self) -> None:
+        """Start with a backbone trained on ImageNet; BadEngine if there is none, BadCheckpoint if it cannot be had."""
         ...
 
     def tensors(self) -> dict[str, torch.Tensor]:

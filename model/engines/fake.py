@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from model.engines.base import EngineConfig, Target
+from model.engines.base import EngineConfig, Keeping, Target
 from model.engines.dropout import Dropout
 from model.errors import BadCheckpoint, BadEngine
 from model.instances import Instances
@@ -173,6 +173,15 @@ class FakeEngine:
                 merged[index] = tensors["colours"][list(classes).index(name)]
         self.network.load_state_dict({"colours": merged})
 
+    def backbone_stages(self) -> list[list[nn.Parameter]]:
+        """There is no backbone."""
+        return []
+
+    @property
+    def keeping(self) -> Keeping:
+        """There is nothing to keep."""
+        return Keeping()
+
     @property
     def has_coco_weights(self) -> bool:
         """There are none."""
@@ -181,6 +190,15 @@ class FakeEngine:
     def load_coco(self) -> None:
         """Always BadEngine."""
         raise BadEngine("engine 'fake' has no COCO weights; set pretrained_weights: none")
+
+    @property
+    def has_imagenet_weights(self) -> bool:
+        """There are none."""
+        return False
+
+    def load_imagenet(self) -> None:
+        """Always BadEngine."""
+        raise BadEngine("engine 'fake' has no ImageNet weights; set pretrained_weights: none")
 
     def to(self, device: str) -> FakeEngine:
         """Stay on the CPU, which is all it needs."""

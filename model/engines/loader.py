@@ -66,7 +66,7 @@ def with_input(config: EngineConfig, stored: Mapping[str, Any]) -> EngineConfig:
 
 
 def load_pretrained(engine: Engine, weights: str, classes: Sequence[str]) -> None:
-    """Start an engine from `weights`: "none", "COCO", or the path of a checkpoint file.
+    """Start an engine from `weights`: "none", "COCO", "imagenet", or the path of a checkpoint file.
 
     A `.safetensors` file written by this project names its own classes; any other file is taken as
     trained for `classes`, or for COCO's if it is Detectron2's and knows as many. Raises BadCheckpoint or BadEngine.
@@ -76,10 +76,14 @@ def load_pretrained(engine: Engine, weights: str, classes: Sequence[str]) -> Non
     if weights == "COCO":
         engine.load_coco()
         return
+    if weights == "imagenet":
+        engine.load_imagenet()
+        return
     path = Path(weights)
     if path.suffix not in WEIGHT_SUFFIXES:
         raise BadCheckpoint(
-            f"pretrained_weights must be none, COCO, generated or a .safetensors, .pth or .pkl file, got {weights!r}"
+            "pretrained_weights must be none, COCO, imagenet, generated or a .safetensors, .pth or .pkl file, got "
+            f"{weights!r}"
         )
     tensors, metadata = _read(path)
     engine.load_tensors(tensors, _classes(metadata) or tuple(classes))

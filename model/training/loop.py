@@ -6,10 +6,11 @@ import logging
 import math
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +21,9 @@ from model.engines.batching import is_out_of_memory
 from model.errors import BadRecord
 from model.records import Record
 from model.training.augmentation import Augmentation
+from model.training.averaging import MeanWeights
 from model.training.dataset import RecordDataset, Sample, collate
+from model.training.freezing import SHARE, frozen, trained_groups
 from model.training.schedule import (
     POLICIES,
     decay_steps,
@@ -60,6 +63,8 @@ class TrainingConfig:
     iterations      optimiser steps
     learning_rate   at the end of the warm-up
     batch_size      images a step, over all processes
+    freeze_at       stages of the backbone that are not trained, from the stem on; None: those with which it was built
+    backbone_rate   share of the learning rate for the backbone's other stages, 0..1; 0 freezes them, too
     optimizer       "adamw" or "sgd" (momentum 0.9)
     learning_policy "cosine" or "steps_with_decay" (then `step_ratios` and `gamma`)
     repeat_factor_smallest_class  as in MaskAL: 1 repeats nothing by itself
@@ -69,12 +74,17 @@ class TrainingConfig:
     patience        looks without progress after which the run stops early; 0: never
     checkpoint_period  steps from one checkpoint to the next; None: one a minute
     num_workers     threads that read images ahead
+    zoom, light     how much images are changed, as in Augmentation
+    averaging       share of the mean weights that a step keeps, 0..1; what is measured and kept are these means, then.
+                    None: the last weights
     seed            for order, augmentation and dropout
     """
 
     iterations: int
     learning_rate: float
     batch_size: int = 4
+    freeze_at: int | None = None
+    backbone_rate: float = 1.0
     warmup_iterations: int = 50
     weight_decay: float = 1e-4
     optimizer: str = "adamw"
@@ -88,6 +98,9 @@ class TrainingConfig:
     patience: int = 0
     checkpoint_period: int | None = None
     num_workers: int = 1
+    zoom: float = Augmentation.zoom
+    light: float = Augmentation.light
+    averaging: float | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -97,6 +110,12 @@ class TrainingConfig:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate must be above 0, got {self.learning_rate}")
+        if self.freeze_at is not None and self.freeze_at < 0:
+            raise ValueError(f"freeze_at must be at least 0, got {self.freeze_at}")
+        if not 0 <= self.backbone_rate <= 1:
+            raise ValueError(f"backbone_rate must lie in 0..1, got {self.backbone_rate}")
+        if self.averaging is not None and not 0 <= self.averaging < 1:
+            raise ValueError(f"averaging must lie in 0..1 and be below 1, got {self.averaging}")
         if self.learning_policy not in POLICIES:
             raise ValueError(f"learning_policy must be one of {', '.join(POLICIES)}, got {self.learning_policy!r}")
         if self.optimizer not in OPTIMIZERS:
@@ -153,13 +172,9 @@ class Trained:
     seconds: float
 
 
-OPTIMIZERS: dict[str, Callable[[list[torch.nn.Parameter], TrainingConfig], torch.optim.Optimizer]] = {
-    "adamw": lambda parameters, c: torch.optim.AdamW(
-        parameters, lr=c.learning_rate, weight_decay=c.weight_decay, fused=True
-    ),
-    "sgd": lambda parameters, c: torch.optim.SGD(
-        parameters, lr=c.learning_rate, momentum=0.9, weight_decay=c.weight_decay
-    ),
+OPTIMIZERS: dict[str, Callable[[list[dict[str, Any]], TrainingConfig], torch.optim.Optimizer]] = {
+    "adamw": lambda groups, c: torch.optim.AdamW(groups, lr=c.learning_rate, weight_decay=c.weight_decay, fused=True),
+    "sgd": lambda groups, c: torch.optim.SGD(groups, lr=c.learning_rate, momentum=0.9, weight_decay=c.weight_decay),
 }
 
 
@@ -183,10 +198,11 @@ def train(
     """
     if not records:
         raise BadRecord("training needs at least one annotated image outside of the validation split, got none")
-    run = _Run(engine, config, validate, checkpoint)
-    with closing(_batches(engine, records, load_image, config, new_images, run.state.step)) as batches:
-        run.go_on(batches, on_progress)
-    return run.end()
+    with frozen(engine, config.freeze_at, config.backbone_rate):
+        run = _Run(engine, config, validate, checkpoint)
+        with closing(_batches(engine, records, load_image, config, new_images, run.state.step)) as batches:
+            run.go_on(batches, on_progress)
+        return run.end()
 
 
 def _batches(
@@ -198,8 +214,9 @@ def _batches(
     step: int,
 ) -> Generator[list[Sample], None, None]:
     """Endless batches from a step on; in a group of processes this one's part of each."""
+    augmentation = Augmentation(zoom=config.zoom, light=config.light)
     dataset = RecordDataset(
-        records, engine.classes, load_image, engine.training_size_hw, Augmentation(), scaling=engine.scaling
+        records, engine.classes, load_image, engine.training_size_hw, augmentation, scaling=engine.scaling
     )
     factors = factors_of(records, config, new_images)
     rank, processes = place_in_group()
@@ -232,8 +249,9 @@ class _Run:
         self.engine, self.config, self.validate, self.checkpoint = engine, config, validate, checkpoint
         self.rank, self.processes = place_in_group()
         torch.manual_seed(config.seed + self.rank)
-        self.parameters = [p for p in engine.network.parameters() if p.requires_grad]
-        self.optimizer = OPTIMIZERS[config.optimizer](self.parameters, config)
+        self.optimizer = OPTIMIZERS[config.optimizer](trained_groups(engine, config.backbone_rate), config)
+        self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        self.mean = None if config.averaging is None else MeanWeights(self.parameters, config.averaging)
         known = load_state(checkpoint, engine, self.optimizer, config_facts(config)) if checkpoint else None
         self.state = known or TrainingState()
         if known and self.rank > 0:
@@ -243,6 +261,8 @@ class _Run:
         if self.processes > 1:
             for tensor in engine.network.state_dict().values():
                 distributed.broadcast(tensor, 0)
+        if self.mean is not None:
+            self.mean.start_from(self.state.mean)
 
     def go_on(self, batches: Iterator[list[Sample]], on_progress: Callable[[Progress], None]) -> None:
         """Step after step until the last one, or until there is no progress any more."""
@@ -252,12 +272,16 @@ class _Run:
             losses = self._step(*collate(next(batches)))
             self.state.losses.append(sum(losses.values()))
             self.state.step += 1
-            self._look()
+            if self.mean is not None:
+                self.mean.update(self.state.step)
+            with self.mean.in_place() if self.mean is not None else nullcontext():
+                self._look()
             now = time.monotonic()
             self.state.seconds = spent + now - started
             if self.rank == 0:
                 on_progress(self._progress(losses, (now - started) / (self.state.step - begun_at)))
                 if self.checkpoint is not None and self._is_due(now - saved):
+                    self.state.mean = None if self.mean is None else self.mean.values
                     save_state(self.checkpoint, self.state, self.engine, self.optimizer, config_facts(self.config))
                     saved = time.monotonic()
 
@@ -265,6 +289,8 @@ class _Run:
         """Leave the engine with the weights worth keeping, in eval mode."""
         state = self.state
         kept = state.step
+        if self.mean is not None:
+            self.mean.swap()
         if state.best is not None and state.evaluations[-1][1] < (1 - CHANCE) * _best(state.evaluations)[1]:
             self.engine.load_tensors(state.best, self.engine.classes)
             kept, _ = _best(state.evaluations)
@@ -275,7 +301,7 @@ class _Run:
     def _step(self, images: list[torch.Tensor], targets: list[Target]) -> dict[str, float]:
         """One optimiser step; the losses by name."""
         for group in self.optimizer.param_groups:
-            group["lr"] = self.config.rate(self.state.step)
+            group["lr"] = self.config.rate(self.state.step) * group[SHARE]
         losses = self._backward(images, targets)
         total = sum(losses.values())
         if not math.isfinite(total):

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.e2e
 
 def test_two_rounds_on_real_photos_keep_every_promise(stack: Stack, tmp_path) -> None:
     quick = tmp_path / "quick.yaml"
-    quick.write_text("train_iterations_base: 60\nmcd_iterations: 5\npretrained_weights: none\n")
+    quick.write_text("train_iterations_base: 60\nmcd_iterations: 5\n")
     data = shared("data", "smoke_coffee")
     options = DemoOptions(rounds=2, images=data / "images", annotations=data / "annotations.json", config=quick)
     report = play(stack, options, check=lambda: None)

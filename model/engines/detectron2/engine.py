@@ -26,7 +26,7 @@ from detectron2.utils.events import EventStorage
 from torch.nn.functional import softmax
 from torchvision.ops import clip_boxes_to_image
 
-from model.engines.base import EngineConfig, InputRange, Target
+from model.engines.base import EngineConfig, InputRange, Keeping, Target
 from model.engines.detectron2.weights import with_statistics
 from model.engines.dropout import Dropout
 from model.engines.passes import coarse_passes, together
@@ -294,6 +294,16 @@ class Detectron2Engine:
             )
         return other
 
+    def backbone_stages(self) -> list[list[torch.nn.Parameter]]:
+        """Parameters of the ResNet below the FPN: the stem, then its stages."""
+        resnet = self.network.backbone.bottom_up
+        return [list(part.parameters()) for part in (resnet.stem, *resnet.stages)]
+
+    @property
+    def keeping(self) -> Keeping:
+        """What the config says."""
+        return Keeping(self.settings.MODEL.BACKBONE.FREEZE_AT)
+
     @property
     def has_coco_weights(self) -> bool:
         """Nothing is downloaded."""
@@ -303,6 +313,17 @@ class Detectron2Engine:
         """Refused: Detectron2's files are the user's to fetch."""
         raise BadEngine(
             "engine 'detectron2' downloads no COCO weights; set pretrained_weights to the path of Detectron2's file"
+        )
+
+    @property
+    def has_imagenet_weights(self) -> bool:
+        """Nothing is downloaded."""
+        return False
+
+    def load_imagenet(self) -> None:
+        """Refused: Detectron2's files are the user's to fetch."""
+        raise BadEngine(
+            "engine 'detectron2' downloads no ImageNet weights; set pretrained_weights to the path of Detectron2's file"
         )
 
     def to(self, device: str) -> Detectron2Engine:

@@ -98,6 +98,8 @@ def read(path: Path) -> dict[str, torch.Tensor]:
     tensors = _arrays(path) if path.suffix == ".pkl" else checkpoints.load_torch(path)
     if any(re.fullmatch(r"res\d_\d+_branch2a_w", name) for name in tensors):
         tensors = _from_caffe2(tensors)
+    if any(name.startswith("stem.") for name in tensors) and not any(name.startswith("res2.") for name in tensors):
+        return tensors  # networks of others have stems, too
     return {_with_prefix(name): tensor for name, tensor in tensors.items()}
 
 

@@ -13,16 +13,22 @@ from torch.nn.functional import softmax
 from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import MultiScaleRoIAlign, clip_boxes_to_image
 
-from model.engines.base import EngineConfig, InputRange, Target
+from model.engines.base import EngineConfig, InputRange, Keeping, Target
 from model.engines.batching import in_halves
 from model.engines.passes import coarse_passes, together
 from model.engines.pasting import paste_masks
 from model.engines.selection import Selection, select
 from model.engines.torchvision.first_look import FirstLook, worth_sampling
 from model.engines.torchvision.mask_samples import group_boxes, mask_probabilities, read_boxes
-from model.engines.torchvision.networks import build_network, find_network, train_mode, with_facts
+from model.engines.torchvision.networks import (
+    backbone_stages,
+    build_network,
+    find_network,
+    train_mode,
+    with_facts,
+)
 from model.engines.torchvision.pooling import pool_boxes
-from model.engines.torchvision.weights import coco_weights, fitted, translated
+from model.engines.torchvision.weights import coco_weights, fitted, imagenet_weights, translated
 from model.errors import BadEngine
 from model.instances import CoarseInstances, Instances
 
@@ -359,12 +365,21 @@ class TorchvisionEngine:
     def load_tensors(self, tensors: Mapping[str, torch.Tensor], classes: Sequence[str]) -> None:
         """Take over weights trained for `classes`, Detectron2's too; rows of classes that both know are kept, by name.
 
-        Weights that were not trained here freeze the batch norm. Raises BadCheckpoint if they are not of
-        this network.
+        A classifier of timm's gives its backbone. Weights that were not trained here freeze the batch norm. Raises
+        BadCheckpoint if they are not of this network.
         """
         own = self.network.state_dict()
-        tensors, names = translated(own, self.classes, tensors, tuple(classes), self._kind.facts)
+        tensors, names = translated(own, self.classes, tensors, tuple(classes), self._kind)
         self.network.load_state_dict(fitted(own, self.classes, tensors, names, self.config.network))
+
+    def backbone_stages(self) -> list[list[torch.nn.Parameter]]:
+        """Parameters of the backbone by depth: the stem, then four stages."""
+        return backbone_stages(self.network)
+
+    @property
+    def keeping(self) -> Keeping:
+        """What training should leave as it was where it starts from pretrained weights."""
+        return self._kind.keeping
 
     @property
     def has_coco_weights(self) -> bool:
@@ -374,6 +389,15 @@ class TorchvisionEngine:
     def load_coco(self) -> None:
         """Start from torchvision's COCO weights, through torchvision's own (cached) download."""
         self.load_tensors(*coco_weights(self.config.network))
+
+    @property
+    def has_imagenet_weights(self) -> bool:
+        """Whether the backbone is one of timm's."""
+        return self._kind.timm is not None
+
+    def load_imagenet(self) -> None:
+        """Start with a backbone trained on ImageNet, from a package or through timm's own (cached) download."""
+        self.network.load_state_dict(imagenet_weights(self.network.state_dict(), self.config.network, self._kind))
 
     def to(self, device: str) -> TorchvisionEngine:
         """Move the network to a device and return the engine; on a GPU full precision is float32, not TF32."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -19,27 +19,20 @@ from torchvision.models.detection import (
 )
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
-from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
-from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
+from torchvision.models.detection.faster_rcnn import TwoMLPHead
 
-from model.engines.base import EngineConfig, InputRange
+from model.engines.base import EngineConfig, InputRange, Keeping
 from model.engines.detectron2.configs import ZOO, Facts, facts_of, is_config, read_facts
 from model.engines.dropout import DropoutConvHead, DropoutMaskPredictor, DropoutPredictor, DropoutTwoMLPHead
-from model.engines.torchvision import detectron2_networks
+from model.engines.torchvision import detectron2_networks, timm_networks
 from model.engines.torchvision.anchors import SteadyAnchors
+from model.engines.torchvision.heads import ASPECT_RATIOS, SCALES, mask_rcnn, plain_anchors
+from model.engines.torchvision.timm_networks import TimmBackbone, TimmFacts
 from model.errors import BadEngine
 from model.scaling import AREA, DETECTRON2, Scaling
 
 NORM_IS_FROZEN = "norm_is_frozen"
 """A flag among the weights: batch norm keeps its statistics in training, as is usual from pretrained weights on."""
-
-
-ASPECT_RATIOS = (0.5, 1.0, 2.0)
-
-
-def plain_anchors(sizes: Sequence[float]) -> AnchorGenerator:
-    """torchvision's anchors, one size a level, pixels of the input."""
-    return SteadyAnchors(tuple((size,) for size in sizes), (ASPECT_RATIOS,) * len(sizes))
 
 
 @dataclass(frozen=True)
@@ -51,6 +44,8 @@ class Network:
     scaling              how images get the size of the input
     anchors              one size a level, pixels of the input -> generator
     facts                what a Detectron2 config says of it, None for torchvision's own networks
+    timm                 what timm tells of its backbone, None where that is not timm's
+    keeping              what training leaves as it was where it starts from pretrained weights
     """
 
     build: Callable[[int], MaskRCNN]
@@ -60,6 +55,8 @@ class Network:
     scaling: Scaling = AREA
     anchors: Callable[[Sequence[float]], AnchorGenerator] = plain_anchors
     facts: Facts | None = None
+    timm: TimmFacts | None = None
+    keeping: Keeping = field(default_factory=Keeping)
 
     @property
     def is_exact_as_detectron2(self) -> bool:
@@ -73,36 +70,29 @@ def nano(num_classes: int) -> MaskRCNN:
     ResNet-18 and an FPN of width 64, images of at most 256 px, 100 proposals; for demos, tests and
     machines without a GPU. Batch norm is trainable.
     """
-    width, size = 64, 256
+    width, sizes = 64, tuple((s,) for s in (16, 32, 64, 128, 192))
     layers = {"layer1": "0", "layer2": "1", "layer3": "2", "layer4": "3"}
-    backbone = BackboneWithFPN(resnet18(weights=None), layers, [64, 128, 256, 512], width)
-    sizes = tuple((s,) for s in (16, 32, 64, 128, 192))
-    return MaskRCNN(
-        backbone,
-        num_classes=None,
-        min_size=192,
-        max_size=size,
+    return mask_rcnn(
+        BackboneWithFPN(resnet18(weights=None), layers, [64, 128, 256, 512], width),
+        num_classes,
+        SCALES["small"],
+        box_channels=256,
+        mask_channels=width,
         rpn_anchor_generator=AnchorGenerator(sizes, (ASPECT_RATIOS,) * len(sizes)),
-        rpn_pre_nms_top_n_train=400,
-        rpn_post_nms_top_n_train=150,
-        rpn_pre_nms_top_n_test=200,
-        rpn_post_nms_top_n_test=100,
-        rpn_batch_size_per_image=128,
-        box_batch_size_per_image=48,
-        box_head=TwoMLPHead(width * 7 * 7, 256),
-        box_predictor=FastRCNNPredictor(256, num_classes + 1),
-        mask_head=MaskRCNNHeads(width, (width,) * 4, 1),
-        mask_predictor=MaskRCNNPredictor(width, width, num_classes + 1),
     )
 
 
 def train_mode(network: MaskRCNN) -> None:
-    """Put a network into training mode, all but its batch norm where that is frozen."""
+    """Put a network into training mode, all but its batch norm where that is frozen, with its stage or everywhere."""
     network.train()
-    if network.get_buffer(NORM_IS_FROZEN):
-        for layer in network.modules():
-            if isinstance(layer, nn.BatchNorm2d):
-                layer.eval()
+    is_frozen = bool(network.get_buffer(NORM_IS_FROZEN))
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm2d) and (is_frozen or not _is_trained(layer)):
+            layer.eval()
+
+
+def _is_trained(layer: nn.BatchNorm2d) -> bool:
+    return layer.weight is None or layer.weight.requires_grad
 
 
 def _resnet50(num_classes: int) -> MaskRCNN:
@@ -113,10 +103,6 @@ def _resnet50_v2(num_classes: int) -> MaskRCNN:
     return maskrcnn_resnet50_fpn_v2(weights=None, weights_backbone=None, num_classes=num_classes + 1)
 
 
-SMALL = InputRange(shortest=192, longest=256, largest=512, visible=8, anchor=16)
-LARGE = InputRange(shortest=800, longest=1333, largest=1667, visible=16, anchor=32)
-
-
 def detectron2_network(facts: Facts) -> Network:
     """Detectron2's Mask R-CNN as a config describes it."""
     return Network(
@@ -125,13 +111,35 @@ def detectron2_network(facts: Facts) -> Network:
         scaling=DETECTRON2,
         anchors=lambda sizes: detectron2_networks.anchors(facts, [(size,) for size in sizes]),
         facts=facts,
+        keeping=Keeping(facts.freeze_at),
     )
 
 
+def timm_network(facts: TimmFacts) -> Network:
+    """A Mask R-CNN on one of timm's backbones.
+
+    Its features do not count as sturdy, as nobody has measured whether bfloat16 changes the order of the images.
+    """
+    return Network(
+        partial(timm_networks.build, facts),
+        SCALES[facts.scale].input,
+        has_sturdy_features=False,
+        timm=facts,
+        keeping=Keeping(freeze_at=3, backbone_rate=0.1),
+    )
+
+
+THREE_OF_FIVE = Keeping(freeze_at=2)
+"""Stem and first stage stay as they are: torchvision's own default for pretrained weights."""
+
+SMALL, LARGE = SCALES["small"].input, SCALES["large"].input
 NETWORKS = {
+    "lite": timm_network(timm_networks.LITE),
     "nano": Network(nano, SMALL, has_sturdy_features=False),
-    "maskrcnn_resnet50_fpn": Network(_resnet50, LARGE, MaskRCNN_ResNet50_FPN_Weights.COCO_V1),
-    "maskrcnn_resnet50_fpn_v2": Network(_resnet50_v2, LARGE, MaskRCNN_ResNet50_FPN_V2_Weights.COCO_V1),
+    "maskrcnn_resnet50_fpn": Network(_resnet50, LARGE, MaskRCNN_ResNet50_FPN_Weights.COCO_V1, keeping=THREE_OF_FIVE),
+    "maskrcnn_resnet50_fpn_v2": Network(
+        _resnet50_v2, LARGE, MaskRCNN_ResNet50_FPN_V2_Weights.COCO_V1, keeping=THREE_OF_FIVE
+    ),
     **{name: detectron2_network(read_facts(name)) for name in ZOO},
 }
 
@@ -154,21 +162,40 @@ def build_network(config: EngineConfig, num_classes: int) -> MaskRCNN:
 
 
 def find_network(name: str, facts: Mapping[str, Any] | None = None) -> Network:
-    """The network of that name: the table's, or with `facts` what its config said; BadEngine where there is none."""
+    """The network of that name: the table's, or with `facts` what was told of it; BadEngine where there is none."""
+    if timm_networks.is_timm(name) and (facts is not None or name not in NETWORKS):
+        return timm_network(timm_networks.facts_for(name) if facts is None else timm_networks.facts_of(facts))
     if facts is not None:
         return detectron2_network(facts_of(facts))
     if name in NETWORKS:
         return NETWORKS[name]
     if is_config(name):
         return detectron2_network(read_facts(name))
-    raise BadEngine(f"network_config must be one of {', '.join(NETWORKS)}, or a Detectron2 config, got {name!r}")
+    raise BadEngine(
+        f"network_config must be one of {', '.join(NETWORKS)}, a backbone of timm's such as timm/resnet50, or a "
+        f"Detectron2 config, got {name!r}"
+    )
 
 
 def with_facts(config: EngineConfig) -> EngineConfig:
-    """The config with what its network's own file says, so that it can be built without the file."""
-    if config.network_facts is not None or config.network in NETWORKS or not is_config(config.network):
+    """The config with what timm or its network's own file says, so that it can be built without them."""
+    if config.network_facts is not None:
+        return config
+    if timm_networks.is_timm(config.network):
+        return replace(config, network_facts=timm_networks.facts_for(config.network).as_json())
+    if config.network in NETWORKS or not is_config(config.network):
         return config
     return replace(config, network_facts=read_facts(config.network).as_json())
+
+
+def backbone_stages(network: MaskRCNN) -> list[list[nn.Parameter]]:
+    """The backbone's parameters by depth, without the pyramid: the stem, then each stage of a ResNet or of timm's."""
+    backbone = network.backbone
+    if isinstance(backbone, TimmBackbone):
+        return backbone.stages()
+    body = backbone.body
+    parts = [nn.ModuleList([body.conv1, body.bn1]), body.layer1, body.layer2, body.layer3, body.layer4]
+    return [list(part.parameters()) for part in parts]
 
 
 def add_dropout(network: MaskRCNN, num_classes: int, p: float) -> None:

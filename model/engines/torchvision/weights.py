@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import torch
 from torchvision.models.detection import MaskRCNN_ResNet50_FPN_Weights
 
-from model.engines.detectron2.configs import Facts
 from model.engines.detectron2.weights import COCO_CLASSES, class_names, from_detectron2, is_detectron2, num_classes
-from model.engines.torchvision.networks import NORM_IS_FROZEN, find_network
+from model.engines.torchvision.imagenet import backbone_of_classifier, imagenet_backbone, is_classifier
+from model.engines.torchvision.networks import NORM_IS_FROZEN, Network, find_network
 from model.errors import BadCheckpoint, BadEngine
 
 CLASS_ROWS = {
@@ -60,14 +60,18 @@ def translated(
     own_classes: tuple[str, ...],
     other: Mapping[str, torch.Tensor],
     other_classes: tuple[str, ...],
-    facts: Facts | None,
+    network: Network,
 ) -> tuple[dict[str, torch.Tensor], tuple[str, ...]]:
-    """Detectron2's weights as torchvision has them, and their classes; others as they are.
+    """Detectron2's weights, or those of a classifier of timm's, as the network has them, and their classes.
 
-    Of a backbone alone the rest is the network's own. Raises BadCheckpoint if they are of another kind of network.
+    Others are as they are. Of a backbone alone the rest is the network's own. Raises BadCheckpoint if they are of
+    another kind of network.
     """
+    if network.timm is not None and is_classifier(other):
+        return with_backbone(own, backbone_of_classifier(network.timm, other)), own_classes
     if not is_detectron2(other):
         return dict(other), other_classes
+    facts = network.facts
     if facts is None:
         raise BadCheckpoint(
             "these are Detectron2's weights; set network_config to the config that they were trained with, such as "
@@ -95,11 +99,33 @@ def coco_weights(network: str) -> tuple[dict[str, torch.Tensor], tuple[str, ...]
     except OSError as err:
         raise BadCheckpoint(
             f"the COCO weights of {network} could not be downloaded ({err}); allow the network, "
-            f"or fetch {weights.url} elsewhere and set pretrained_weights to the file's path"
+            f"or fetch {weights.url} elsewhere and set pretrained_weights to the file's path, or set network_config: "
+            "lite, whose weights are installed"
         ) from err
     if weights is MaskRCNN_ResNet50_FPN_Weights.COCO_V1:
         tensors = _for_eps(tensors, 1e-5)
     return dict(tensors), tuple(weights.meta["categories"][1:])
+
+
+def imagenet_weights(own: Mapping[str, torch.Tensor], network: str, kind: Network) -> dict[str, torch.Tensor]:
+    """A network's own weights with a backbone that was trained on ImageNet; BadEngine if there are none of it."""
+    if kind.timm is None:
+        raise BadEngine(
+            f"there are no ImageNet weights for network {network!r}; set network_config to lite or to a backbone of "
+            "timm's, or pretrained_weights to something else"
+        )
+    return with_backbone(own, imagenet_backbone(kind.timm))
+
+
+def with_backbone(own: Mapping[str, torch.Tensor], backbone: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """A network's own weights with another backbone, whose batch norm is frozen; BadCheckpoint if it does not fit."""
+    wrong = next((name for name, value in backbone.items() if own[name].shape != value.shape), None)
+    if wrong is not None:
+        raise BadCheckpoint(
+            f"weights do not fit the backbone: {wrong} should have shape {tuple(own[wrong].shape)}, got "
+            f"{tuple(backbone[wrong].shape)}; choose the network that the file was trained with"
+        )
+    return {**own, **backbone, NORM_IS_FROZEN: torch.tensor(True)}
 
 
 def _by_class(

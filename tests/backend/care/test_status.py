@@ -1,13 +1,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
+
+import torch
 
 from backend.care import status
 from backend.project.folder import connect_folder
 from backend.rounds.folder import start_round
 from backend.rounds.learning import evaluate_round, train_round
+from backend.rounds.plan import Plan
 from backend.settings import Settings
+from model.engines.base import EngineConfig
+from model.files import write_json
+from model.registry import VersionFields
+from model.training.loop import TrainingConfig
 from tests.backend.round_places import quiet, read_round, workplace
 
 
@@ -26,6 +34,29 @@ def test_what_was_chosen_for_a_training_is_shown(tmp_path: Path) -> None:
         "  maskal-r1: no validation images, promoted, first version; trained 1 of 1 steps of 4 images"
     )
     assert "adamw, learning rate 0.05, cosine, rare classes 1.0 times, at 192 to 256 px, anchors of" in line
+
+
+def test_a_better_network_is_proposed_and_a_stand_in_told(tmp_path: Path) -> None:
+    place = workplace(tmp_path, engine="torchvision")
+    (place.folder.path / "config.yaml").write_text("engine: torchvision\n")
+    note = "lite in place of maskrcnn_resnet50_fpn_v2: the COCO weights could not be downloaded"
+    training = TrainingConfig(1, 1e-3)
+    for network in ("nano", "lite"):
+        metrics = {"training": {**asdict(training), "steps": 1, "note": note}}
+        number = place.folder.registry.next_number()
+        fields = VersionFields(number, ("leaf",), "torchvision", {"network": network}, metrics, None, "", True, "")
+        place.folder.registry.set_current(place.folder.registry.add(fields, {"w": torch.zeros(1)}).name)
+        has_proposal = any("set `network_config: lite`" in line for line in lines(tmp_path))
+        assert has_proposal == (network == "nano")
+    assert next(line for line in lines(tmp_path) if "maskal-r2:" in line).endswith(note)
+
+
+def test_a_round_tells_its_stand_in_while_it_trains(tmp_path: Path) -> None:
+    place = workplace(tmp_path)
+    plan = Plan(("leaf",), None, EngineConfig("lite"), TrainingConfig(1, 1e-3), note="lite in place of another: why")
+    current = read_round(place, 1, {1: "a"})
+    write_json(current.path / "plan.json", {**asdict(plan), "new_images": []})
+    assert "  note: lite in place of another: why" in lines(tmp_path)
 
 
 def test_of_cancelled_rounds_the_newest_is_shown_until_another_begins(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from backend.errors import BadSetting
 from backend.project.config import ProjectConfig, check_config, read_config
-from model.engines.base import EngineConfig, InputRange
+from model.engines.base import EngineConfig, InputRange, Keeping
 from model.records import Outline, Polygon, Record
 
 
@@ -35,11 +35,27 @@ def test_what_is_set_is_kept_and_used(tmp_path: Path) -> None:
 
 def test_unset_values_follow_network_and_device() -> None:
     config = ProjectConfig()
-    assert config.engine_config("cpu").network == "nano"
+    assert config.engine_config("cpu").network == "lite"
     assert config.engine_config("cuda").network == "maskrcnn_resnet50_fpn_v2"
     first = config.training_config("nano", [square(90)] * 30, warm=False, seed=0)
     later = config.training_config("nano", [square(90)] * 30, warm=True, seed=0)
     assert later.iterations < first.iterations
+
+
+def test_what_is_kept_of_a_backbone_is_the_networks_unless_the_file_says_otherwise() -> None:
+    def kept(keeping: Keeping, **settings: float) -> tuple[int | None, float]:
+        config = check_config(settings, "my.yaml")
+        training = config.training_config("lite", [square(90)], warm=True, seed=0, keeping=keeping)
+        return training.freeze_at, training.backbone_rate
+
+    assert kept(Keeping(3, 0.1)) == (3, 0.1) and kept(Keeping()) == (0, 1.0)
+    assert kept(Keeping(3, 0.1), freeze_at=0) == (0, 0.1)
+    assert kept(Keeping(3, 0.1), backbone_rate=0.0) == (3, 0.0)
+
+
+def test_a_backbone_of_timms_trains_as_all_of_them_do() -> None:
+    training = ProjectConfig().training_config("timm/resnet18", [square(90)] * 30, warm=False, seed=0)
+    assert (training.optimizer, training.learning_rate, training.iterations) == ("adamw", 2e-4, 1000)
 
 
 def test_a_small_network_trains_longer_to_tell_classes_apart() -> None:
@@ -88,6 +104,8 @@ def test_the_input_grows_with_small_objects_unless_the_file_says_no() -> None:
         ({"pool_size": 0}, "pool_size: .*greater than or equal to 1, got 0"),
         ({"preset": "fastest"}, "preset: Input should be 'adaptive' or 'maskal', got 'fastest'"),
         ({"strategy": "best"}, "strategy: .*'uncertainty', 'certainty', .* or 'stratified', got 'best'"),
+        ({"freeze_at": -1}, "freeze_at: .*greater than or equal to 0, got -1"),
+        ({"backbone_rate": 1.5}, "backbone_rate: .*less than or equal to 1, got 1.5"),
         ([1, 2], "should hold `name: value` lines, got a list"),
     ],
 )

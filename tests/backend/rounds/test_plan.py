@@ -2,17 +2,21 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from backend.project.config import NETWORKS
 from backend.project.workplace import Workplace
 from backend.rounds.folder import Round
 from backend.rounds.learning import evaluate_round, train_round
-from backend.rounds.plan import Plan, _kept_input, plan_round, read_plan
+from backend.rounds.plan import Plan, _kept_input, plan_round, proposal, read_plan
 from model.engines.base import EngineConfig
+from model.engines.torchvision.engine import TorchvisionEngine
 from model.engines.torchvision.networks import with_facts
-from model.errors import BadEngine
+from model.engines.torchvision.timm_networks import LITE
+from model.errors import BadCheckpoint, BadEngine
 from model.files import write_json
 from model.records import Record
 from model.registry import VersionFields
@@ -85,6 +89,81 @@ def test_without_warm_start_or_with_another_engine_there_is_no_parent(tmp_path: 
     for settings in ({"warm_start": False}, {"engine": "torchvision", "network_config": "nano"}):
         assert plan_round(workplace(tmp_path, **settings), second, RECORDS).parent is None
         (second.path / "plan.json").unlink()
+
+
+def test_an_unset_network_follows_the_served_versions(tmp_path: Path) -> None:
+    serve(workplace(tmp_path, engine="torchvision"), EngineConfig("nano"))
+    current = read_round(workplace(tmp_path), 2, {1: "a", 2: "a"})
+
+    def network(**settings: Any) -> tuple[str, str | None]:
+        plan = plan_round(workplace(tmp_path, engine="torchvision", device="cpu", **settings), current, RECORDS)
+        (current.path / "plan.json").unlink()
+        return plan.engine.network, plan.parent
+
+    assert network() == ("nano", "maskal-r1")
+    assert network(warm_start=False) == ("nano", None)
+    assert network(network_config="lite") == ("lite", None), "a changed network starts from its own weights"
+
+
+def test_a_network_goes_on_as_the_served_version_has_it(tmp_path: Path) -> None:
+    """Also where a later release builds another network under its name."""
+    facts = {**LITE.as_json(), "width": 32}
+    for settings in ({}, {"network_config": "lite"}):
+        place = workplace(tmp_path / str(len(settings)), engine="torchvision", device="cpu", **settings)
+        serve(place, EngineConfig("lite", network_facts=facts))
+        plan = plan_round(place, read_round(place, 2, {1: "a", 2: "a"}), RECORDS)
+        assert (plan.parent, plan.engine.network_facts) == ("maskal-r1", facts)
+
+
+def test_a_new_project_on_a_cpu_gets_lite_and_keeps_what_it_has_seen(tmp_path: Path) -> None:
+    place = workplace(tmp_path, engine="torchvision", device="cpu")
+    plan = plan_round(place, read_round(place, 1, {1: "a", 2: "a"}), RECORDS)
+    assert (plan.engine.network, plan.engine.network_facts) == ("lite", LITE.as_json())
+    assert (plan.training.freeze_at, plan.training.backbone_rate, plan.note) == (3, 0.1, "")
+    blind = workplace(tmp_path, engine="torchvision", device="cpu", pretrained_weights="none")
+    plan = plan_round(blind, read_round(blind, 2, {1: "a", 2: "a"}), RECORDS)
+    assert (plan.training.freeze_at, plan.training.backbone_rate) == (0, 1.0)
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load_coco(engine: TorchvisionEngine) -> None:
+        raise BadCheckpoint("the COCO weights could not be downloaded; fetch https://their.address elsewhere")
+
+    monkeypatch.setattr(TorchvisionEngine, "load_coco", load_coco)
+
+
+def test_a_gpu_project_that_chose_nothing_gets_lite_where_cocos_weights_cannot_be_had(
+    tmp_path: Path, offline: None
+) -> None:
+    place = workplace(tmp_path, engine="torchvision", device="cuda")
+    current = read_round(place, 1, {1: "a", 2: "a"})
+    plan = plan_round(place, current, RECORDS)
+    assert plan.engine.network == "lite" and plan.training.freeze_at == 3
+    assert plan.note.startswith("lite in place of maskrcnn_resnet50_fpn_v2: the COCO weights could not be downloaded")
+    assert read_plan(current) == plan
+
+
+@pytest.mark.parametrize(
+    "settings", [{"network_config": "maskrcnn_resnet50_fpn_v2"}, {"pretrained_weights": "COCO"}], ids=str
+)
+def test_a_project_that_chose_is_refused_with_the_file_to_fetch(
+    tmp_path: Path, offline: None, monkeypatch: pytest.MonkeyPatch, settings: dict[str, str]
+) -> None:
+    monkeypatch.setitem(NETWORKS, "cpu", "maskrcnn_resnet50_fpn_v2")
+    place = workplace(tmp_path, engine="torchvision", device="cpu", **settings)
+    with pytest.raises(BadCheckpoint, match=r"fetch https://their\.address elsewhere"):
+        train_round(place, read_round(place, 1, {1: "a", 2: "a"}), quiet)
+
+
+def test_a_better_network_is_proposed_until_somebody_chooses(tmp_path: Path) -> None:
+    place = workplace(tmp_path, engine="torchvision")
+    registry = place.folder.registry
+    assert proposal(place.config, registry) is None
+    serve(place, EngineConfig("nano"))
+    assert "goes on with the network nano" in str(proposal(place.config, registry))
+    chosen = workplace(tmp_path, engine="torchvision", network_config="nano")
+    assert proposal(chosen.config, registry) is None
 
 
 def test_a_parent_whose_round_was_deleted_leaves_every_image_new(tmp_path: Path) -> None:

@@ -12,12 +12,13 @@ from torch import distributed, multiprocessing
 from backend.rounds import starts
 from backend.rounds.folder import Round
 from backend.rounds.learning import train_round
-from backend.rounds.starts import load_start
-from model.engines.base import Engine, EngineConfig
+from backend.rounds.starts import keeping_of, load_start, usual_start
+from model.engines.base import Engine, EngineConfig, Keeping
 from model.engines.loader import build_engine
 from model.errors import BadCheckpoint
 from tests.backend.round_places import quiet, read_round, workplace
 
+LITE_BODY, HEAD = "backbone.body.conv_stem.weight", "roi_heads.box_head.fc6.weight"
 BODY, SCORES = "backbone.body.conv1.weight", "roi_heads.box_predictor.cls_score.weight"
 
 
@@ -70,6 +71,46 @@ def test_nothing_is_loaded_where_it_is_not_wanted_or_not_needed(tmp_path: Path) 
     assert not list(tmp_path.iterdir())
 
 
+def test_lite_starts_from_imagenet_and_random_weights_keep_nothing(tmp_path: Path) -> None:
+    first, other = fresh(1, "lite"), fresh(2, "lite")
+    scores = first.tensors()[SCORES].clone()
+    load_start(first, None, tmp_path, "cpu")
+    load_start(other, "imagenet", tmp_path, "cpu")
+    assert torch.equal(first.tensors()[LITE_BODY], other.tensors()[LITE_BODY])
+    assert torch.equal(first.tensors()[SCORES], scores) and not list(tmp_path.iterdir())
+    assert keeping_of(first, None) == keeping_of(first, "imagenet") == first.keeping == Keeping(3, 0.1)
+    assert keeping_of(first, "none") == Keeping()
+
+
+@pytest.mark.parametrize(
+    ("network", "wanted", "start", "freeze_at"),
+    [
+        ("nano", None, "generated", 0),
+        ("lite", "generated", "imagenet", 3),
+        ("timm/resnet18", None, "imagenet", 3),
+        ("maskrcnn_resnet50_fpn", None, "COCO", 2),
+        ("maskrcnn_resnet50_fpn", "generated", "COCO", 0),
+        ("COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x.yaml", None, "none", 0),
+        ("COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x.yaml", "model.pth", "none", 2),
+    ],
+)
+def test_each_networks_start_and_what_is_kept_of_it(
+    network: str, wanted: str | None, start: str, freeze_at: int
+) -> None:
+    engine = fresh(network=network)
+    assert usual_start(engine) == start and keeping_of(engine, wanted).freeze_at == freeze_at
+
+
+def test_the_heads_of_lite_may_begin_with_generated_images_on_features_of_imagenet(tmp_path: Path) -> None:
+    engine, plain = fresh(1, "lite"), fresh(1, "lite")
+    load_start(engine, "generated", tmp_path, "cpu")
+    load_start(plain, "imagenet", tmp_path, "cpu")
+    ours, theirs = engine.tensors(), plain.tensors()
+    assert [path.name.startswith("lite-") for path in tmp_path.iterdir()] == [True]
+    assert torch.equal(ours[LITE_BODY], theirs[LITE_BODY]), "the stem is frozen"
+    assert not torch.equal(ours[HEAD], theirs[HEAD]) and ours["norm_is_frozen"]
+
+
 def test_a_network_of_detectron2_is_not_trained_on_generated_images(tmp_path: Path) -> None:
     engine = fresh(network="COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x.yaml")
     before = engine.tensors()[BODY].clone()
@@ -79,20 +120,16 @@ def test_a_network_of_detectron2_is_not_trained_on_generated_images(tmp_path: Pa
         load_start(engine, "generated", tmp_path, "cpu")
 
 
-def test_coco_weights_that_cannot_be_had_leave_random_ones_unless_they_were_asked_for(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    class Offline:
-        name, has_coco_weights, classes = "torchvision", True, ("leaf",)
+def test_coco_weights_that_cannot_be_had_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = fresh(network="maskrcnn_resnet50_fpn")
 
-        def load_coco(self) -> None:
-            raise BadCheckpoint("no network")
+    def offline() -> None:
+        raise BadCheckpoint("no network")
 
-    with caplog.at_level(logging.WARNING):
-        load_start(Offline(), None, tmp_path, "cpu")
-    assert "random weights: no network" in caplog.text
-    with pytest.raises(BadCheckpoint, match="no network"):
-        load_start(Offline(), "COCO", tmp_path, "cpu")
+    monkeypatch.setattr(engine, "load_coco", offline)
+    for wanted in (None, "COCO"):
+        with pytest.raises(BadCheckpoint, match="no network"):
+            load_start(engine, wanted, tmp_path, "cpu")
 
 
 def take_part(rank: int, data_dir: Path) -> None:

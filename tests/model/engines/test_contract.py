@@ -33,6 +33,7 @@ CLASS_LAYERS = {
 BUILDS = [
     pytest.param(("fake", "nano"), id="fake"),
     pytest.param(("torchvision", "nano"), id="nano"),
+    pytest.param(("torchvision", "lite"), id="lite"),
     pytest.param(("torchvision", R50), id="detectron2_r50"),
     pytest.param(("detectron2", R50), id="detectron2", marks=pytest.mark.detectron2),
     pytest.param(("torchvision", "maskrcnn_resnet50_fpn"), id="resnet50", marks=pytest.mark.slow),
@@ -88,6 +89,8 @@ def settled(request: pytest.FixtureRequest, device: str) -> Engine:
     made = build_engine(
         name, CLASSES, EngineConfig(network=network, confidence_threshold=0.01, image_size=SIZES.get(network))
     )
+    if made.has_imagenet_weights:
+        made.load_imagenet()
     settle(made.to(device))
     return made
 
@@ -279,5 +282,5 @@ def test_weights_of_another_network_are_refused(engine: Engine) -> None:
 def test_an_unknown_engine_or_network_is_named() -> None:
     with pytest.raises(BadEngine, match=f"one of {', '.join(ENGINES)}, got 'yolo'"):
         build_engine("yolo", CLASSES, EngineConfig())
-    with pytest.raises(BadEngine, match=r"network_config must be one of nano, .*got 'vgg'"):
+    with pytest.raises(BadEngine, match=r"network_config must be one of lite, nano, .*got 'vgg'"):
         build_engine("torchvision", CLASSES, EngineConfig(network="vgg"))

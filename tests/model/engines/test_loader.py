@@ -103,7 +103,8 @@ def test_classes_the_file_does_not_know_start_fresh(tmp_path: Path) -> None:
 @pytest.mark.parametrize("weights", ["w.onnx", "coco", "None", ""])
 def test_an_unknown_kind_of_weights_is_refused(weights: str) -> None:
     with pytest.raises(
-        BadCheckpoint, match=f"must be none, COCO, generated or a .safetensors, .pth or .pkl file, got '{weights}'"
+        BadCheckpoint,
+        match=f"must be none, COCO, imagenet, generated or a .safetensors, .pth or .pkl file, got '{weights}'",
     ):
         load_pretrained(fake_engine(), weights, CLASSES)
 

@@ -24,6 +24,7 @@ REST = [
     "mask_predictor.drop_logits",
 ]
 DROPOUTS = {
+    "lite": BOX_HEAD + REST,
     "nano": BOX_HEAD + REST,
     "maskrcnn_resnet50_fpn": BOX_HEAD + REST,
     "maskrcnn_resnet50_fpn_v2": ["box_head.drop", *REST],  # four convolutions, then one fully connected layer
@@ -119,7 +120,8 @@ def test_only_frozen_batch_norm_keeps_its_statistics_in_training(frozen: bool) -
 @pytest.mark.parametrize("build", [find_network, lambda name: build_network(EngineConfig(name), 1)])
 def test_an_unknown_network_names_the_known_ones(build: Callable[[str], object]) -> None:
     with pytest.raises(
-        BadEngine, match=f"network_config must be one of {', '.join(NETWORKS)}, or a Detectron2 config, got 'vgg'"
+        BadEngine,
+        match=f"network_config must be one of {', '.join(NETWORKS)}, a backbone of timm's .* config, got 'vgg'",
     ):
         build("vgg")
 
@@ -131,7 +133,7 @@ def test_coco_weights_are_offered_for_the_large_networks_only() -> None:
     }
 
 
-@pytest.mark.parametrize("network", ["nano", "maskrcnn_resnet50_fpn", "maskrcnn_resnet50_fpn_v2"])
+@pytest.mark.parametrize("network", ["lite", "nano", "maskrcnn_resnet50_fpn", "maskrcnn_resnet50_fpn_v2"])
 @pytest.mark.parametrize("sizes", [None, (12.5, 25.0, 50.0, 100.0, 200.0)])
 def test_features_in_bfloat16_do_not_move_anchors(network: str, sizes: tuple[float, ...] | None) -> None:
     generator = build_network(EngineConfig(network, anchor_sizes=sizes), 2).rpn.anchor_generator
