@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -18,6 +19,12 @@ from model.errors import BadCheckpoint
 
 BODY = "backbone.body."
 """What the names of a backbone's tensors begin with in a whole network."""
+
+LEVEL_STD = "backbone.level_std"
+
+NOISES, NOISE_SIDE = 4, 192
+AMPLITUDE_FALLS = 1.2
+"""Power of the frequency with which the amplitude of photos falls (Field 1987: 1 to 1.2)."""
 
 LOAD_ERRORS = (OSError, RuntimeError, ValueError, TypeError, AttributeError, LookupError, AssertionError)
 """What timm raises where weights cannot be downloaded, or do not fit."""
@@ -46,12 +53,12 @@ PACKAGES = {
 
 def imagenet_backbone(facts: TimmFacts) -> dict[str, torch.Tensor]:
     """A backbone's ImageNet weights by their names in the whole network; BadCheckpoint if they cannot be had."""
-    if facts.name in PACKAGES:
-        body = features_of(facts).state_dict()
-        classifier = packaged_classifier(facts.name)
-        return {BODY + name: classifier[name] for name in body}
     try:
-        return _named(features_of(facts, pretrained=True))
+        if facts.name in PACKAGES:
+            body = features_of(facts)
+            body.load_state_dict(packaged_classifier(facts.name), strict=False)  # without the classifier's own layers
+            return _named(facts, body)
+        return _named(facts, features_of(facts, pretrained=True))
     except LOAD_ERRORS as err:
         raise BadCheckpoint(
             f"the ImageNet weights of timm's {facts.name} cannot be had ({_first_line(err)}); allow the network (once, "
@@ -105,7 +112,7 @@ def backbone_of_classifier(facts: TimmFacts, tensors: Mapping[str, torch.Tensor]
     missing. Raises BadCheckpoint if it is not that network's classifier.
     """
     first, second = (_loaded(facts, tensors, seed) for seed in (0, 1))
-    missing = sorted(name for name, tensor in first.items() if not torch.equal(tensor, second[name]))
+    missing = sorted(n for n, tensor in first.items() if n != LEVEL_STD and not torch.equal(tensor, second[n]))
     if missing:
         raise BadCheckpoint(
             f"weights do not fit timm's {facts.name}: {len(missing)} tensors are missing, the first is {missing[0]!r}; "
@@ -119,7 +126,7 @@ def _loaded(facts: TimmFacts, tensors: Mapping[str, torch.Tensor], seed: int) ->
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
-            return _named(features_of(facts, pretrained=True, pretrained_cfg_overlay=overlay))
+            return _named(facts, features_of(facts, pretrained=True, pretrained_cfg_overlay=overlay))
         except LOAD_ERRORS as err:
             raise BadCheckpoint(
                 f"weights do not fit timm's {facts.name} ({_first_line(err)}); choose the network that the file was "
@@ -127,8 +134,27 @@ def _loaded(facts: TimmFacts, tensors: Mapping[str, torch.Tensor], seed: int) ->
             ) from err
 
 
-def _named(body: torch.nn.Module) -> dict[str, torch.Tensor]:
-    return {BODY + name: tensor for name, tensor in body.state_dict().items()}
+def _named(facts: TimmFacts, body: torch.nn.Module) -> dict[str, torch.Tensor]:
+    named = {BODY + name: tensor for name, tensor in body.state_dict().items()}
+    return {**named, LEVEL_STD: level_std(facts, body)}
+
+
+@torch.no_grad()
+def level_std(facts: TimmFacts, body: torch.nn.Module) -> torch.Tensor:
+    """How much the values of each level are spread (4,), on noise with the spectrum of photos; always the same."""
+    mean, std = (torch.tensor(values)[:, None, None] for values in (facts.mean, facts.std))
+    levels = body.eval()((noise_like_photos(NOISES, NOISE_SIDE) - mean) / std)
+    return torch.stack([level.float().std() for level in levels])
+
+
+def noise_like_photos(images: int, side: int) -> torch.Tensor:
+    """Noise whose amplitude falls with the frequency as that of photos does, mostly grey: (n, 3, side, side), 0..1."""
+    white = torch.randn(images, 3, side, side, generator=torch.Generator().manual_seed(0))
+    frequency = torch.hypot(torch.fft.fftfreq(side)[:, None], torch.fft.rfftfreq(side)[None]).clamp(min=1 / side)
+    noise = torch.fft.irfft2(torch.fft.rfft2(white) / frequency**AMPLITUDE_FALLS, s=(side, side))
+    noise = (noise - noise.mean((2, 3), keepdim=True)) / noise.std((2, 3), keepdim=True)
+    grey = noise.mean(1, keepdim=True) * math.sqrt(3)
+    return (0.5 + 0.2 * (0.9 * grey + 0.3 * noise)).clamp(0, 1)
 
 
 def _first_line(err: BaseException) -> str:

@@ -79,17 +79,25 @@ LARGE_WIDTHS = {"width": 256, "box_channels": 1024, "mask_channels": 256}
 
 
 class TimmBackbone(nn.Module):
-    """A backbone's levels through an FPN, which adds a fifth: (n, 3, h, w) -> name -> (n, out_channels, h', w')."""
+    """A backbone's levels through an FPN, which adds a fifth: (n, 3, h, w) -> name -> (n, out_channels, h', w').
+
+    `level_std` (4,) is what each level is divided by, so that heads with random weights begin with values of about 1:
+    those of EfficientNet-Lite0 are spread by 7, on which the mask head's first steps go astray.
+    """
+
+    level_std: torch.Tensor
 
     def __init__(self, facts: TimmFacts) -> None:
         super().__init__()
         self.body = with_wide_depthwise(features_of(facts))
         self.fpn = FeaturePyramidNetwork(list(facts.channels), facts.width, LastLevelMaxPool())
         self.out_channels = facts.width
+        self.register_buffer("level_std", torch.ones(len(facts.levels)))
 
     def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         """Levels "0" to "3" and "pool", finest first."""
-        levels: dict[str, torch.Tensor] = self.fpn({str(i): level for i, level in enumerate(self.body(x))})
+        found = zip(self.body(x), self.level_std, strict=True)
+        levels: dict[str, torch.Tensor] = self.fpn({str(i): level / std for i, (level, std) in enumerate(found)})
         return levels
 
     def stages(self) -> list[list[nn.Parameter]]:

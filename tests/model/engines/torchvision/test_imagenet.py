@@ -20,10 +20,11 @@ from model.engines.torchvision.imagenet import (
     PACKAGES,
     backbone_of_classifier,
     imagenet_backbone,
+    noise_like_photos,
     packaged_classifier,
 )
 from model.engines.torchvision.networks import NORM_IS_FROZEN
-from model.engines.torchvision.timm_networks import LITE, read_facts
+from model.engines.torchvision.timm_networks import LITE, TimmBackbone, read_facts
 from model.errors import BadCheckpoint, BadEngine
 from tests.shared import shared
 
@@ -164,3 +165,26 @@ def test_a_classifier_without_all_of_its_weights_is_refused() -> None:
     del tensors["blocks.3.1.conv_pwl.weight"]
     with pytest.raises(BadCheckpoint, match=r"1 tensors are missing, the first is 'backbone.body.blocks.3.1.conv_pwl"):
         backbone_of_classifier(LITE, tensors)
+
+
+@pytest.mark.parametrize("name", [NAME, "resnet18"])
+def test_levels_are_divided_by_about_what_photos_spread_them(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    facts = LITE if name == NAME else read_facts(name)
+    torch.manual_seed(0)
+    tensors = imagenet_backbone(LITE) if name == NAME else backbone_of_classifier(facts, classifier(name))
+    backbone = TimmBackbone(facts).eval()
+    known = {key.removeprefix("backbone."): value for key, value in tensors.items()}
+    backbone.load_state_dict({**backbone.state_dict(), **known})
+    pixels = photos() * 128 / 255 + 127 / 255
+    mean, std = (torch.tensor(values)[:, None, None] for values in (facts.mean, facts.std))
+    with torch.no_grad():
+        levels = backbone.body((pixels - mean) / std)
+    for level, divisor in zip(levels, backbone.level_std, strict=True):
+        assert 0.5 < float(level.std() / divisor) < 2
+    assert name != NAME or float(backbone.level_std[0]) > 5
+
+
+def test_noise_like_photos_is_always_the_same() -> None:
+    first, again = noise_like_photos(2, 64), noise_like_photos(2, 64)
+    assert torch.equal(first, again) and first.shape == (2, 3, 64, 64)
+    assert first.min() >= 0 and first.max() <= 1 and 0.1 < first.std() < 0.3
