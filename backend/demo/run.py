@@ -18,6 +18,7 @@ from tqdm import tqdm
 from backend.care.connect import Connection, connect
 from backend.demo.annotator import Annotator
 from backend.demo.data import DemoData, DemoImage, coco_data, generated_data, import_images
+from backend.demo.round_bar import RoundBar
 from backend.demo.stack import Stack, start_stack
 from backend.errors import BadSetting, BrokenPromise, NotFound
 from backend.label_studio.client import Project
@@ -187,18 +188,15 @@ def _known_project(stack: Stack, folder: Path) -> Project | None:
 def _await_first_version(stack: Stack, home: ProjectFolder, processes: Processes) -> None:
     """Show the first round's progress until a version is published."""
     redis = open_redis(stack.settings)
-    deadline = time.monotonic() + FIRST_ROUND_TIMEOUT_S
-    with tqdm(total=100, desc="training the first version", unit="%", bar_format="{desc} {bar} {elapsed}") as bar:
+    started = time.monotonic()
+    with RoundBar() as bar:
         while home.registry.current() is None or not all_rounds(home)[-1].is_concluded:
             processes.check()
             for r in all_rounds(home):
                 if r.state.error is not None:
                     raise BrokenPromise(f"the first round stopped: {r.state.error}")
-            if time.monotonic() > deadline:
+            elapsed_s = time.monotonic() - started
+            if elapsed_s > FIRST_ROUND_TIMEOUT_S:
                 raise BrokenPromise(f"no first version after {FIRST_ROUND_TIMEOUT_S:.0f} s; see the logs")
-            job = round_job(redis, home.uid) or {}
-            progress = job.get("progress") or {"step": "waiting", "percent": 0}
-            bar.set_description(f"first version: {progress['step']}")
-            bar.n = progress["percent"]
-            bar.refresh()
+            bar.show((round_job(redis, home.uid) or {}).get("progress"), elapsed_s)
             time.sleep(1)

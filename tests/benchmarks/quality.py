@@ -72,6 +72,7 @@ def main() -> None:
     parser.add_argument("--train", action="append", default=[], metavar="NAME=VALUE", help="a field of TrainingConfig")
     parser.add_argument("--fact", action="append", default=[], metavar="NAME=VALUE", help="of a network on timm's")
     parser.add_argument("--input-scale", type=float, default=1.0, help="times the network's usual input")
+    parser.add_argument("--starts", type=Path, help="keeps starts on generated images from run to run; not in seconds")
     parser.add_argument("--repeat", action="store_true", help="train ours twice with each seed")
     parser.add_argument("--ours-only", action="store_true")
     parser.add_argument("--json", type=Path)
@@ -110,12 +111,14 @@ class Recipe:
 
     training     fields of TrainingConfig; facts: of a network on a backbone of timm's
     input_scale  times the network's usual input
+    starts       folder that keeps what is trained on generated images; None: it is made anew
     """
 
     settings: ProjectConfig
     training: dict[str, Any]
     facts: dict[str, Any]
     input_scale: float
+    starts: Path | None
 
     @classmethod
     def of(cls, options: argparse.Namespace) -> Recipe:
@@ -126,7 +129,7 @@ class Recipe:
         }
         settings = {name: value for name, value in given.items() if value is not None} | pairs(options.set)
         training, facts = pairs(options.train), pairs(options.fact)
-        return cls(check_config(settings, "--set"), training, facts, options.input_scale)
+        return cls(check_config(settings, "--set"), training, facts, options.input_scale, options.starts)
 
     def changes(self) -> dict[str, Any]:
         """What is not as a project would have it."""
@@ -212,7 +215,7 @@ def train_ours(data: Data, recipe: Recipe, device: str, seed: int) -> tuple[Torc
     engine = TorchvisionEngine(data.classes, config)
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        load_start(engine, settings.pretrained_weights, Path(folder), device)
+        load_start(engine, settings.pretrained_weights, recipe.starts or Path(folder), device)
     start_s = time.monotonic() - started
     engine.to(device)
     keeping = keeping_of(engine, settings.pretrained_weights)

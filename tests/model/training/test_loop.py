@@ -239,7 +239,7 @@ def test_a_network_goes_on_with_the_same_losses(tmp_path: Path, device: str) -> 
     path = tmp_path / "training.safetensors"
     with pytest.raises(Killed):
         losses(checkpoint=path, kill_at=4)
-    rounding = 1e-3 if device == "cpu" else 0.05  # a GPU adds gradients up in any order
+    rounding = 1e-3 if device == "cpu" else 0.15  # a GPU adds gradients up in any order
     assert losses(checkpoint=path) == pytest.approx(losses()[3:], rel=rounding)
 
 
