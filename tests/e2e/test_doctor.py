@@ -170,7 +170,10 @@ def test_a_label_config_without_its_image_is_named(stack: Stack) -> None:
     project = client.create_project("no shapes", '<View><Text name="t" value="$t"/><Choices name="c" toName="t">'
         '<Choice value="a"/><Choice value="b"/></Choices></View>')  # fmt: skip
     found = broken(stack.settings, project.id)
-    assert "needs a PolygonLabels, BrushLabels or RectangleLabels control" in found["labelling config"]
+    assert (
+        "needs a PolygonLabels, BrushLabels, BitmaskLabels, RectangleLabels or EllipseLabels control"
+        in found["labelling config"]
+    )
     assert f"is not connected here; run `maskal connect --project {project.id}`" in found["connected"]
 
 
