@@ -30,7 +30,7 @@ LYING = (5, 6, 7, 8)
 NOT_THE_CAMERA_S = ("xmp", "XML:com.adobe.xmp", "Raw profile type exif")
 """Where Pillow looks for an orientation too, and browsers do not."""
 
-IMAGE_SUFFIXES = (".avif", ".bmp", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".webp", ".avif")
 SUFFIXES = {
     **{"AVIF": ".avif", "BMP": ".bmp", "JPEG": ".jpg", "MPO": ".jpg"},
     **{"PNG": ".png", "TIFF": ".tif", "WEBP": ".webp"},
