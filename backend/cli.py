@@ -205,7 +205,9 @@ def doctor(project_id: int, as_json: bool) -> None:
 @click.option("--device", help="cpu, cuda or cuda:1  [default: a GPU if there is one]")
 def simulate(strategies: str, **options: Any) -> None:
     """Compare strategies on images whose annotations are all known."""
-    summary = _action("simulate")(_action("simulation_options")(strategies=_names(strategies), **options))
+    limit = read_settings().max_image_megapixels
+    wanted = _action("simulation_options")(strategies=_names(strategies), max_image_megapixels=limit, **options)
+    summary = _action("simulate")(wanted)
     click.echo(summary.read_text())
     click.echo(f"Curves: {summary.with_name('curves.png')}")
 
@@ -250,7 +252,7 @@ def auto_annotate(classes: str, **options: Any) -> None:
 @click.option("--create-project", metavar="TITLE", help="Instead: a new project that has the labels.")
 @click.option("--as-predictions", is_flag=True, help="As pre-labels to be corrected, not as annotations.")
 @click.option("--iscrowd-masks", is_flag=True, help="coco: masks with iscrowd=1 are objects (some tools mark all so).")
-@click.option("--empty-is-done", is_flag=True, help="Images without objects are annotated: they hold none.")
+@click.option("--empty-is-done", is_flag=True, help="Images whose annotation holds no object are done.")
 @click.option("--url", help="Address of Label Studio  [default: that of `maskal connect`]")
 @click.option("--api-key", help="API key  [default: that of `maskal connect`]")
 def import_(**options: Any) -> None:

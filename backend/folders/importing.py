@@ -21,7 +21,8 @@ from backend.settings import Settings
 from model.errors import BadImageFile
 from model.formats import coco
 from model.formats.table import FORMATS
-from model.image_files import decode_image
+from model.image_files import Depths, decode_checked
+from model.record_images import named, with_repeats
 from model.records import Record
 
 logger = logging.getLogger(__name__)
@@ -47,6 +48,8 @@ class ImportOptions:
     project_id      project to import into, or None with `create_project`, the title of a new one
     iscrowd_masks   of COCO, RLE masks with iscrowd=1 are objects, as some tools mark every mask
     empty_is_done   images without objects are annotated as holding none; else they are tasks still to be done
+
+    An image with an object that cannot be read is never annotated: what can be read of it is a prediction.
     """
 
     format: str
@@ -86,7 +89,7 @@ def import_records(settings: Settings, options: ImportOptions) -> Imported:
     problems: list[str] = []
     records = _records(options, problems)
     client = open_client(settings, options.url, options.api_key)
-    project = _project(client, options, records)
+    project = _project(client, options, records, problems)
     tasks = _Tasks(client, project, options, settings, problems)
     made, before, waiting = 0, 0, list[dict[str, Any]]()
     for record in tqdm(records, desc="importing", unit="image"):
@@ -104,13 +107,15 @@ def import_records(settings: Settings, options: ImportOptions) -> Imported:
             waiting.clear()
     if waiting:
         made += len(client.import_tasks(project.id, waiting))
+    if warning := tasks.depths.warning:
+        problems.append(warning)
     return Imported(project, made, before, tuple(problems))
 
 
 def _records(options: ImportOptions, problems: list[str]) -> list[Record]:
     """What the annotations say; BadSetting if no image of theirs is there."""
     read = partial(coco.read_records, iscrowd_masks=True) if options.iscrowd_masks else FORMATS[options.format].read
-    records = list(read(options.source, problems.append))
+    records = with_repeats(list(read(options.source, problems.append)))
     if not any(_is_there(options, record) for record in records):
         reasons = "; ".join(problems) or "check --from and --images"
         raise BadSetting(f"{options.source} holds no {FORMATS[options.format].title} whose images are there: {reasons}")
@@ -125,6 +130,7 @@ class _Tasks:
     ) -> None:
         self.client, self.project, self.options, self.settings = client, project, options, settings
         self.problems = problems
+        self.depths = Depths()
         self.labels = parse_label_config(project.label_config)
         there = (task.data for task in client.tasks(project.id))
         self.known = {(data.get(SOURCE), data[DIGEST]) for data in there if DIGEST in data}
@@ -132,10 +138,10 @@ class _Tasks:
 
     def new(self, record: Record) -> dict[str, Any] | None:
         """A task with its image on the server, None if there is one already; BadImageFile if there cannot be one."""
-        content = _image(self.options, record, self.settings)
+        content = _image(self.options, record, self.settings, self.depths)
         digest = hashlib.sha256(content).hexdigest()[:16]
         if record.image in self.seen:
-            raise BadImageFile(f"{record.image} is annotated in two files; the first one counts, delete one")
+            raise BadImageFile(f"{record.image} is annotated twice; the first one counts, delete one")
         self.seen.add(record.image)
         if (record.image, digest) in self.known:
             return None
@@ -144,12 +150,17 @@ class _Tasks:
         return {"data": data, **_shown(record, self.labels, self.options, self.problems)}
 
 
-def _project(client: LabelStudio, options: ImportOptions, records: Sequence[Record]) -> Project:
+def _project(
+    client: LabelStudio, options: ImportOptions, records: Sequence[Record], problems: Sequence[str]
+) -> Project:
     """The project to import into; BadLabelConfig if it lacks a label."""
     names = tuple(dict.fromkeys(outline.label for record in records for outline in record.outlines))
     if options.create_project is not None:
         if not names:
-            raise BadSetting(f"{options.source} holds no object, so no label for a new project; give --project")
+            reasons = f" that can be read ({named(problems)})" if problems else ""
+            raise BadSetting(
+                f"{options.source} holds no object{reasons}, so no label for a new project; give --project"
+            )
         if taken := client.projects_named(options.create_project):
             raise BadSetting(
                 f"project {taken[0]} has the title {options.create_project!r} already; go on with "
@@ -182,16 +193,21 @@ def _uploaded(client: LabelStudio, project: Project, image: str, content: bytes)
 def _shown(record: Record, labels: LabelConfig, options: ImportOptions, problems: list[str]) -> dict[str, Any]:
     """What the task shows of a record; what it cannot show as it is becomes a problem."""
     named = [replace(o, label=labels.label_for(o.label) or o.label) for o in record.outlines]
+    is_whole = not record.unread
     for outline in named:
         control = labels.control_for(outline.label)
         if control is not None and control.tag == "RectangleLabels":
             problems.append(f"{record.image}: a {outline.label!r} becomes a box, the project has no polygons for it")
         if not outlines_to_regions([outline], record.size_hw, labels):
             problems.append(f"{record.image}: a {outline.label!r} covers no pixel of the image and is left out")
-    if options.as_predictions:
+            is_whole = False
+    if not is_whole and not options.as_predictions:
+        rest = "what can is a prediction to be corrected" if named else "it is still to be annotated"
+        problems.append(f"{record.image}: not all of its annotation can be read; {rest}")
+    if options.as_predictions or (named and not is_whole):
         regions = outlines_to_regions(named, record.size_hw, labels)
         return {"predictions": [{"model_version": IMPORTED, "result": regions}]}
-    if not named and not options.empty_is_done:
+    if not named and not (options.empty_is_done and is_whole):
         return {}
     drawn = [replace(outline, score=None) for outline in named]
     return {"annotations": [{"result": outlines_to_regions(drawn, record.size_hw, labels)}]}
@@ -203,7 +219,7 @@ def _is_there(options: ImportOptions, record: Record) -> bool:
     return ((options.images or root) / record.image).is_file() or form.embedded_image(root, record.image) is not None
 
 
-def _image(options: ImportOptions, record: Record, settings: Settings) -> bytes:
+def _image(options: ImportOptions, record: Record, settings: Settings, depths: Depths) -> bytes:
     """The image file of a record; BadImageFile if it is missing, broken, or of another size than the record says."""
     form = FORMATS[options.format]
     root = form.root(options.source)
@@ -218,10 +234,5 @@ def _image(options: ImportOptions, record: Record, settings: Settings) -> bytes:
         content = embedded
     if len(content) > settings.max_image_mb * 1e6:
         raise BadImageFile(f"{path} is larger than {settings.max_image_mb:g} MB; make it smaller or raise MAX_IMAGE_MB")
-    height, width = decode_image(content, str(path), settings.max_image_megapixels).shape[:2]
-    if (height, width) != record.size_hw:
-        raise BadImageFile(
-            f"{path} is {width} x {height} px, its annotations are for {record.size_hw[1]} x {record.size_hw[0]}; "
-            "it is left out: use the image that was annotated"
-        )
+    decode_checked(content, str(path), record.size_hw, settings.max_image_megapixels, depths)
     return content

@@ -19,6 +19,7 @@ from faster_coco_eval.core import mask as coco_mask
 from model.errors import BadRecord
 from model.files import read_json, write_json
 from model.formats.layout import annotation_files, checked_size, image_in, root_of, written_path
+from model.formats.losses import inside
 from model.formats.masks import check_runs
 from model.formats.pieces import check_labels
 from model.formats.problems import BROKEN, OnProblem, noted, problem_line, reason
@@ -131,17 +132,34 @@ def _records(
     """All records, and how many crowds were left out. What is broken is left out too if `on_broken` does not raise."""
     images = _images(content, on_broken)
     outlines: dict[Any, list[Outline]] = {image_id: [] for image_id in images}
+    unread: dict[str, list[str]] = {str(image_id): [] for image_id in images}  # text: also of ids of the wrong type
     crowds = 0
     for annotation in content.get("annotations", []):
+        place = f"annotation {_id_of(annotation)}"
         try:
             if annotation.get("iscrowd") and not (iscrowd_masks and _is_rle(annotation)):
                 crowds += 1
+                _lost(unread, annotation, f"{place} is a crowd")
                 continue
             image_id = annotation["image_id"]
-            outlines[image_id].append(_outline(annotation, names, images[image_id].size_hw, tolerance_px))
+            size_hw = images[image_id].size_hw
+            within, outside = inside(_outline(annotation, names, size_hw, tolerance_px), size_hw)
+            outlines[image_id] += within
+            if outside:
+                raise BadRecord("; ".join(outside))
         except BROKEN as err:
-            on_broken(f"annotation {_id_of(annotation)}", err)
-    return tuple(replace(image, outlines=tuple(outlines[key])) for key, image in images.items()), crowds
+            _lost(unread, annotation, f"{place}: {reason(err)}")
+            on_broken(place, err)
+    records = (
+        replace(image, outlines=tuple(outlines[key]), unread=tuple(unread[str(key)])) for key, image in images.items()
+    )
+    return tuple(records), crowds
+
+
+def _lost(unread: dict[str, list[str]], annotation: Any, line: str) -> None:
+    """Note with its image what cannot be read, where the annotation tells one."""
+    image_id = annotation.get("image_id") if isinstance(annotation, dict) else None
+    unread.get(str(image_id), []).append(line)
 
 
 def _images(content: dict[str, Any], on_broken: OnBroken) -> dict[Any, Record]:
@@ -159,9 +177,17 @@ def _images(content: dict[str, Any], on_broken: OnBroken) -> dict[Any, Record]:
 
 def _category_names(content: dict[str, Any], path: Path) -> dict[Any, str]:
     try:
-        return {category["id"]: str(category["name"]) for category in content["categories"]}
-    except (LookupError, TypeError) as err:
+        return {category["id"]: _name(category) for category in content["categories"]}
+    except (LookupError, TypeError, BadRecord) as err:
         raise BadRecord(f"{path}: categories: {reason(err)}") from err
+
+
+def _name(category: dict[str, Any]) -> str:
+    """The name of a category without the blanks around it; some tools write numbers."""
+    name = category["name"]
+    if isinstance(name, bool) or not isinstance(name, str | int) or not str(name).strip():
+        raise BadRecord(f"category {category['id']!r} has the name {name!r}, wanted a text; name it in the file")
+    return str(name).strip()
 
 
 def _id_of(entry: Any) -> Any:

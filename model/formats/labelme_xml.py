@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from xml.etree.ElementTree import SubElement
 
@@ -29,6 +30,7 @@ from model.formats.layout import (
     root_of,
     written_path,
 )
+from model.formats.losses import with_losses
 from model.formats.masks import cropped_mask, decode_png, encode_png, has_pixels, mask_parts
 from model.formats.pieces import Piece, check_labels, join
 from model.formats.problems import OnProblem, noted
@@ -55,7 +57,7 @@ def read(source: Path, on_problem: OnProblem) -> Iterator[Record]:
     """One record for each XML file of a folder, or of one file; what is broken is told to `on_problem`."""
     for path in annotation_files(source, SUFFIX, on_problem):
         with noted(on_problem, path):
-            yield _record(path, root_of(source), on_problem)
+            yield with_losses(partial(_record, path, root_of(source)), on_problem)
 
 
 def write(records: Iterable[Record], folder: Path, classes: Sequence[str]) -> None:
