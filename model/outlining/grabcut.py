@@ -33,8 +33,11 @@ SPANS = 0.75
 WHOLE = 0.97
 """From this share of the box on an answer is the box itself."""
 
-FAINT = 0.5
-"""A contrast below which the box itself is no answer."""
+LEAST, FAINT = 0.02, 0.5
+"""Contrasts below which an answer is none, and below which the box itself is none."""
+
+MORE_THAN_GIVEN = 1.25
+"""An answer that is not so many times as large as what was given as the object's is none."""
 
 SMALLEST_PX = 12.0
 """Side of the smallest box that is tried at a click."""
@@ -109,7 +112,7 @@ class GrabCut:
             window = _window(seen, box_xyxy, trial.margin, SIDE)
             found = _cut(window, trial, ITERATIONS)
             span = _span(found, window)
-            if span > best_span and (_share(found, window) < WHOLE or _contrast(window.pixels, found) > FAINT):
+            if span > best_span and _is_answer(found, window, trial):
                 best, best_span = window.whole(found, seen.shape[:2]), span
             if best_span >= SPANS:
                 break
@@ -126,7 +129,8 @@ class GrabCut:
         for side in _sides(click, max(seen.shape[:2])):
             window = _window(seen, _square(click.point_xy, side, seen.shape[:2]), AT_CLICK.margin, CLICK_SIDE)
             found = _cut(window, AT_CLICK, CLICK_ITERATIONS, window.place(click.not_on_xy))
-            if not _covers(found, window.place(click.point_xy[None])) or _share(found, window) >= WHOLE:
+            is_there = _covers(found, window.place(click.point_xy[None]))
+            if not is_there or not _is_answer(found, window, AT_CLICK) or _share(found, window) >= WHOLE:
                 continue
             score = _contrast(window.pixels, found) * (1 - _cut_off(found, window, seen.shape[:2])) ** 4
             whole = window.whole(found, seen.shape[:2])
@@ -193,6 +197,14 @@ def _given(window: _Window, trial: Trial) -> np.ndarray:
     if not (given == NOT_OBJECT).any():
         given[[0, -1]] = given[:, [0, -1]] = NOT_OBJECT
     return given
+
+
+def _is_answer(found: np.ndarray, window: _Window, trial: Trial) -> bool:
+    """Whether the colours say more than was assumed: neither the core alone nor, unless it stands out, the whole box."""
+    share = _share(found, window)
+    if share <= MORE_THAN_GIVEN * math.pi / 4 * trial.core**2:
+        return False
+    return _contrast(window.pixels, found) > (FAINT if share >= WHOLE else LEAST)
 
 
 def _largest(mask: np.ndarray) -> np.ndarray:
