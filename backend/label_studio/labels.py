@@ -279,6 +279,6 @@ def _smart_remarks(
                 )
             if smartness == "also":
                 yield (
-                    f"{told} also sets plain points while Auto-Annotation is off, which outline nothing; an image where "
-                    'one marks one of the classes does not count; write smartOnly="true"'
+                    f"{told} also sets plain points while Auto-Annotation is off, which outline nothing; an image "
+                    'where one marks one of the classes does not count; write smartOnly="true"'
                 )

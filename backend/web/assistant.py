@@ -37,7 +37,7 @@ class _Seen:
 
 
 class Assistant:
-    """Outlines what is drawn with the smart tools; remembers the images at hand and how large each label's boxes are."""
+    """Outlines what is drawn with the smart tools; remembers the images at hand and how large a label's boxes are."""
 
     def __init__(self, outliner: Outliner) -> None:
         self._outliner = outliner

@@ -75,7 +75,7 @@ AT_CLICK = Trial(0.15, 0.3, 0.7)
 
 @dataclass(frozen=True, eq=False)
 class _Window:
-    """A part of an image, scaled: RGB uint8 (h, w, 3), its corner and size (2,) x, y in the image, and the box in it."""
+    """A part of an image, scaled: RGB uint8 (h, w, 3), its corner and size (2,) in the image, and the box in it."""
 
     pixels: np.ndarray
     corner_xy: np.ndarray
@@ -200,7 +200,7 @@ def _given(window: _Window, trial: Trial) -> np.ndarray:
 
 
 def _is_answer(found: np.ndarray, window: _Window, trial: Trial) -> bool:
-    """Whether the colours say more than was assumed: neither the core alone nor, unless it stands out, the whole box."""
+    """Whether the colours say more than was assumed: not the core alone, nor the whole box unless it stands out."""
     share = _share(found, window)
     if share <= MORE_THAN_GIVEN * math.pi / 4 * trial.core**2:
         return False

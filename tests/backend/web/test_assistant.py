@@ -75,7 +75,7 @@ def test_a_label_that_was_not_learned_yet_outlines_whatever_is_there(make, conte
 @pytest.mark.parametrize("context", [box(80, 80, 19, 19), point(5, 5)], ids=["box", "click"])
 def test_an_empty_place_gives_no_region_and_a_reason(make, context: dict) -> None:
     blank = np.full((*SIZE, 3), 250, np.uint8)
-    with pytest.raises(NoOutline, match="nothing|sees no object"):
+    with pytest.raises(NoOutline, match=r"nothing|sees no object"):
         ask(make(), context, lambda: blank)
 
 

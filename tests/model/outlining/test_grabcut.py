@@ -88,7 +88,7 @@ def test_a_box_as_large_as_the_image_and_one_at_its_rim_are_answered() -> None:
 def test_a_rectangle_that_fills_its_box_is_its_own_answer() -> None:
     image = np.full((80, 100, 3), 240, np.uint8)
     image[20:60, 30:70] = (30, 60, 160)
-    truth = (image[..., 0] == 30)
+    truth = image[..., 0] == 30
     assert iou(GrabCut().in_box(image, np.array([30, 20, 70, 60], float)), truth) > 0.9
 
 
