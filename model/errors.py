@@ -27,3 +27,7 @@ class BadEngine(ModelError):
 
 class BadImageFile(ModelError):
     """An image file cannot be read, or is too large."""
+
+
+class NoOutline(ModelError):
+    """Where somebody points to there is no object, as far as can be seen."""

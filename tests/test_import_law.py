@@ -35,7 +35,7 @@ WINGS = {
         ("errors",),
     ),
     "model": (
-        ("judging", "training"),
+        ("judging", "outlining", "training"),
         ("engines", "formats"),
         (
             "geometry",

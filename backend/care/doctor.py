@@ -215,7 +215,9 @@ def _backend(case: Case) -> str:
     if row["title"] != TITLE:
         raise Fault(f"the backend's title should be {TITLE!r} and no version, got {row['title']!r}; {case.mend}")
     if case.labels.has_smart_tool and not row["is_interactive"]:
-        raise Doubt(f"the labelling config has a smart tool, but its boxes are not sent to the backend; {case.mend}")
+        raise Doubt(
+            f"the labelling config has a smart tool, but what is drawn with it is not sent to the backend; {case.mend}"
+        )
     return f"connected, says it serves {row['model_version']}"
 
 

@@ -31,6 +31,9 @@ SHAPE_TAGS = {
 UNREAD_TAGS = ("VectorLabels", "Vector", "KeyPointLabels", "KeyPoint")
 """What is drawn on an image as well, and outlines nothing that could be learned."""
 
+ANSWERED_TAGS = ("RectangleLabels", "Rectangle", "KeyPointLabels", "KeyPoint")
+"""Smart tools that are answered: a box and a click."""
+
 COLOURS = ("#2ca02c", "#d62728", "#ff7f0e", "#1f77b4", "#9467bd", "#8c564b", "#e377c2", "#bcbd22", "#17becf")
 
 
@@ -136,11 +139,11 @@ def parse_label_config(xml: str) -> LabelConfig:
         image_key,
         controls,
         _predicted_values(parsed),
-        has_smart_tool=any("true" in (element.get("smart"), element.get("smartOnly")) for element in elements),
+        has_smart_tool=any(_smartness(element) for element in elements),
         image_names=image_names,
         object_names=tuple(str(e.get("name")) for e in elements if e.get("name") and not e.get("toName")),
         tags=tags,
-        remarks=_remarks_on(elements, controls, image_names),
+        remarks=(*_remarks_on(elements, controls, image_names), *_smart_remarks(elements, controls, image_names)),
     )
 
 
@@ -225,7 +228,7 @@ def _remarks_on(
             lines.append(
                 f"the {element.tag} {name!r} is not used: it has no labels, nor is there a Labels tag beside it"
             )
-        elif element.tag in UNREAD_TAGS:
+        elif element.tag in UNREAD_TAGS and not (element.tag in ANSWERED_TAGS and _smartness(element)):
             lines.append(
                 f"the {element.tag} {name!r} outlines nothing that can be learned; an image where it marks one of the "
                 "classes does not count"
@@ -243,3 +246,39 @@ def _remarks_on(
                 "labelling config counts; put their labels into one"
             )
     return tuple(lines)
+
+
+def _smartness(element: ElementTree.Element) -> str | None:
+    """`only` if a tool asks for outlines of all that is drawn with it, `also` if it does in Auto-Annotation."""
+    given = {name.lower() for name, value in element.attrib.items() if value.lower() == "true"}
+    return "only" if "smartonly" in given else "also" if "smart" in given else None
+
+
+def _smart_remarks(
+    elements: Sequence[ElementTree.Element], controls: Sequence[Control], image_names: Collection[str]
+) -> Iterator[str]:
+    """One line for each smart tool whose questions are not answered, and for points that may stay in an annotation."""
+    offered = {label for control in controls for label in control.labels}
+    for element in elements:
+        name, targets = element.get("name"), {n.strip() for n in (element.get("toName") or "").split(",")}
+        smartness = _smartness(element)
+        if smartness is None or not name or not targets & set(image_names):
+            continue
+        told = f'the {element.tag} {name!r} with smart{"Only" if smartness == "only" else ""}="true"'
+        if element.tag not in ANSWERED_TAGS:
+            yield (
+                f"{told} gets no answers: only rectangles and points do; take the attribute away and give it to "
+                "RectangleLabels or KeyPointLabels with the same labels"
+            )
+        elif element.tag in UNREAD_TAGS:
+            unknown = [v for label in element.iter("Label") if (v := label.get("value")) and v not in offered]
+            if unknown:
+                yield (
+                    f"{told} gets no answer for {', '.join(unknown)}, which no shape of the labelling config offers; "
+                    "add the same labels there"
+                )
+            if smartness == "also":
+                yield (
+                    f"{told} also sets plain points while Auto-Annotation is off, which outline nothing; an image "
+                    'where one marks one of the classes does not count; write smartOnly="true"'
+                )

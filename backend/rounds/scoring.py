@@ -18,13 +18,9 @@ from backend.label_studio.predictions import instances_to_regions
 from backend.project.unreadable import Unreadable
 from backend.project.workplace import Workplace
 from model.engines.base import Engine
-from model.geometry import without_specks
+from model.engines.pasting import smooth
 from model.instances import Instances
 from sampling.mc_dropout import ScoringConfig, score
-
-MASK_GRID = 28
-"""Cells along a side of the mask head's output, which spans an object's box."""
-
 
 IMAGES_AT_ONCE = {"cpu": 2, "cuda": 8}
 """Images that are computed together; a batch for which memory lacks splits itself."""
@@ -118,11 +114,6 @@ def smoothed(instances: Instances) -> Instances:
     """The instances with masks that are worth showing; see `smooth`."""
     masks = [smooth(m, b) for m, b in zip(instances.masks, instances.boxes_xyxy, strict=True)]
     return replace(instances, masks=np.stack(masks)) if masks else instances
-
-
-def smooth(mask: np.ndarray, box_xyxy: np.ndarray) -> np.ndarray:
-    """A mask (h, w) bool without what is finer than the mask head's grid, which is noise and tedious to correct."""
-    return without_specks(mask, 1.5 * float(np.max(box_xyxy[2:] - box_xyxy[:2])) / MASK_GRID)
 
 
 def task_seed(version: str, task_id: int) -> int:

@@ -1,8 +1,11 @@
-"""Smart boxes: from the box that an annotator has just drawn to the outline of the object in it."""
+"""Smart tools: what an annotator has just drawn with one, as Label Studio sends it.
+
+Label Studio sends all regions of the same kind and label, those of earlier answers that were not accepted yet among
+them. A point that was set with the smart tool says whether it is on the object (`is_positive`; not with Alt held down).
+"""
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,11 +15,8 @@ import numpy as np
 from backend.errors import BadSetting
 from backend.label_studio.annotations import Region, read_rectangle
 from backend.label_studio.labels import LabelConfig
-from backend.label_studio.predictions import mask_to_regions
-from backend.rounds.scoring import smooth
-from model.engines.base import Engine
 from model.errors import BadRecord
-from model.geometry import box_of
+from model.outlining.base import Click
 
 SMALLEST_BOX_PX = 2.0
 
@@ -38,31 +38,61 @@ class SmartBox:
         return box
 
 
-def read_context(context: Mapping[str, Any], config: LabelConfig) -> SmartBox | None:
-    """The box in what Label Studio sends with an interactive request; None if it is something else (a point, a text).
+@dataclass(frozen=True, eq=False)
+class SmartPoints:
+    """Clicks of one label: the regions of those on an object, oldest first, and of those beside it."""
 
-    Raises BadSetting if its label is not of the config.
+    regions: tuple[Region, ...]
+    beside: tuple[Region, ...]
+    label: str
+
+    def on(self, size_hw: tuple[int, int], side_px: float | None) -> list[Click]:
+        """The clicks on an image of that size; `side_px` as in Click."""
+        not_on = np.array([_place(region, size_hw) for region in self.beside]).reshape(-1, 2)
+        return [Click(_place(region, size_hw), not_on, side_px) for region in self.regions]
+
+
+def read_context(context: Mapping[str, Any], config: LabelConfig) -> SmartBox | SmartPoints | None:
+    """The box or the points in what Label Studio sends with an interactive request; None if there is nothing.
+
+    Raises BadSetting if it is something else, or if its label is not of the config.
     """
-    regions = context.get("result")
-    boxes = [r for r in regions if str(r.get("type")).startswith("rectangle")] if isinstance(regions, list) else []
-    if not boxes:
+    sent = context.get("result")
+    regions: list[Region] = [r for r in sent if isinstance(r, dict)] if isinstance(sent, list) else []
+    shapes = [region for region in regions if region.get("type") != "labels"]
+    if not shapes:
         return None
-    labels: Sequence[str] = boxes[-1].get("value", {}).get("rectanglelabels") or config.classes[:1]
-    if labels[0] not in config.classes:
-        raise BadSetting(f"the box's label {labels[0]!r} is not one of {', '.join(config.classes)}; reload the page")
-    return SmartBox(boxes[-1], labels[0])
+    newest, kind = shapes[-1], str(shapes[-1].get("type"))
+    label = _label(newest, regions, config)
+    if kind.startswith("rectangle"):
+        return SmartBox(newest, label)
+    if not kind.startswith("keypoint"):
+        raise BadSetting(
+            f"a smart tool of the kind {kind} is not answered, only rectangles and points are; give the labelling "
+            'config RectangleLabels or KeyPointLabels with smart="true"'
+        )
+    asked = [shape for shape in shapes if "is_positive" in shape] or [newest]
+    beside = tuple(shape for shape in asked if shape.get("is_positive") is False)
+    return SmartPoints(tuple(shape for shape in asked if shape not in beside), beside, label)
 
 
-def outline_box(
-    engine: Engine, features: Any, box: SmartBox, size_hw: tuple[int, int], config: LabelConfig
-) -> list[Region]:
-    """Regions of the object in a box, of the best control that offers its label; none where the network sees nothing.
+def _label(region: Region, regions: Sequence[Region], config: LabelConfig) -> str:
+    """The label of a region, also where a `Labels` tag gave it; the config's first where it has none."""
+    values = [other.get("value") or {} for other in regions if other.get("id") == region.get("id")]
+    names = [name for value in values for key, found in value.items() if key.endswith("labels") for name in found]
+    label = str(names[0]) if names else config.classes[0]
+    if label not in config.classes:
+        raise BadSetting(
+            f"the label {label!r} of what was drawn is not one of {', '.join(config.classes)}, which can be outlined; "
+            "add it to the shapes of the labelling config, or reload the page if it is there"
+        )
+    return label
 
-    A label that the network has not learned yet is outlined as whatever the box seems to show.
-    """
-    box_xyxy = box.on(size_hw)
-    known = [index for index, name in enumerate(engine.classes) if config.label_for(name) == box.label]
-    mask = smooth(engine.segment(features, box_xyxy, known[0] if known else None), box_xyxy)
-    if not mask.any():
-        return []
-    return mask_to_regions(mask, box_of(mask), box.label, config, secrets.token_urlsafe(7))
+
+def _place(region: Region, size_hw: tuple[int, int]) -> np.ndarray:
+    """A point (2,), x and y, in pixels of an image of that size."""
+    try:
+        percent = np.array([region["value"]["x"], region["value"]["y"]], float)
+    except (KeyError, TypeError, ValueError) as err:
+        raise BadRecord(f"the point {region.get('id')} has no x and y in percent of the image; set it again") from err
+    return np.asarray(percent * (size_hw[1], size_hw[0]) / 100)

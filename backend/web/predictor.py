@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,33 +22,23 @@ from backend.rounds.snapshots import split_of
 from backend.rounds.steps import late_score
 from backend.rounds.task_queue import FIRST_VERSION, shown_regions
 from backend.settings import Settings
-from backend.web.interactive import outline_box, read_context
+from backend.web.assistant import Assistant, choose_outliner
+from backend.web.interactive import read_context
 from model.engines.base import Engine
 from model.engines.batching import is_out_of_memory
-from model.errors import ModelError
+from model.errors import ModelError, NoOutline
 from model.rankings import RankedTask
 
 logger = logging.getLogger(__name__)
 
 Result = dict[str, Any] | list[Any]
 
-KEPT_FEATURES = 3
-"""Images whose features are kept for further boxes, per project: the one at hand and those just left."""
-
-
-@dataclass(frozen=True, eq=False)
-class _Seen:
-    """An image's size and its features."""
-
-    size_hw: tuple[int, int]
-    features: Any
-
 
 @dataclass
 class _Served:
     version: str
     engine: Engine | None = None
-    seen: OrderedDict[str, _Seen] = field(default_factory=OrderedDict)
+    assistant: Assistant | None = None
 
 
 class Predictor:
@@ -110,39 +99,33 @@ class Predictor:
         return results
 
     def assist(self, folder: ProjectFolder, task: Task, project: ProjectFacts, context: Mapping[str, Any]) -> Result:
-        """The outline of the object in a box that was just drawn; no region if there is no version or no such object.
+        """The outlines of the objects in the box, or under the points, that were just drawn; the log says why none.
 
-        The image's features are kept, so that its further boxes only cost the mask head.
+        What was computed of the image is kept, so that its further boxes and clicks cost far less.
         """
-        nothing: Result = {"result": []}
-        version = folder.registry.current()
-        if version is None:
-            return nothing
+        version = self.version(folder)
         place = open_workplace(self.settings, folder, project)
         try:
-            box = read_context(context, place.labels)
-            if box is None:
-                return nothing
+            asked = read_context(context, place.labels)
+            if asked is None:
+                return {"result": []}
             with self._lock:
-                served = self._load(folder, version)
-                engine = self._engine(place, served)
-                seen = self._see(place, served, engine, task)
-                regions = outline_box(engine, seen.features, box, seen.size_hw, place.labels)
+                assistant = self._assistant(place, self._load(folder, version))
+                uri = task.data.get(place.labels.image_key)
+                regions = assistant.answer(asked, str(uri), lambda: place.images.load(uri, task.id), place.labels)
+        except NoOutline as err:
+            logger.warning("nothing is outlined on task %d: %s", task.id, err)
+            return {"result": []}
         except (BackendError, ModelError) as err:
-            logger.error("the box on task %d gets no outline: %s", task.id, err)
-            return nothing
+            logger.error("what was drawn on task %d gets no outline: %s", task.id, err)
+            return {"result": []}
         return {"result": regions, "model_version": version}
 
-    def _see(self, place: Workplace, served: _Served, engine: Engine, task: Task) -> _Seen:
-        uri = task.data.get(place.labels.image_key)
-        seen = served.seen.pop(str(uri), None)
-        if seen is None:
-            image = place.images.load(uri, task.id)
-            seen = _Seen(image.shape[:2], engine.features(image))
-        served.seen[str(uri)] = seen
-        while len(served.seen) > KEPT_FEATURES:
-            served.seen.popitem(last=False)
-        return seen
+    def _assistant(self, place: Workplace, served: _Served) -> Assistant:
+        if served.assistant is None:
+            engine = None if served.version == FIRST_VERSION else self._engine(place, served)
+            served.assistant = Assistant(choose_outliner(engine))
+        return served.assistant
 
     def _load(self, folder: ProjectFolder, version: str) -> _Served:
         served = self._served.get(folder.uid)

@@ -6,6 +6,11 @@ import numpy as np
 import torch
 from torch.nn.functional import grid_sample
 
+from model.geometry import without_specks
+
+FINEST = 28
+"""Cells along a side of the mask head's output, which spans an object's box."""
+
 
 def paste_masks(probabilities: torch.Tensor, boxes_xyxy: torch.Tensor, size_hw: tuple[int, int]) -> np.ndarray:
     """Masks (n, h, w) bool from mask probabilities (n, m, m) and boxes (n, 4) in pixels of that grid.
@@ -28,8 +33,10 @@ def paste_masks(probabilities: torch.Tensor, boxes_xyxy: torch.Tensor, size_hw: 
     return masks
 
 
-FINEST = 28
-"""Cells along a side of the mask head's output."""
+def smooth(mask: np.ndarray, box_xyxy: np.ndarray) -> np.ndarray:
+    """A mask (h, w) bool without what is finer than the mask head's grid, which is noise and tedious to correct."""
+    return without_specks(mask, 1.5 * float(np.max(box_xyxy[2:] - box_xyxy[:2])) / FINEST)
+
 
 COARSEST = 192
 """Cells along an image's longest side that a grid always has."""

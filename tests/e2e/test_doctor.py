@@ -145,7 +145,7 @@ FOLLOWS = {
         (set_webhook(is_active=False), "webhook", "is switched off; run `maskal connect"),
         (set_webhook(headers={SECRET_HEADER: "x"}), "webhook", "carries a wrong X-Maskal-Secret"),
         (remove_backend, "ML backend", "lists no ML backend 'MaskAL'.*; run `maskal connect"),
-        (add_a_smart_tool, "backend state", "has a smart tool, but its boxes are not sent to the backend; run `maskal"),
+        (add_a_smart_tool, "backend state", "what is drawn with it is not sent to the backend; run `maskal"),
         (lose_a_score, "scores", "1 of 2 open tasks hold a score of maskal-r1"),
     ],
 )

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from backend.errors import BadLabelConfig
@@ -58,3 +60,39 @@ def test_a_tag_may_set_the_score_that_its_pre_labels_need() -> None:
 def test_a_smart_tool_is_noticed() -> None:
     smart = ALL_SHAPES.replace('name="box"', 'name="box" smart="true"')
     assert parse_label_config(smart).has_smart_tool and not parse_label_config(ALL_SHAPES).has_smart_tool
+
+
+def smart(*controls: str) -> str:
+    tags = "".join(f"<{c}><Label value='leaf'/></{c.split()[0]}>" for c in controls)
+    return f"""<View><Image name="image" value="$photo"/>
+<PolygonLabels name="shape" toName="image"><Label value="leaf"/></PolygonLabels>{tags}</View>"""
+
+
+@pytest.mark.parametrize(
+    "control", ["RectangleLabels name='s' smart='true'", "KeyPointLabels name='s' smartOnly='true'"]
+)
+def test_a_smart_tool_that_is_answered_asks_for_no_remark(control: str) -> None:
+    config = parse_label_config(smart(f"{control} toName='image'"))
+    assert config.has_smart_tool and config.remarks == ()
+
+
+@pytest.mark.parametrize(
+    ("control", "remark"),
+    [
+        ("EllipseLabels name='s' smart='true'", "the EllipseLabels 's' with smart=\"true\" gets no answers: only rect"),
+        ("BrushLabels name='s' smartonly='true'", "the BrushLabels 's' with smartOnly=\"true\" gets no answers"),
+        ("KeyPointLabels name='s' smart='true'", "also sets plain points while Auto-Annotation is off.*smartOnly"),
+        ("KeyPointLabels name='s'", "the KeyPointLabels 's' outlines nothing that can be learned"),
+    ],
+)
+def test_what_a_smart_tool_cannot_do_is_named_once(control: str, remark: str) -> None:
+    (told,) = parse_label_config(smart(f"{control} toName='image'")).remarks
+    assert re.search(remark, told)
+
+
+def test_a_label_that_only_a_smart_point_has_is_named() -> None:
+    xml = smart("KeyPointLabels name='s' toName='image' smartOnly='true'").replace(
+        "<Label value='leaf'/></KeyPointLabels>", "<Label value='leaf'/><Label value='pear'/></KeyPointLabels>"
+    )
+    (told,) = parse_label_config(xml).remarks
+    assert "gets no answer for pear, which no shape of the labelling config offers" in told

@@ -2,91 +2,76 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 
 from backend.errors import BadSetting
-from backend.label_studio.annotations import read_outlines
 from backend.label_studio.labels import parse_label_config
-from backend.web.interactive import outline_box, read_context
-from model.engines.base import Engine, EngineConfig
-from model.engines.loader import build_engine
+from backend.web.interactive import SmartBox, SmartPoints, read_context
 from model.errors import BadRecord
-from model.geometry import polygons_to_mask
-
-SIZE = (120, 160)
-LABELS = '<Label value="red"/><Label value="blue"/>'
-XML = f"""<View><Image name="image" value="$image"/>
-<RectangleLabels name="box" toName="image" smart="true">{LABELS}<Label value="new"/></RectangleLabels>
-<PolygonLabels name="shape" toName="image">{LABELS}<Label value="new"/></PolygonLabels></View>"""
-CONFIG = parse_label_config(XML)
-
-
-def context(x: float, y: float, width: float, height: float, label: str | None = "red", **more: object) -> dict:
-    value = {"x": x, "y": y, "width": width, "height": height, "rotation": 0, **more}
-    if label is not None:
-        value["rectanglelabels"] = [label]
-    region = {"id": "b", "from_name": "box", "to_name": "image", "type": "rectanglelabels", "value": value}
-    return {"result": [region]}
-
-
-@pytest.fixture
-def engine() -> Engine:
-    made = build_engine("fake", ("red", "blue"), EngineConfig())
-    made.load_tensors({"colours": torch.tensor([[0.85, 0.1, 0.1], [0.1, 0.1, 0.85]])}, ("red", "blue"))
-    return made
-
-
-def picture() -> np.ndarray:
-    image = np.full((*SIZE, 3), 250, np.uint8)
-    image[30:90, 20:80] = (215, 30, 30)
-    image[30:90, 100:150] = (30, 30, 215)
-    return image
-
-
-def test_the_object_in_the_box_is_outlined_by_the_best_control(engine: Engine) -> None:
-    box = read_context(context(6, 15, 50, 70), CONFIG)
-    regions = outline_box(engine, engine.features(picture()), box, SIZE, CONFIG)
-    assert {region["type"] for region in regions} == {"polygonlabels"}
-    assert all("score" not in region for region in regions)
-    (outline,), problems = read_outlines({"id": 1, "result": regions}, CONFIG, SIZE)
-    truth = np.zeros(SIZE, bool)
-    truth[30:90, 20:80] = True
-    found = polygons_to_mask(outline.parts, SIZE)
-    assert problems == () and outline.label == "red"
-    assert (found & truth).sum() / (found | truth).sum() > 0.9
-
-
-def test_a_label_that_was_not_learned_yet_outlines_whatever_is_there(engine: Engine) -> None:
-    box = read_context(context(60, 15, 39, 70, "new"), CONFIG)
-    (region,) = outline_box(engine, engine.features(picture()), box, SIZE, CONFIG)
-    assert region["value"]["polygonlabels"] == ["new"]
-
-
-def test_two_outlines_of_one_annotation_never_share_an_id(engine: Engine) -> None:
-    box, features = read_context(context(6, 15, 50, 70), CONFIG), engine.features(picture())
-    ids = {outline_box(engine, features, box, SIZE, CONFIG)[0]["id"] for _ in range(20)}
-    assert len(ids) == 20
-
-
-def test_an_empty_place_gives_no_region(engine: Engine) -> None:
-    box = read_context(context(80, 80, 19, 19), CONFIG)
-    assert outline_box(engine, engine.features(picture()), box, SIZE, CONFIG) == []
+from tests.backend.web.smart_tools import CONFIG, LABELS, box, point
 
 
 def test_a_box_is_read_in_pixels_clipped_and_never_next_to_nothing() -> None:
-    assert read_context(context(-10, 50, 60, 80), CONFIG).on((100, 200)).tolist() == [0, 50, 100, 100]
-    turned = read_context(context(50, 25, 25, 25, rotation=90), CONFIG)
+    assert read_context(box(-10, 50, 60, 80), CONFIG).on((100, 200)).tolist() == [0, 50, 100, 100]
+    turned = read_context(box(50, 25, 25, 25, rotation=90), CONFIG)
     assert turned.on((100, 100)) == pytest.approx([25, 25, 50, 50])
-    for tiny in (context(10, 10, 0.5, 50), context(120, 10, 50, 50), context(10, 10, 0, 0)):
+    for tiny in (box(10, 10, 0.5, 50), box(120, 10, 50, 50), box(10, 10, 0, 0)):
         with pytest.raises(BadRecord):
             read_context(tiny, CONFIG).on((100, 100))
 
 
-def test_what_is_no_box_is_passed_over_and_a_foreign_label_named() -> None:
-    point = {"id": "k", "type": "keypointlabels", "value": {"x": 1, "y": 1}}
-    assert read_context({"result": [point]}, CONFIG) is None
-    assert read_context({"result": []}, CONFIG) is None
-    assert read_context({}, CONFIG) is None
-    assert read_context(context(1, 1, 9, 9, None), CONFIG).label == CONFIG.classes[0]
-    with pytest.raises(BadSetting, match="the box's label 'pear' is not one of red, blue, new"):
-        read_context(context(1, 1, 9, 9, "pear"), CONFIG)
+def test_a_click_is_read_in_pixels() -> None:
+    asked = read_context(point(25, 50), CONFIG)
+    assert isinstance(asked, SmartPoints) and asked.label == "red"
+    (click,) = asked.on((100, 200), None)
+    assert click.point_xy.tolist() == [50, 50] and click.not_on_xy.shape == (0, 2) and click.side_px is None
+
+
+def test_clicks_that_were_not_accepted_yet_are_asked_again_and_those_with_alt_are_beside_the_object() -> None:
+    regions = [
+        *point(10, 10, is_positive=True)["result"],
+        *point(30, 10)["result"],  # set without the smart tool, long ago
+        *point(50, 50, is_positive=False)["result"],
+        *point(20, 10, is_positive=True)["result"],
+    ]
+    first, second = read_context({"result": regions}, CONFIG).on((100, 100), 7.0)
+    assert [c.point_xy.tolist() for c in (first, second)] == [[10, 10], [20, 10]]
+    assert first.not_on_xy.tolist() == [[50, 50]] and first.side_px == 7.0
+
+
+def test_the_newest_box_counts() -> None:
+    asked = read_context({"result": [*box(0, 0, 10, 10)["result"], *box(50, 50, 10, 10)["result"]]}, CONFIG)
+    assert isinstance(asked, SmartBox) and asked.on((100, 100)).tolist() == [50, 50, 60, 60]
+
+
+def test_a_label_beside_the_shape_counts_too() -> None:
+    xml = f"""<View><Image name="image" value="$image"/><Labels name="l" toName="image">{LABELS}</Labels>
+    <Polygon name="p" toName="image"/><Rectangle name="box" toName="image" smart="true"/></View>"""
+    (shape,) = box(1, 1, 9, 9, None)["result"]
+    named = {**shape, "type": "labels", "from_name": "l", "value": {**shape["value"], "labels": ["blue"]}}
+    for sent in ([shape, named], [named, shape]):
+        asked = read_context({"result": sent}, parse_label_config(xml))
+        assert isinstance(asked, SmartBox) and asked.label == "blue"
+
+
+def test_nothing_asks_for_nothing_and_a_foreign_label_or_tool_is_named() -> None:
+    for nothing in ({"result": []}, {}, {"result": None}):
+        assert read_context(nothing, CONFIG) is None
+    assert read_context(box(1, 1, 9, 9, None), CONFIG).label == CONFIG.classes[0]
+    for foreign in (box(1, 1, 9, 9, "pear"), point(1, 1, "pear")):
+        with pytest.raises(BadSetting, match="the label 'pear' of what was drawn is not one of red, blue, new"):
+            read_context(foreign, CONFIG)
+    ellipse = {"id": "e", "type": "ellipselabels", "value": {"x": 1, "y": 1, "ellipselabels": ["red"]}}
+    with pytest.raises(BadSetting, match="of the kind ellipselabels is not answered, only rectangles and points are"):
+        read_context({"result": [ellipse]}, CONFIG)
+
+
+def test_a_point_without_a_place_is_named() -> None:
+    broken = {"result": [{"id": "k", "type": "keypointlabels", "value": {"keypointlabels": ["red"]}}]}
+    with pytest.raises(BadRecord, match="the point k has no x and y"):
+        read_context(broken, CONFIG).on((100, 100), None)
+
+
+def test_points_in_whole_percent_and_parts_of_it_fall_into_the_image() -> None:
+    for size in ((1, 1), (7, 1000)):
+        (click,) = read_context(point(99.9, 99.9), CONFIG).on(size, None)
+        assert (click.point_xy < np.array(size[::-1])).all()
