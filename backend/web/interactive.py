@@ -63,6 +63,11 @@ def read_context(context: Mapping[str, Any], config: LabelConfig) -> SmartBox | 
     if not shapes:
         return None
     newest, kind = shapes[-1], str(shapes[-1].get("type"))
+    if newest.get("to_name") in config.object_names and newest.get("to_name") not in config.image_names:
+        raise BadSetting(
+            f"what was drawn on {newest.get('to_name')!r} is not answered: only the first image of a task, "
+            f"{next(iter(config.image_names), '')!r}, is"
+        )
     label = _label(newest, regions, config)
     if kind.startswith("rectangle"):
         return SmartBox(newest, label)

@@ -7,7 +7,7 @@ from backend.errors import BadSetting
 from backend.label_studio.labels import parse_label_config
 from backend.web.interactive import SmartBox, SmartPoints, read_context
 from model.errors import BadRecord
-from tests.backend.web.smart_tools import CONFIG, LABELS, box, point
+from tests.backend.web.smart_tools import CONFIG, LABELS, XML, box, point
 
 
 def test_a_box_is_read_in_pixels_clipped_and_never_next_to_nothing() -> None:
@@ -75,3 +75,14 @@ def test_points_in_whole_percent_and_parts_of_it_fall_into_the_image() -> None:
     for size in ((1, 1), (7, 1000)):
         (click,) = read_context(point(99.9, 99.9), CONFIG).on(size, None)
         assert (click.point_xy < np.array(size[::-1])).all()
+
+
+def test_what_was_drawn_on_another_image_is_named() -> None:
+    two = XML.replace("<RectangleLabels", '<Image name="other" value="$other"/><RectangleLabels').replace(
+        'name="box" toName="image"', 'name="box" toName="image,other"'
+    )
+    drawn = box(10, 10, 20, 20)["result"][0]
+    with pytest.raises(
+        BadSetting, match="drawn on 'other' is not answered: only the first image of a task, 'image', is"
+    ):
+        read_context({"result": [{**drawn, "to_name": "other"}]}, parse_label_config(two))
