@@ -12,23 +12,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from model.errors import BadRecord
 from model.files import read_json, write_json
-from model.formats.layout import (
-    annotation_files,
-    beside,
-    checked_size,
-    claimed,
-    image_in,
-    image_size,
-    root_of,
-    written_path,
-)
+from model.formats.images import Found, ImageFinder
+from model.formats.layout import annotation_files, beside, claimed, root_of, written_path
 from model.formats.masks import decode_base64, decode_png, mask_parts
 from model.formats.pieces import Piece, check_labels, join
 from model.formats.problems import OnProblem, noted
@@ -45,11 +37,12 @@ Shape = dict[str, Any]
 Size = tuple[int, int]
 
 
-def read(source: Path, on_problem: OnProblem) -> Iterator[Record]:
+def read(source: Path, on_problem: OnProblem, images: Path | None = None) -> Iterator[Record]:
     """One record for each JSON file of a folder, or of one file; what is broken is told to `on_problem`."""
+    finder = ImageFinder(root_of(source), images)
     for path in annotation_files(source, SUFFIX, on_problem):
         with noted(on_problem, path):
-            yield _record(path, root_of(source), on_problem)
+            yield _record(path, finder, on_problem)
 
 
 def write(records: Iterable[Record], folder: Path, classes: Sequence[str]) -> None:
@@ -81,12 +74,11 @@ def embedded_image(folder: Path, image: str) -> bytes | None:
         return None
 
 
-def _record(path: Path, root: Path, on_problem: OnProblem) -> Record:
+def _record(path: Path, finder: ImageFinder, on_problem: OnProblem) -> Record:
     content = read_json(path)
     if not isinstance(content, dict) or not isinstance(content.get("shapes"), list):
         raise BadRecord("wanted LabelMe JSON with 'shapes' and 'imagePath', got other JSON; take it out of the folder")
-    image = _embedded_name(content, path, root) or _image(content["imagePath"], path.parent, root)
-    size_hw = _size(content, root / image)
+    image, size_hw = _image(content, path, finder)
     pieces: list[Piece] = []
     for number, shape in enumerate(content["shapes"], start=1):
         label = shape.get("label") if isinstance(shape, dict) else None
@@ -96,29 +88,26 @@ def _record(path: Path, root: Path, on_problem: OnProblem) -> Record:
     return Record(image, size_hw, join(pieces))
 
 
-def _embedded_name(content: dict[str, Any], path: Path, root: Path) -> str | None:
-    """The name of the file, with the ending of the image that it holds, unless the image itself is there."""
-    name = PureWindowsPath(str(content["imagePath"]).replace("/", "\\")).name
-    if not content.get("imageData") or (name and (path.parent / name).is_file()):
-        return None
-    suffix = suffix_of(decode_base64(content["imageData"]))
-    return image_in(root, path.parent, f"{path.stem}{suffix}") if suffix else None
+def _image(content: dict[str, Any], path: Path, finder: ImageFinder) -> tuple[str, Size]:
+    """Name and size of the image; one that only the file holds is named after it, wherever it came from."""
+    size, embedded = (content.get("imageHeight"), content.get("imageWidth")), None
+    found = _named(content, path, finder)
+    if content.get("imageData") and found.path is None:
+        embedded = decode_base64(content["imageData"])
+        suffix = suffix_of(embedded)
+        if suffix or not found.name:
+            found = finder.find(f"{path.stem}{suffix}", (path.parent,))
+    return found.name, finder.size_hw(found, *size, embedded)
 
 
-def _image(name: Any, folder: Path, root: Path) -> str:
-    """The image's path; where LabelMe could not make it relative (another drive), the image beside the file counts."""
-    windows = PureWindowsPath(str(name))
-    if (windows.drive or PurePosixPath(str(name)).is_absolute()) and (folder / windows.name).is_file():
-        return image_in(root, folder, windows.name)
-    return image_in(root, folder, name)
-
-
-def _size(content: dict[str, Any], image: Path) -> Size:
-    """As the file tells it; older files do not, but may hold the image."""
-    if content.get("imageHeight") is not None and content.get("imageWidth") is not None:
-        return checked_size(content["imageHeight"], content["imageWidth"])
-    embedded = content.get("imageData")
-    return checked_size(*image_size(decode_base64(embedded) if embedded else image))
+def _named(content: dict[str, Any], path: Path, finder: ImageFinder) -> Found:
+    """The image that the file names; without a name if that leads nowhere and the file holds the image."""
+    try:
+        return finder.find(content["imagePath"], (path.parent,))
+    except BadRecord:
+        if content.get("imageData"):
+            return Found("", None)
+        raise
 
 
 def _parts(shape: Shape, size_hw: Size) -> tuple[Polygon, ...]:
