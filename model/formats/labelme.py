@@ -4,6 +4,9 @@ Shapes with the same group_id and label are parts of one object, those with grou
 written as keyholes: a ring that walks to the hole and back, which every version draws and which covers the same
 pixels.
 
+X-AnyLabeling's files are read too: its turned boxes ("rotation") and the scores of its models. A score is written
+where there is one.
+
 No library: the `labelme` package wants a desktop (Qt), pulls in onnxruntime, knows no objects of several parts, gives
 up a whole file for one broken shape, and needs the image to read its annotations.
 """
@@ -84,7 +87,8 @@ def _record(path: Path, finder: ImageFinder, on_problem: OnProblem) -> Record:
         label = shape.get("label") if isinstance(shape, dict) else None
         with noted(on_problem, path, f"shape {number} ({label})"):
             is_box = shape.get("shape_type") == "rectangle"
-            pieces.append(Piece(shape["label"], _parts(shape, size_hw), shape.get("group_id"), is_box=is_box))
+            parts = _parts(shape, size_hw)
+            pieces.append(Piece(shape["label"], parts, shape.get("group_id"), shape.get("score"), is_box=is_box))
     return Record(image, size_hw, join(pieces))
 
 
@@ -135,12 +139,16 @@ def _circle(shape: Shape, size_hw: Size) -> tuple[Polygon, ...]:
 
 
 def _mask(shape: Shape, size_hw: Size) -> tuple[Polygon, ...]:
-    """Its upper left and lower right pixel, and a PNG of the pixels between."""
-    (x0, y0), (x1, y1) = ring(shape["points"]).astype(int).tolist()
+    """Its upper left and lower right pixel, between pixels if it was moved by hand, and a PNG of the pixels between.
+
+    The PNG tells how large the mask is; a box that is off by more than rounding can be is refused.
+    """
+    (x0, y0), (x1, y1) = np.floor(ring(shape["points"]) + 0.5).astype(int).tolist()
     mask = decode_png(decode_base64(shape["mask"]), size_hw)
-    if mask.shape != (y1 - y0 + 1, x1 - x0 + 1):
+    height, width = y1 - y0 + 1, x1 - x0 + 1
+    if max(abs(mask.shape[0] - height), abs(mask.shape[1] - width)) > 1:
         size = f"{mask.shape[1]} x {mask.shape[0]}"
-        raise BadRecord(f"its mask has {size} pixels, its box {x1 - x0 + 1} x {y1 - y0 + 1}; export it again")
+        raise BadRecord(f"its mask has {size} pixels, its box {width} x {height}; export it again")
     return mask_parts(mask, (x0, y0), size_hw)
 
 
@@ -148,6 +156,8 @@ SHAPES: dict[str, Callable[[Shape, Size], tuple[Polygon, ...]]] = {
     "polygon": _polygon,
     "rectangle": _rectangle,
     "oriented_rectangle": _polygon,
+    "rotation": _polygon,
+    "quadrilateral": _polygon,
     "circle": _circle,
     "mask": _mask,
 }
@@ -164,4 +174,5 @@ def _shapes(outline: Outline, number: int) -> Iterator[Shape]:
             "shape_type": "polygon",
             "flags": {},
             "mask": None,
+            **({} if outline.score is None else {"score": outline.score}),
         }

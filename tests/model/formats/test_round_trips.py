@@ -89,7 +89,7 @@ def test_parts_that_overlap_leave_no_gap(name: str, tmp_path: Path) -> None:
     assert np.array_equal(got, polygons_to_mask(parts, (30, 30)))
 
 
-@pytest.mark.parametrize("name", ["coco", "darwin"])
+@pytest.mark.parametrize("name", ["coco", "darwin", "labelme"])
 def test_scores_come_back(name: str, tmp_path: Path) -> None:
     square = (Polygon(box(1, 1, 9, 9)),)
     outlines = (Outline("leaf", square, 0.25), Outline("leaf", square), Outline("leaf", square, 0.0))
