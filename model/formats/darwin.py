@@ -21,11 +21,11 @@ from model.errors import BadRecord
 from model.files import read_json, write_json
 from model.formats.images import ImageFinder
 from model.formats.layout import annotation_files, beside, claimed, root_of, written_path
-from model.formats.masks import check_runs, mask_parts
+from model.formats.masks import apart, check_runs, mask_parts
 from model.formats.pieces import Piece, check_labels, join
 from model.formats.problems import OnProblem, Tell, noted
 from model.formats.shapes import ellipse, parts_of, rectangle
-from model.geometry import mask_to_polygons, polygons_to_mask, rings_to_mask, rings_to_polygons
+from model.geometry import rings_to_polygons
 from model.records import Outline, Polygon, Record
 
 SCHEMA = "https://darwin-public.s3.eu-west-1.amazonaws.com/darwin_json/2.0/schema.json"
@@ -169,7 +169,7 @@ def _raster(mask_id: str, size_hw: tuple[int, int], layers: list[Json]) -> Parts
 
 
 def _annotation(outline: Outline, record: Record, number: int) -> Json:
-    parts = _apart(outline.parts, record.size_hw)
+    parts = apart(outline.parts, record.size_hw)
     rings = [np.round(ring, DECIMALS) for part in parts for ring in (part.exterior, *part.holes)]
     points = np.concatenate(rings)
     (x, y), (w, h) = points.min(0).tolist(), np.round(np.ptp(points, axis=0), DECIMALS).tolist()
@@ -181,13 +181,3 @@ def _annotation(outline: Outline, record: Record, number: int) -> Json:
         "polygon": {"paths": [[{"x": x, "y": y} for x, y in ring.tolist()] for ring in rings]},
     }
     return annotation if outline.score is None else annotation | {"inference": {"confidence": outline.score}}
-
-
-def _apart(parts: Parts, size_hw: tuple[int, int]) -> Parts:
-    """The same pixels without overlap: where parts cover each other, the even-odd rule would see a hole."""
-    if len(parts) == 1:
-        return parts
-    mask = polygons_to_mask(parts, size_hw)
-    rings = [ring for part in parts for ring in (part.exterior, *part.holes)]
-    same = not (mask & ~rings_to_mask(rings, size_hw)).any()
-    return parts if same else mask_to_polygons(mask, 0)

@@ -96,7 +96,7 @@ class ImageFinder:
         around = dict.fromkeys(place for group in places for place in group if place.partition("/")[0] != "..")
         if base == self.images:
             around |= dict.fromkeys(parent.as_posix() for place in around for parent in PurePosixPath(place).parents)
-        parts = _parts(name)
+        parts = parts_of_name(name)
         for start in range(len(parts)):
             *folders, last = parts[start:]
             looked = [self._folder(base.joinpath(place, *folders)) for place in around]
@@ -144,6 +144,15 @@ def image_file(name: str, root: Path, images: Path | None) -> Path:
     return first if first.is_file() or not (root / name).is_file() else root / name
 
 
+def parts_of_name(name: str) -> list[str]:
+    """Folders and name of an image without what leads to another machine: a drive, a host, `..`."""
+    if "://" in name or name.startswith(LABEL_STUDIO):
+        address = urlsplit(name)
+        name = unquote(parse_qs(address.query).get("d", [address.path])[0])
+    posix = name.replace("\\", "/").removeprefix(PureWindowsPath(name).drive.replace("\\", "/"))
+    return [part for part in posix.split("/") if part.strip() not in ("", ".", "..") and "\0" not in part]
+
+
 def _relative(folder: Path, root: Path) -> str:
     return os.path.relpath(folder, root).replace(os.sep, "/")
 
@@ -159,15 +168,6 @@ def _literal(base: Path, name: str, places: Iterable[str]) -> list[Path]:
         if path.is_file():
             found.append(path)
     return found
-
-
-def _parts(name: str) -> list[str]:
-    """Folders and name of an image without what leads to another machine: a drive, a host, `..`."""
-    if "://" in name or name.startswith(LABEL_STUDIO):
-        address = urlsplit(name)
-        name = unquote(parse_qs(address.query).get("d", [address.path])[0])
-    posix = name.replace("\\", "/").removeprefix(PureWindowsPath(name).drive.replace("\\", "/"))
-    return [part for part in posix.split("/") if part.strip() not in ("", ".", "..") and "\0" not in part]
 
 
 def _endings(name: str) -> Sequence[str]:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from model.errors import BadRecord
 from model.formats.layout import UNREADABLE
-from model.geometry import box_of, mask_to_polygons, polygons_to_mask, shifted
+from model.geometry import box_of, mask_to_polygons, polygons_to_mask, rings_to_mask, shifted
 from model.records import Polygon
 
 
@@ -88,6 +88,16 @@ def mask_parts(mask: np.ndarray, left_top: tuple[int, int], size_hw: tuple[int, 
         box, size = f"x {x0:g}..{x1:g}, y {y0:g}..{y1:g}", f"{size_hw[1]} x {size_hw[0]}"
         raise BadRecord(f"its mask covers {box}, all outside of its image of {size} pixels; delete it")
     return tuple(shifted(part, np.maximum(left_top, 0.0)) for part in mask_to_polygons(inside, 0))
+
+
+def apart(parts: tuple[Polygon, ...], size_hw: tuple[int, int]) -> tuple[Polygon, ...]:
+    """The same pixels without overlap: where parts cover each other, the even-odd rule would see a hole."""
+    if len(parts) == 1:
+        return parts
+    mask = polygons_to_mask(parts, size_hw)
+    rings = [ring for part in parts for ring in (part.exterior, *part.holes)]
+    same = not (mask & ~rings_to_mask(rings, size_hw)).any()
+    return parts if same else mask_to_polygons(mask, 0)
 
 
 def has_pixels(part: Polygon, size_hw: tuple[int, int]) -> bool:

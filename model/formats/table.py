@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
-from model.formats import coco, cvat, darwin, labelme, labelme_xml, supervisely
+from model.formats import coco, cvat, darwin, labelme, labelme_xml, supervisely, yolo, yolo_layout
 from model.formats.layout import beside, owner_is, root_of
 from model.formats.problems import OnProblem
 from model.records import Record
@@ -129,6 +129,15 @@ FORMATS: dict[str, Format] = {
         write=supervisely.write,
         annotation_path=supervisely.annotation_path,
         image_path=supervisely.image_path,
+        wants_images=True,
+    ),
+    "yolo": Format(
+        title="YOLO segmentation (Ultralytics)",
+        read=yolo.read,
+        root=yolo_layout.root_of,
+        write=yolo.write,
+        annotation_path=yolo_layout.annotation_path,
+        image_path=yolo_layout.image_path,
         wants_images=True,
     ),
 }
