@@ -52,8 +52,8 @@ class ImageFinder:
         """The file that `name` stands for in one of the folders, those of the first group before the others'.
 
         First the name as it is given; else with fewer and fewer of its leading folders, in any case of letters, with
-        the usual endings of images if it has none, and without what Label Studio puts in front: in `images` also
-        directly, without the folders that lie around the annotations. Where nothing is found the name as it is given.
+        the usual endings of images if it has none, and without what Label Studio puts in front: in `images` where the
+        folders of the annotations are alike, or else right in it. Where nothing is found the name as it is given.
         Raises BadRecord for what is no name, where two files are meant equally, and for an absolute name or one
         that leads out of `root` if it is not found elsewhere.
         """
@@ -93,15 +93,17 @@ class ImageFinder:
 
     def _alike(self, base: Path, name: str, places: Sequence[Sequence[str]]) -> Iterator[list[Path]]:
         """Files that the name may mean otherwise, the likeliest first."""
-        around = dict.fromkeys(place for group in places for place in group if place.partition("/")[0] != "..")
+        around = [PurePosixPath(place) for group in places for place in group if place.partition("/")[0] != ".."]
+        rings = [around]
         if base == self.images:
-            around |= dict.fromkeys(parent.as_posix() for place in around for parent in PurePosixPath(place).parents)
+            rings = [[end for place in around for end in _ends(place)], [p for place in around for p in place.parents]]
         parts = parts_of_name(name)
         for start in range(len(parts)):
             *folders, last = parts[start:]
-            looked = [self._folder(base.joinpath(place, *folders)) for place in around]
-            for spelled in (_Folder.named, _Folder.ending, _Folder.uploaded):
-                yield [file for folder in looked for file in spelled(folder, last)]
+            for ring in rings:
+                looked = [self._folder(base.joinpath(place, *folders)) for place in dict.fromkeys(ring)]
+                for spelled in (_Folder.named, _Folder.ending, _Folder.uploaded):
+                    yield [file for folder in looked for file in spelled(folder, last)]
 
     def _folder(self, path: Path) -> _Folder:
         """What a folder holds, which is read once."""
@@ -151,6 +153,12 @@ def parts_of_name(name: str) -> list[str]:
         name = unquote(parse_qs(address.query).get("d", [address.path])[0])
     posix = name.replace("\\", "/").removeprefix(PureWindowsPath(name).drive.replace("\\", "/"))
     return [part for part in posix.split("/") if part.strip() not in ("", ".", "..") and "\0" not in part]
+
+
+def _ends(place: PurePosixPath) -> Iterator[PurePosixPath]:
+    """A place and, without more and more of its leading folders, where it may be in a folder of images only."""
+    for start in range(max(len(place.parts), 1)):
+        yield PurePosixPath(*place.parts[start:])
 
 
 def _relative(folder: Path, root: Path) -> str:

@@ -149,6 +149,4 @@ def _stripped(names: Iterable[tuple[Any, Any]], path: Path) -> Mapping[int, str 
     try:
         return {int(number): (name or "").strip() or None for number, name in names}
     except (ValueError, TypeError, AttributeError) as err:
-        raise BadRecord(
-            f"wanted numbers from 0 on and a name for each in 'names' of {path} ({err}); correct it"
-        ) from err
+        raise BadRecord(f"wanted a number and a name for each class in {path} ({err}); correct it") from err

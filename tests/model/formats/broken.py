@@ -6,7 +6,7 @@ from pathlib import Path
 
 from model.formats.table import FORMATS
 from model.records import Outline, Polygon, Record
-from tests.model.formats.scenes import box, write
+from tests.model.formats.scenes import box, put
 
 LEAVES = tuple(Outline("leaf", (Polygon(box(x, 2, x + 6, 12)),)) for x in (2, 10))
 HOLED = Outline("leaf", (Polygon(box(2, 2, 16, 12), (box(5, 5, 9, 9),)),))
@@ -25,5 +25,5 @@ def read(name: str, folder: Path) -> tuple[dict[str, int], list[str]]:
 def written(name: str, folder: Path, *outlines: Outline) -> Path:
     """Write a.jpg with the outlines and b.jpg with two leaves; the file of a.jpg."""
     records = [Record("a.jpg", (20, 24), outlines or LEAVES), Record("b.jpg", (20, 24), LEAVES)]
-    write(name, records, folder, ("leaf",))
+    put(name, records, folder, ("leaf",))
     return folder / FILES[name]

@@ -48,7 +48,7 @@ RECORDS = (
 )
 
 
-def write(name: str, records: Sequence[Record], folder: Path, classes: Sequence[str] = CLASSES) -> None:
+def put(name: str, records: Sequence[Record], folder: Path, classes: Sequence[str] = CLASSES) -> None:
     """Write records, and the images that tell the reader their sizes where the format does not."""
     form = FORMATS[name]
     form.write(records, folder, classes)

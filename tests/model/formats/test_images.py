@@ -41,6 +41,12 @@ def put(folder: Path, *names: str) -> Path:
         ("/data/upload/1/0a1b2c3d-a.jpg", "images/0a1b2c3d-a.jpg", "images/0a1b2c3d-a.jpg"),
         ("/data/upload/1/0a1b2c3d-a.jpg", "a.jpg", "a.jpg"),
         ("images\\0a1b2c3d-a_b1.jpg", "a b(1).jpg", "a b(1).jpg"),
+        # https://github.com/HumanSignal/label-studio/issues/7294: its "COCO with images" on Windows
+        (
+            "..\\..\\label-studio\\media\\upload\\4\\cb0618f6-a_1.5.png",
+            "images/cb0618f6-a_1.5.png",
+            "images/cb0618f6-a_1.5.png",
+        ),
         ("/data/local-files/?d=field%2001/a.jpg", "field 01/a.jpg", "field 01/a.jpg"),
         ("/data/local-files/?d=photos\\field\\a.jpg", "a.jpg", "a.jpg"),
         ("s3://bucket/field/a.jpg", "field/a.jpg", "field/a.jpg"),
@@ -87,10 +93,11 @@ def test_a_given_folder_counts_before_the_one_of_the_annotations(tmp_path: Path)
     assert finder.find("d.jpg", (root / "sub",)).name == "sub/d.jpg"
 
 
-def test_two_places_in_a_given_folder_are_two_candidates(tmp_path: Path) -> None:
-    finder = ImageFinder(tmp_path / "labels", put(tmp_path / "photos", "a.jpg", "sub/a.jpg"))
-    with pytest.raises(BadRecord, match=r"may be a\.jpg or sub/a\.jpg"):
-        finder.find("C:\\x\\a.jpg", (tmp_path / "labels" / "sub",))
+def test_a_given_folder_is_looked_through_where_the_annotations_have_the_same_folders(tmp_path: Path) -> None:
+    finder = ImageFinder(tmp_path / "labels", put(tmp_path / "photos", "a.jpg", "sub/a.jpg", "sub/b.jpg", "b.png"))
+    assert finder.find("C:\\x\\a.jpg", (tmp_path / "labels" / "sub",)).name == "sub/a.jpg"
+    assert finder.find("C:\\x\\a.jpg", (tmp_path / "labels" / "other",)).name == "a.jpg"
+    assert finder.find("a.jpg", (tmp_path / "labels" / "img" / "sub",)).name == "sub/a.jpg"
 
 
 @pytest.mark.parametrize("name", ["/etc/a.jpg", "C:\\a.jpg", "/data/upload/1/0a1b2c3d-a.jpg", "s3://b/a.jpg"])
