@@ -205,7 +205,9 @@ def doctor(project_id: int, as_json: bool) -> None:
 @click.option("--device", help="cpu, cuda or cuda:1  [default: a GPU if there is one]")
 def simulate(strategies: str, **options: Any) -> None:
     """Compare strategies on images whose annotations are all known."""
-    summary = _action("simulate")(_action("simulation_options")(strategies=_names(strategies), **options))
+    limit = read_settings().max_image_megapixels
+    wanted = _action("simulation_options")(strategies=_names(strategies), max_image_megapixels=limit, **options)
+    summary = _action("simulate")(wanted)
     click.echo(summary.read_text())
     click.echo(f"Curves: {summary.with_name('curves.png')}")
 

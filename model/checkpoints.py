@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,24 @@ from safetensors import SafetensorError
 
 from model.errors import BadCheckpoint
 from model.files import write_atomically
+
+BEGINNINGS = (
+    (b"version https://git-lfs", "it is a Git LFS pointer, not the file: run `git lfs pull` where it comes from"),
+    (b"<!doctype html", "it is an HTML page, such as a login's or an error's: download the file itself"),
+    (b"<html", "it is an HTML page, such as a login's or an error's: download the file itself"),
+    (b"<", "it is an HTML or XML page, such as a server's refusal: download the file itself"),
+    (b"{", "it is a text file (JSON), such as a server's refusal: download the file itself"),
+    (b"\x1f\x8b", "it is packed by gzip: unpack it"),
+    (b"\xfd7zXZ", "it is packed by xz: unpack it"),
+    (b"7z\xbc\xaf", "it is packed by 7-Zip: unpack it"),
+    (b"Rar!", "it is packed by RAR: unpack it"),
+    (b"\x89HDF", "it is a file of Keras (HDF5), which no engine here reads"),
+)
+"""How files begin that come in place of weights, and what to say of them."""
+
+TORCH_ZIP = (b"PK\x03\x04", "it is a zip archive, as PyTorch writes: give it the ending .pth, or unpack it")
+LONGEST_BEGINNING = 64
+HEADER_START = b'{"'  # of safetensors, after its length
 
 HEADER_LENGTH_BYTES = 8  # little-endian, see https://huggingface.co/docs/safetensors (format)
 # What torch's restricted loader raises for files that are not torch's, are cut off, or hold more than tensors.
@@ -60,10 +79,23 @@ def load(path: Path, *, sha256: str | None = None) -> tuple[dict[str, torch.Tens
     try:
         return safetensors.torch.load(data), _metadata(data)
     except (SafetensorError, ValueError, KeyError) as err:
+        reason = what_else(data, TORCH_ZIP) or err
         raise BadCheckpoint(
-            f"wanted a safetensors file at {path}, got a broken or different one ({err}); "
+            f"wanted a safetensors file at {path}, got a broken or different one ({reason}); "
             "copy it again, or read a .pth file with load_torch"
         ) from err
+
+
+def what_else(data: bytes, *more: tuple[bytes, str]) -> str | None:
+    """What a file is that came in place of weights, such as the page of a server; None if it may hold some.
+
+    `more`: further beginnings of files, and what to say of them.
+    """
+    if not data:
+        return "it is empty"
+    start = data[:LONGEST_BEGINNING].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    found = (told for beginning, told in (*BEGINNINGS, *more) if start.startswith(beginning.lower()))
+    return next(found, None)
 
 
 def _metadata(data: bytes) -> dict[str, str]:
@@ -86,7 +118,7 @@ def load_torch(path: Path) -> dict[str, torch.Tensor]:
             f"cannot read weights {path} ({err.strerror}); check the path and its access rights"
         ) from err
     except TORCH_LOAD_ERRORS as err:
-        reason = (str(err).splitlines() or [type(err).__name__])[0]
+        reason = what_else(path.read_bytes()) or _unsafe(err, path)
         raise BadCheckpoint(
             f"wanted a torch file with tensors only at {path}, got one that cannot be read safely ({reason}); "
             "download it again, or save its state_dict() and use that"
@@ -101,3 +133,15 @@ def load_torch(path: Path) -> dict[str, torch.Tensor]:
                 f"wanted tensors only in {path}, got {type(tensor).__name__} under {name!r}; save model.state_dict()"
             )
     return dict(content)
+
+
+def _unsafe(err: Exception, path: Path) -> str:
+    """What torch's restricted loader found, without its advice to load the file unrestricted."""
+    with path.open("rb") as stream:
+        if stream.read(HEADER_LENGTH_BYTES + len(HEADER_START))[HEADER_LENGTH_BYTES:] == HEADER_START:
+            return "it is a safetensors file: give it the ending .safetensors"
+    if "TorchScript" in str(err):
+        return "it is a TorchScript program"
+    if (wanted := re.search(r"GLOBAL ([\w.]+)", str(err))) is not None:
+        return f"it asks for {wanted[1]}, as a model does that was saved whole, and may run code"
+    return "it is cut off, or no file of PyTorch's"

@@ -88,5 +88,8 @@ def read_json(path: Path) -> Any:
     """Parse one JSON file; ValueError that names the file if it is not JSON, OSError if it cannot be opened."""
     try:
         return json.loads(path.read_bytes())
+    except UnicodeDecodeError as err:
+        what = f"byte {err.object[err.start]:#x} at {err.start}"
+        raise ValueError(f"wanted UTF-8 in {path}, got another encoding ({what}); save it as UTF-8") from err
     except ValueError as err:
         raise ValueError(f"wanted JSON in {path}, got something else ({err}); restore the file or delete it") from err

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from model.checkpoints import TORCH_ZIP, what_else
 from model.errors import BadCheckpoint
 
 READ_ERRORS = (
@@ -28,14 +29,16 @@ READ_ERRORS = (
 
 def load(path: Path) -> Any:
     """What a pickle holds, if that is plain; BadCheckpoint if it is missing, broken, or wants anything else built."""
+    data = b""
     try:
-        return _Plain(io.BytesIO(path.read_bytes()), encoding="latin1").load()
+        data = path.read_bytes()
+        return _Plain(io.BytesIO(data), encoding="latin1").load()
     except OSError as err:
         raise BadCheckpoint(
             f"cannot read weights {path} ({err.strerror}); check the path and its access rights"
         ) from err
     except READ_ERRORS as err:
-        reason = (str(err).splitlines() or [type(err).__name__])[0]
+        reason = what_else(data, TORCH_ZIP) or (str(err).splitlines() or [type(err).__name__])[0]
         raise BadCheckpoint(
             f"wanted a pickle with numpy arrays only at {path}, got one that cannot be read safely ({reason}); "
             "download it again, or save the weights as a .pth file"

@@ -8,6 +8,9 @@ import numpy as np
 
 from model.errors import BadRecord
 
+FARTHEST_PX = 2.0**30
+"""How far from an image's corner a point may lie: more is no slip of the hand, and no browser can draw it."""
+
 
 @dataclass(frozen=True, eq=False)
 class Polygon:
@@ -29,6 +32,8 @@ class Polygon:
                 )
             if not np.isfinite(ring).all():
                 raise BadRecord("an outline holds a coordinate that is not a finite number; delete the region")
+            if (farthest := np.abs(ring).max()) > FARTHEST_PX:
+                raise BadRecord(f"an outline holds the coordinate {farthest:g}, wanted pixels; delete the region")
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,8 +55,13 @@ class Outline:
 
 @dataclass(frozen=True, eq=False)
 class Record:
-    """One annotated image; no outlines means that it was reviewed and holds no object."""
+    """One annotated image; no outlines means that it was reviewed and holds no object.
+
+    unread   a line for each thing of its annotation that could not be read. Such an image does not count as annotated:
+             whoever learned from it would take an object for background.
+    """
 
     image: str
     size_hw: tuple[int, int]
     outlines: tuple[Outline, ...]
+    unread: tuple[str, ...] = ()

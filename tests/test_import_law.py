@@ -37,7 +37,17 @@ WINGS = {
     "model": (
         ("judging", "training"),
         ("engines", "formats"),
-        ("geometry", "image_files", "instances", "pickles", "rankings", "records", "registry", "scaling"),
+        (
+            "geometry",
+            "image_files",
+            "instances",
+            "pickles",
+            "rankings",
+            "record_images",
+            "records",
+            "registry",
+            "scaling",
+        ),
         ("checkpoints",),
         ("files",),
         ("errors",),

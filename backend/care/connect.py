@@ -18,6 +18,7 @@ from backend.project.folder import connect_folder
 from backend.queue.connection import open_redis
 from backend.queue.jobs import hint
 from backend.rounds import task_queue
+from backend.rounds.starts import check_start
 from backend.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -46,7 +47,7 @@ class Connection:
 def connect(settings: Settings, wanted: Connection) -> Project:
     """Add this backend to a project, or mend what is there; safe to repeat.
 
-    Checks the key and the labelling config first, so that nothing is changed if they are wrong.
+    Checks the key, the labelling config and the weights first, so that nothing is changed if they are wrong.
     """
     known = load_credentials(settings)
     url = (wanted.label_studio_url or known.label_studio_url or "").rstrip("/")
@@ -60,6 +61,8 @@ def connect(settings: Settings, wanted: Connection) -> Project:
     for remark in labels.remarks:
         logger.warning("project %d: %s", project.id, remark)
     config = read_config(wanted.config) if isinstance(wanted.config, Path) else wanted.config
+    if config is not None:
+        check_start(config.pretrained_weights, config.network_config, config.engine, labels.classes)
     credentials = store_label_studio(settings, url, key)
     folder = connect_folder(settings.data_dir, project.uid)
     if config is not None:

@@ -7,14 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
+from tqdm import tqdm
 
 from backend.generated.broccoli import LABELS, generate
 from backend.label_studio.client import LabelStudio
 from backend.label_studio.labels import LabelConfig, polygon_config
 from backend.label_studio.predictions import outlines_to_regions
-from model.errors import BadRecord
+from backend.settings import Settings
 from model.formats import coco
 from model.geometry import mask_to_polygons
+from model.record_images import RecordImages, fully_read
 from model.records import Outline, Record
 
 GENERATED_IMAGES = 120
@@ -57,15 +59,18 @@ def generated_data(limit: int | None) -> DemoData:
     return DemoData("Broccoli (maskal demo)", tuple(LABELS), tuple(images))
 
 
-def coco_data(folder: Path, annotations: Path, limit: int | None) -> DemoData:
-    """The first `limit` images of a COCO file, read from a folder; BadRecord names a missing one."""
-    images = []
-    for record in coco.read(annotations)[:limit]:
-        path = folder / record.image
-        if not path.is_file():
-            raise BadRecord(f"{annotations.name} lists {record.image}, which is not in {folder}; correct --images")
-        images.append(DemoImage(path.name, path.read_bytes(), record))
-    return DemoData(f"{annotations.stem[:40]} (maskal demo)", coco.class_names(annotations), tuple(images))
+def coco_data(
+    folder: Path, annotations: Path, limit: int | None, max_megapixels: float = Settings.max_image_megapixels
+) -> DemoData:
+    """The first `limit` images of a COCO file, read from a folder, without those whose annotation is read in part.
+
+    Raises BadRecord that names the images which are missing, broken or of another size than the file says.
+    """
+    records = fully_read(coco.read(annotations, images=folder))[:limit]
+    files = RecordImages(folder, max_megapixels)
+    files.check(tqdm(records, desc="looking at the images", unit="image"))
+    images = tuple(DemoImage(Path(record.image).name, files.content(record), record) for record in records)
+    return DemoData(f"{annotations.stem[:40]} (maskal demo)", coco.class_names(annotations), images)
 
 
 def import_images(

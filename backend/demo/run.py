@@ -80,10 +80,10 @@ def _folder(options: DemoOptions) -> Iterator[Path]:
         yield folder
 
 
-def _data(options: DemoOptions) -> DemoData:
+def _data(options: DemoOptions, settings: Settings) -> DemoData:
     if options.images is None or options.annotations is None:
         return generated_data(options.limit)
-    return coco_data(options.images, options.annotations, options.limit)
+    return coco_data(options.images, options.annotations, options.limit, settings.max_image_megapixels)
 
 
 def _config(options: DemoOptions, initial: int, pool: int) -> ProjectConfig:
@@ -126,7 +126,7 @@ def _check_itself(settings: Settings, options: DemoOptions, folder: Path, proces
 def play(stack: Stack, options: DemoOptions, check: Callable[[], None]) -> dict[str, Any]:
     """Play the annotator on a running system for some rounds and return the report."""
     started = time.monotonic()
-    data = _data(options)
+    data = _data(options, stack.settings)
     share = len(data.images) // (options.rounds + 1)
     if share < 2:
         needed = 2 * options.rounds + 2
@@ -154,7 +154,7 @@ def _show(settings: Settings, options: DemoOptions, folder: Path, processes: Pro
     )
     project = _known_project(stack, folder)
     if project is None:
-        data = _data(options)
+        data = _data(options, settings)
         annotated = min(INITIAL, len(data.images) // 2)
         project, _ = _make_project(stack, data, _config(options, annotated, POOL), annotated)
         write_json(folder / "project.json", {"id": project.id})

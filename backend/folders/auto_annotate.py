@@ -5,6 +5,7 @@ from __future__ import annotations
 import filecmp
 import hashlib
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from errno import ENAMETOOLONG
@@ -32,7 +33,7 @@ from model.errors import BadImageFile, BadRecord
 from model.files import replacing
 from model.formats.layout import written_path
 from model.formats.table import Output, format_for
-from model.image_files import IMAGE_SUFFIXES, decode_image
+from model.image_files import IMAGE_SUFFIXES, OTHER_SUFFIXES, Depths, decode_image
 from model.instances import Instances
 from model.records import Record
 from model.training.showings import read_ahead
@@ -94,7 +95,7 @@ def auto_annotate(settings: Settings, options: AutoAnnotateOptions) -> Annotated
     form, out = _output(options, network.name), (options.out or options.img_dir).resolve()
     if out == options.img_dir.resolve() and form.image_path("a.jpg") != "a.jpg":
         raise BadSetting(f"{form.title}: its folders cannot lie among the images; give another folder with --out")
-    result = Annotated()
+    result, depths = Annotated(), Depths()
     images = _images(options.img_dir, out, form, result.problems)
     store = _store(network, form, out, options)
     lacking, bring = partial(_lacking, form, options, out), partial(_bring, options.img_dir)
@@ -115,7 +116,7 @@ def auto_annotate(settings: Settings, options: AutoAnnotateOptions) -> Annotated
         bring(record.image, target)
 
     with tqdm(desc="outlining", unit="image", total=len(images), initial=result.before) as bar:
-        for done in _outlined(network.engine, partial(_load, settings, options.img_dir), waiting, keep):
+        for done in _outlined(network.engine, partial(_load, settings, options.img_dir, depths), waiting, keep):
             if isinstance(done, str):
                 result.problems.append(done)
             else:
@@ -123,6 +124,8 @@ def auto_annotate(settings: Settings, options: AutoAnnotateOptions) -> Annotated
                 result.images += 1
             bar.update()
     store.finish(images)
+    if depths.warning:
+        result.problems.append(depths.warning)
     return result
 
 
@@ -175,15 +178,15 @@ def _store(network: _Network, form: Output, out: Path, options: AutoAnnotateOpti
 def _images(folder: Path, out: Path, form: Output, problems: list[str]) -> list[str]:
     """POSIX paths of the images below a folder, in a stable order, without hidden files and what lies in `out`.
 
-    Of two images whose annotations would be one file, the second is a problem. BadSetting if there is no image.
+    Of two images whose annotations would be one file, the second is a problem; images of kinds that are not taken are
+    one problem all together. BadSetting if there is no image.
     """
     claimed: dict[str, str] = {}
-    is_below = out != folder.resolve() and out.is_relative_to(folder.resolve())
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
-        is_output = is_below and path.resolve().is_relative_to(out)
-        is_hidden = any(part.startswith(".") or part == form.mask_folder for part in name.split("/"))
-        if path.suffix.lower() not in IMAGE_SUFFIXES or is_output or is_hidden or not path.is_file():
+    others: Counter[str] = Counter()
+    for path in _files(folder, out, form.mask_folder):
+        name, suffix = path.relative_to(folder).as_posix(), path.suffix.lower()
+        if suffix not in IMAGE_SUFFIXES:
+            others += Counter([suffix] if suffix in OTHER_SUFFIXES else [])
             continue
         place = name if form.is_one_file else form.annotation_path(name)
         try:
@@ -195,10 +198,23 @@ def _images(folder: Path, out: Path, form: Output, problems: list[str]) -> list[
             claimed[place] = name
         except BadRecord as err:
             problems.append(str(err))
+    if others:
+        kinds = ", ".join(f"{number} {suffix}" for suffix, number in sorted(others.items()))
+        problems.append(f"left out images of kinds that are not taken: {kinds}; convert them to PNG or JPEG")
     if not claimed:
         reasons = "; ".join(problems) or ", ".join(IMAGE_SUFFIXES)
         raise BadSetting(f"{folder} holds no image ({reasons}); give the folder of the images")
     return list(claimed.values())
+
+
+def _files(folder: Path, out: Path, mask_folder: str | None) -> Iterator[Path]:
+    """All files below a folder in a stable order, without hidden ones, masks and what lies in `out`."""
+    is_below = out != folder.resolve() and out.is_relative_to(folder.resolve())
+    for path in sorted(folder.rglob("*")):
+        is_output = is_below and path.resolve().is_relative_to(out)
+        is_hidden = any(part.startswith(".") or part == mask_folder for part in path.relative_to(folder).parts)
+        if not is_output and not is_hidden and path.is_file():
+            yield path
 
 
 def _outlined(
@@ -240,11 +256,11 @@ def _outlined(
         torch.set_num_threads(cores)  # also of threads to come
 
 
-def _load(settings: Settings, folder: Path, name: str) -> np.ndarray | str:
+def _load(settings: Settings, folder: Path, depths: Depths, name: str) -> np.ndarray | str:
     """An image RGB uint8 (h, w, 3), or why it cannot be read."""
     path = folder / name
     try:
-        return decode_image(path.read_bytes(), str(path), settings.max_image_megapixels)
+        return decode_image(path.read_bytes(), str(path), settings.max_image_megapixels, depths)
     except OSError as err:
         return f"{path} cannot be read ({err.strerror}); check its access rights"
     except BadImageFile as err:

@@ -22,7 +22,7 @@ from model.errors import BadImageFile
 from model.formats import coco
 from model.formats.images import image_file
 from model.formats.table import FORMATS
-from model.image_files import decode_image
+from model.image_files import Depths, decode_checked
 from model.records import Record
 
 logger = logging.getLogger(__name__)
@@ -48,6 +48,8 @@ class ImportOptions:
     project_id      project to import into, or None with `create_project`, the title of a new one
     iscrowd_masks   of COCO, RLE masks with iscrowd=1 are objects, as some tools mark every mask
     empty_is_done   images without objects are annotated as holding none; else they are tasks still to be done
+
+    An image with an object that cannot be read is never annotated: what can be read of it is a prediction.
     """
 
     format: str
@@ -105,6 +107,8 @@ def import_records(settings: Settings, options: ImportOptions) -> Imported:
             waiting.clear()
     if waiting:
         made += len(client.import_tasks(project.id, waiting))
+    if warning := tasks.depths.warning:
+        problems.append(warning)
     return Imported(project, made, before, tuple(problems))
 
 
@@ -126,6 +130,7 @@ class _Tasks:
     ) -> None:
         self.client, self.project, self.options, self.settings = client, project, options, settings
         self.problems = problems
+        self.depths = Depths()
         self.labels = parse_label_config(project.label_config)
         there = (task.data for task in client.tasks(project.id))
         self.known = {(data.get(SOURCE), data[DIGEST]) for data in there if DIGEST in data}
@@ -133,7 +138,7 @@ class _Tasks:
 
     def new(self, record: Record) -> dict[str, Any] | None:
         """A task with its image on the server, None if there is one already; BadImageFile if there cannot be one."""
-        content = _image(self.options, record, self.settings)
+        content = _image(self.options, record, self.settings, self.depths)
         digest = hashlib.sha256(content).hexdigest()[:16]
         if record.image in self.seen:
             raise BadImageFile(f"{record.image} is annotated in two files; the first one counts, delete one")
@@ -183,16 +188,21 @@ def _uploaded(client: LabelStudio, project: Project, image: str, content: bytes)
 def _shown(record: Record, labels: LabelConfig, options: ImportOptions, problems: list[str]) -> dict[str, Any]:
     """What the task shows of a record; what it cannot show as it is becomes a problem."""
     named = [replace(o, label=labels.label_for(o.label) or o.label) for o in record.outlines]
+    is_whole = not record.unread
     for outline in named:
         control = labels.control_for(outline.label)
         if control is not None and control.tag == "RectangleLabels":
             problems.append(f"{record.image}: a {outline.label!r} becomes a box, the project has no polygons for it")
         if not outlines_to_regions([outline], record.size_hw, labels):
             problems.append(f"{record.image}: a {outline.label!r} covers no pixel of the image and is left out")
-    if options.as_predictions:
+            is_whole = False
+    if not is_whole and not options.as_predictions:
+        rest = "what can is a prediction to be corrected" if named else "it is still to be annotated"
+        problems.append(f"{record.image}: not all of its annotation can be read; {rest}")
+    if options.as_predictions or (named and not is_whole):
         regions = outlines_to_regions(named, record.size_hw, labels)
         return {"predictions": [{"model_version": IMPORTED, "result": regions}]}
-    if not named and not options.empty_is_done:
+    if not named and not (options.empty_is_done and is_whole):
         return {}
     drawn = [replace(outline, score=None) for outline in named]
     return {"annotations": [{"result": outlines_to_regions(drawn, record.size_hw, labels)}]}
@@ -205,7 +215,7 @@ def _is_there(options: ImportOptions, record: Record) -> bool:
     return is_file or form.embedded_image(root, record.image) is not None
 
 
-def _image(options: ImportOptions, record: Record, settings: Settings) -> bytes:
+def _image(options: ImportOptions, record: Record, settings: Settings, depths: Depths) -> bytes:
     """The image file of a record; BadImageFile if it is missing, broken, or of another size than the record says."""
     form = FORMATS[options.format]
     root = form.root(options.source)
@@ -220,10 +230,5 @@ def _image(options: ImportOptions, record: Record, settings: Settings) -> bytes:
         content = embedded
     if len(content) > settings.max_image_mb * 1e6:
         raise BadImageFile(f"{path} is larger than {settings.max_image_mb:g} MB; make it smaller or raise MAX_IMAGE_MB")
-    height, width = decode_image(content, str(path), settings.max_image_megapixels).shape[:2]
-    if (height, width) != record.size_hw:
-        raise BadImageFile(
-            f"{path} is {width} x {height} px, its annotations are for {record.size_hw[1]} x {record.size_hw[0]}; "
-            "it is left out: use the image that was annotated"
-        )
+    decode_checked(content, str(path), record.size_hw, settings.max_image_megapixels, depths)
     return content

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from backend.errors import BadSetting
+from backend.project.maskal_names import ITS_DEFAULT, MOVED, PERIODS, moved
 from model.engines.base import EngineConfig, InputRange, Keeping
 from model.records import Record
 from model.training.adaptation import (
@@ -120,7 +121,11 @@ class ProjectConfig(BaseModel):
     @classmethod
     def _with_preset(cls, content: Any) -> Any:
         """What the preset says where the file says nothing; an unknown preset is left for its own check."""
-        return {**PRESETS.get(str(content.get("preset")), {}), **content} if isinstance(content, dict) else content
+        if not isinstance(content, dict):
+            return content
+        left = {name for name in PERIODS if content.get(name) == ITS_DEFAULT}
+        said = {name: value for name, value in content.items() if name not in left}
+        return {**PRESETS.get(str(content.get("preset")), {}), **said}
 
     def engine_config(self, device: str) -> EngineConfig:
         """The engine's part; without `network_config` what a new project gets on the device."""
@@ -252,13 +257,18 @@ WORKERS = {"cpu": 1, "cuda": 4}
 
 MIN_EVAL_PERIOD = 20
 
+LONGEST_VALUE = 80
+"""Characters of a value that an error repeats."""
+
 
 def read_config(path: Path) -> ProjectConfig:
     """Read a project's YAML file; BadSetting names each key, what came and what was wanted."""
     try:
-        content = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as err:
-        raise BadSetting(f"{path.name} cannot be read as YAML: {err}") from err
+        content = yaml.safe_load(path.read_bytes())
+    except yaml.reader.ReaderError as err:
+        raise BadSetting(f"{path.name} cannot be read as YAML ({_line(err)}); save it as UTF-8") from err
+    except (OSError, yaml.YAMLError) as err:
+        raise BadSetting(f"{path.name} cannot be read as YAML: {_line(err)}") from err
     return check_config({} if content is None else content, path.name)
 
 
@@ -269,11 +279,26 @@ def check_config(content: Any, source: str) -> ProjectConfig:
     try:
         return ProjectConfig.model_validate(content)
     except ValidationError as err:
-        raise BadSetting("; ".join(_complaint(source, e) for e in err.errors())) from err
+        raise BadSetting(f"{source}: {'; '.join(_complaints(err.errors()))}") from err
 
 
-def _complaint(source: str, error: Any) -> str:
-    key = ".".join(str(part) for part in error["loc"])
-    if error["type"] == "extra_forbidden":
-        return f"{source}: unknown setting {key!r}; known are {', '.join(sorted(ProjectConfig.model_fields))}"
-    return f"{source}: {key}: {error['msg']}, got {error['input']!r}"
+def _complaints(errors: Sequence[Any]) -> Iterator[str]:
+    """What is wrong with each value, where MaskAL's names went, and once what names there are if some are unknown."""
+    extra = [str(error["loc"][-1]) for error in errors if error["type"] == "extra_forbidden"]
+    for error in errors:
+        if error["type"] != "extra_forbidden":
+            yield f"{'.'.join(str(part) for part in error['loc'])}: {error['msg']}, got {_short(error['input'])}"
+    if (line := moved(extra)) is not None:
+        yield line
+    if unknown := [name for name in extra if name not in MOVED]:
+        names = f"setting{'s' * (len(unknown) > 1)} {', '.join(map(_short, unknown))}"
+        yield f"unknown {names}; known are {', '.join(sorted(ProjectConfig.model_fields))}"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}..."
+
+
+def _line(err: Exception) -> str:
+    return " ".join(str(err).split())

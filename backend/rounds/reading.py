@@ -13,6 +13,7 @@ from backend.label_studio.client import Task
 from backend.project.workplace import Workplace
 from backend.rounds.folder import AnnotatedImage, Report, Round, left_out_before
 from backend.rounds.snapshots import Entry, LeftOut, Snapshot, take_snapshot, write_snapshot
+from model.image_files import DARK
 
 logger = logging.getLogger(__name__)
 
@@ -31,12 +32,14 @@ class _Found:
     unreadable  one line for each image that cannot be read
     left_out    tasks of whose annotation a part cannot be read
     doubts      one line for each thing that is used otherwise than it may be meant
+    brightest   value of all pixels, 0..255
     """
 
     rows: list[AnnotatedImage] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
     left_out: list[LeftOut] = field(default_factory=list)
     doubts: list[str] = field(default_factory=list)
+    brightest: int = 0
 
     @property
     def reasons(self) -> list[str]:
@@ -54,7 +57,7 @@ def read(place: Workplace, current: Round, report: Report) -> None:
     for index, entry in enumerate(snapshot.entries, start=1):
         report("read", index / len(snapshot.entries))
         _look_at(place, entry, chosen, found)
-    problems = [*_label_changes(place), *found.unreadable, *found.doubts]
+    problems = [*_label_changes(place), *found.unreadable, *found.doubts, *_darkness(found)]
     for line in (*problems, *(reason for one in found.left_out for reason in one.reasons)):
         logger.warning("project %s: %s", place.folder.uid, line)
     _require_something(found)
@@ -82,16 +85,27 @@ def _look_at(place: Workplace, entry: Entry, chosen: Chosen, found: _Found) -> N
     task, annotation = chosen[entry.task]
     uri = task.data.get(place.labels.image_key)
     try:
-        size_hw = place.images.load(uri, task.id).shape[:2]
+        pixels = place.images.load(uri, task.id)
     except BadImage as err:
         found.unreadable.append(f"annotation {entry.annotation} is not trained on: {err}")
         return
+    size_hw, found.brightest = pixels.shape[:2], max(found.brightest, int(pixels.max(initial=0)))
     _, unread = read_outlines(annotation, place.labels, size_hw)
     if unread:
         found.left_out.append(LeftOut(task.id, entry.annotation, entry.digest, unread))
         return
     found.doubts += doubts_about(annotation, place.labels)
     found.rows.append(AnnotatedImage(task.id, str(uri), size_hw, entry.split, entry.annotation, annotation["result"]))
+
+
+def _darkness(found: _Found) -> list[str]:
+    """One line if all images are as dark as those of 16 bits are of which 12 are used."""
+    if not found.rows or found.brightest >= DARK:
+        return []
+    return [
+        f"all {len(found.rows)} annotated images are nearly black (no pixel above {found.brightest} of 255); if they "
+        "have 16 bits of which their camera uses 12, multiply the pixels by 16 and save them again"
+    ]
 
 
 def _require_something(found: _Found) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from backend.generated.broccoli import LABELS, GeneratedImage, generate
 from model import checkpoints
 from model.engines.base import Engine, EngineConfig, Keeping
 from model.engines.detectron2.configs import is_config
-from model.engines.loader import build_engine, load_pretrained
+from model.engines.loader import NAMES, build_engine, check_file, load_pretrained
 from model.errors import BadCheckpoint
 from model.geometry import mask_to_polygons
 from model.records import Outline, Record
@@ -53,6 +53,31 @@ def keeping_of(engine: Engine, wanted: str | None) -> Keeping:
     return Keeping() if is_blind else engine.keeping
 
 
+def check_start(wanted: str | None, network: str | None, engine: str, classes: Sequence[str]) -> None:
+    """What a first training would find wrong with a network and its weights, as far as that shows without a download.
+
+    A file is opened, and fitted into torchvision's network if one is named. Raises BadCheckpoint or BadEngine.
+    """
+    start = wanted or "none"
+    if engine != "torchvision" or network is None:  # what is trained there shows only there
+        if start not in NAMES:
+            check_file(start)
+        return
+    fresh = build_engine(engine, tuple(classes), EngineConfig(network))
+    has_it = {"COCO": fresh.has_coco_weights, "imagenet": fresh.has_imagenet_weights}.get(start, True)
+    if start not in NAMES or not has_it:
+        load_pretrained(fresh, start, fresh.classes)  # which says what it has in place of them
+    _check_generated(start, network)
+
+
+def _check_generated(start: str, network: str) -> None:
+    if start == "generated" and is_config(network):
+        raise BadCheckpoint(
+            f"pretrained_weights cannot be generated for {network}, which starts from weights of Detectron2's; name "
+            "their file, or set none"
+        )
+
+
 def load_start(
     engine: Engine, wanted: str | None, folder: Path, device: str, tell: Callable[[Progress], None] = lambda p: None
 ) -> None:
@@ -64,11 +89,7 @@ def load_start(
     if start != "generated":
         load_pretrained(engine, start, engine.classes)
         return
-    if is_config(engine.config.network):
-        raise BadCheckpoint(
-            f"pretrained_weights cannot be generated for {engine.config.network}, which starts from weights of "
-            "Detectron2's; name their file, or set none"
-        )
+    _check_generated(start, engine.config.network)
     engine.load_tensors(generated_start(engine, folder, device, tell), CLASSES)
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from tqdm import tqdm
@@ -18,14 +18,15 @@ from tqdm import tqdm
 from backend.errors import BadSetting
 from backend.project.config import ProjectConfig, read_config
 from backend.rounds.starts import keeping_of, load_start
+from backend.settings import Settings
 from backend.simulation.report import Row, write_report
 from model import checkpoints
 from model.engines.base import Engine, EngineConfig
 from model.engines.loader import build_engine
-from model.errors import BadRecord
 from model.files import read_json, write_json
 from model.formats import coco
 from model.judging.evaluation import Evaluation, detections_of, evaluate, truth_of
+from model.record_images import RecordImages, fully_read
 from model.records import Record
 from model.training.loop import train
 from sampling.mc_dropout import score
@@ -58,6 +59,7 @@ class SimulationOptions:
     limit: int | None = None
     config: Path | None = None
     device: str | None = None
+    max_image_megapixels: float = Settings.max_image_megapixels
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.strategies if name not in STRATEGIES]
@@ -69,9 +71,12 @@ def run(options: SimulationOptions) -> Path:
     """Play what is not yet played, write curves.csv, curves.png and summary.json, and return the summary's path.
 
     Goes on where an earlier run into the same folder stopped; more strategies, seeds or loops may be asked for then.
+    Raises BadRecord before anything is trained that names the images which are missing, broken or of another size.
     """
     config = _config(options)
-    records = coco.read(options.annotations)[: options.limit]
+    records = tuple(fully_read(coco.read(options.annotations, images=options.images))[: options.limit])
+    images = RecordImages(options.images, options.max_image_megapixels)
+    images.check(tqdm(records, desc="looking at the images", unit="image"))
     classes = coco.class_names(options.annotations)
     options.out.mkdir(parents=True, exist_ok=True)
     _check_settings(options, config, len(records))
@@ -81,7 +86,7 @@ def run(options: SimulationOptions) -> Path:
     with tqdm(total=len(order) * (options.loops + 1), unit="loop") as bar:
         for seed, strategy in order:
             split = stratified_split(records, options.test_share, seed)
-            world = _World(records, options.images, classes, config, split, _device(options, config), starts)
+            world = _World(records, images, classes, config, split, _device(options, config), starts)
             for row in _play(options, world, strategy, seed):
                 rows.append(row)
                 bar.set_description(f"{strategy} seed {seed}: {row.images} images, mask AP {row.mask_ap:.3f}")
@@ -112,7 +117,7 @@ class _World:
     """What all runs of a seed share: images, truth, and the split into images to learn from and to test on."""
 
     records: tuple[Record, ...]
-    folder: Path
+    images: RecordImages
     classes: tuple[str, ...]
     config: ProjectConfig
     split: tuple[list[int], list[int]]
@@ -125,12 +130,14 @@ class _World:
         engine = build_engine(self.config.engine, self.classes, usual)
         return self.config.adapted(engine.config, engine.input_range, self.records)
 
+    @cached_property
+    def by_name(self) -> Mapping[str, Record]:
+        """The records by the names of their images."""
+        return {record.image: record for record in self.records}
+
     def image(self, name: str) -> np.ndarray:
-        """An image as RGB uint8 (h, w, 3); BadRecord if it cannot be read."""
-        pixels = cv2.imread(str(self.folder / name))
-        if pixels is None:
-            raise BadRecord(f"image {name} is not in {self.folder}, or cannot be read; correct --images")
-        return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+        """An image as RGB uint8 (h, w, 3); BadImageFile if it has changed since all were looked at."""
+        return self.images.load(self.by_name[name])
 
 
 class CocoLearner:

@@ -165,8 +165,10 @@ class FakeEngine:
 
     def load_tensors(self, tensors: Mapping[str, torch.Tensor], classes: Sequence[str]) -> None:
         """Take over the colours of classes of the same name."""
-        if "colours" not in tensors or tensors["colours"].shape != (len(classes), 3):
+        if "colours" not in tensors or tensors["colours"].shape[1:] != (3,):
             raise BadCheckpoint("weights do not fit the fake engine: it wants a tensor `colours` of shape (classes, 3)")
+        if (known := len(tensors["colours"])) != len(classes):
+            raise BadCheckpoint(f"the weights know {known} classes, and {len(classes)} were named; name each")
         merged = self.network.colours.detach().clone()
         for index, name in enumerate(self.classes):
             if name in classes:

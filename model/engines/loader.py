@@ -14,6 +14,7 @@ import torch
 from model import checkpoints
 from model.engines.base import Engine, EngineConfig
 from model.engines.detectron2 import weights as detectron2_weights
+from model.engines.detectron2.configs import SUFFIXES as CONFIG_SUFFIXES
 from model.errors import BadCheckpoint, BadEngine
 from model.registry import Registry, Version
 
@@ -24,6 +25,13 @@ ENGINES = {
 }
 
 WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".pkl")
+NAMES = ("none", "COCO", "imagenet", "generated")
+"""What `pretrained_weights` may be beside a file."""
+
+ZOO = (
+    ", the name of a config in Detectron2's model zoo; download the weights that the zoo lists beside it "
+    "(model_final_....pkl) and give the path of that file"
+)
 
 GUIDES = {"detectron2": "https://detectron2.readthedocs.io/en/latest/tutorials/install.html"}
 """How engines are installed that this project does not bring along."""
@@ -79,14 +87,19 @@ def load_pretrained(engine: Engine, weights: str, classes: Sequence[str]) -> Non
     if weights == "imagenet":
         engine.load_imagenet()
         return
-    path = Path(weights)
-    if path.suffix not in WEIGHT_SUFFIXES:
-        raise BadCheckpoint(
-            "pretrained_weights must be none, COCO, imagenet, generated or a .safetensors, .pth or .pkl file, got "
-            f"{weights!r}"
-        )
-    tensors, metadata = _read(path)
+    tensors, metadata = check_file(weights)
     engine.load_tensors(tensors, _classes(metadata) or tuple(classes))
+
+
+def check_file(weights: str) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Tensors of the file that `weights` names, and what it tells of itself; BadCheckpoint if it is no such file."""
+    path = Path(weights)
+    if path.suffix.lower() not in WEIGHT_SUFFIXES:
+        zoo = ZOO if path.suffix in CONFIG_SUFFIXES else ""
+        raise BadCheckpoint(
+            f"pretrained_weights must be {', '.join(NAMES)} or a .safetensors, .pth or .pkl file, got {weights!r}{zoo}"
+        )
+    return _read(path)
 
 
 def load_alone(path: Path, config: EngineConfig, network: str | None, classes: Sequence[str]) -> Engine:
@@ -115,7 +128,7 @@ def load_alone(path: Path, config: EngineConfig, network: str | None, classes: S
 
 def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """Tensors of a file, and what it tells of itself."""
-    return checkpoints.load(path) if path.suffix == ".safetensors" else (detectron2_weights.read(path), {})
+    return checkpoints.load(path) if path.suffix.lower() == ".safetensors" else (detectron2_weights.read(path), {})
 
 
 def _classes(metadata: Mapping[str, str]) -> tuple[str, ...]:

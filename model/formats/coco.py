@@ -7,7 +7,6 @@ A predicted object's score stands beside its segmentation, as in COCO's results.
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -21,9 +20,10 @@ from model.errors import BadRecord
 from model.files import read_json, write_json
 from model.formats.images import ImageFinder
 from model.formats.layout import annotation_files, checked_size, root_of, written_path
+from model.formats.losses import inside
 from model.formats.masks import check_runs
 from model.formats.pieces import check_labels
-from model.formats.problems import OnProblem, Tell, noted, problem_line, reason
+from model.formats.problems import OnProblem, Remark, Tell, noted, problem_line, reason
 from model.formats.shapes import FEWEST_POINTS, parts_of
 from model.geometry import mask_to_polygons, polygons_to_mask
 from model.records import Outline, Record
@@ -33,6 +33,7 @@ CROWDS = "left out %d annotations with iscrowd=1 (crowds; if the tool marks ever
 
 logger = logging.getLogger(__name__)
 
+NAMED = 5  # images that an error names
 DECIMALS = 3  # of written coordinates, in pixels
 
 Size = tuple[int, int]
@@ -50,14 +51,6 @@ class _Source:
     iscrowd_masks: bool
 
 
-@dataclass(frozen=True, eq=False)
-class _Dataset:
-    """The records of a file by COCO's image id, and the ids of those with an object that could not be read."""
-
-    records: dict[Any, Record]
-    damaged: frozenset[Any]
-
-
 def read(annotations: Path, *, images: Path | None = None, iscrowd_masks: bool = False) -> tuple[Record, ...]:
     """Read one record for each image of the file, in its order; images without annotations hold no object.
 
@@ -65,24 +58,33 @@ def read(annotations: Path, *, images: Path | None = None, iscrowd_masks: bool =
     iscrowd=1 stand for a crowd, not an object, and are left out; some tools set it for every RLE mask, which
     `iscrowd_masks` then reads as objects. Images are looked for in the folder `images`, from which the records' names
     then count; without it they are named as in the file, which must tell their sizes.
-    An image with an object that cannot be read is left out: whoever learns from it would take the object for
-    background. Each thing that is left out is a warning of one line.
-    Raises BadRecord that names the file and the reason if it cannot be read, or no image of it.
+    What cannot be read stands in its record's `unread`, and what belongs to no record is a warning of one line.
+    Raises BadRecord that names the file and the reason if it cannot be read, or an image that it names is not to be
+    found or of no known size.
     """
     problems: list[str] = []
-    locate = _named if images is None else _in_folder(ImageFinder(images), images, annotations)
+    missing: list[str] = []
+    find = _named if images is None else _in_folder(ImageFinder(images), images, annotations)
+
+    def locate(name: Any, height: Any, width: Any) -> tuple[str, Size]:
+        try:
+            return find(name, height, width)
+        except BadRecord as err:
+            missing.append(f"{name!r}: {err}")
+            raise
+
     content = _content(annotations)
     names = _category_names(content, annotations)
-    data = _dataset(content, names, _Source(annotations, locate, problems.append, iscrowd_masks))
-    whole = [record for key, record in data.records.items() if key not in data.damaged]
-    if content["images"] and not whole:
-        raise BadRecord(f"{problems[0]} (and so no image of the file can be used)")
+    records = tuple(_records(content, names, _Source(annotations, locate, problems.append, iscrowd_masks)))
+    if missing:
+        more = "; ..." if len(missing) > NAMED else ""
+        count = f"{len(missing)} of {len(content['images'])} images"
+        raise BadRecord(f"{annotations}: {count} cannot be used: {'; '.join(missing[:NAMED])}{more}")
+    told = {problem_line(annotations, line) for record in records for line in record.unread}
     for problem in problems:
-        logger.warning("%s", problem)
-    if data.damaged:
-        numbers = f"{len(data.damaged)} of {len(data.records)} images"
-        logger.warning("%s: left out %s, each with an object that cannot be read", annotations, numbers)
-    return tuple(whole)
+        if problem not in told:
+            logger.warning("%s", problem)
+    return records
 
 
 def read_records(
@@ -97,7 +99,7 @@ def read_records(
             content = _content(path)
             names = _category_names(content, path)
             reading = _Source(path, _in_folder(finder, folder, path), on_problem, iscrowd_masks)
-            yield from _dataset(content, names, reading).records.values()
+            yield from _records(content, names, reading)
 
 
 def _named(name: Any, height: Any, width: Any) -> tuple[str, Size]:
@@ -165,25 +167,38 @@ def _content(path: Path) -> dict[str, Any]:
     return content
 
 
-def _dataset(content: dict[str, Any], names: dict[Any, str], source: _Source) -> _Dataset:
-    """All that can be read; what cannot is told, but not the annotations of an image that is told itself."""
+def _records(content: dict[str, Any], names: dict[Any, str], source: _Source) -> Iterator[Record]:
+    """All records, with what of each could not be read; annotations of an image that is told itself are not."""
     images = _images(content, source)
     outlines: dict[Any, list[Outline]] = {image_id: [] for image_id in images}
-    objects: Counter[Any] = Counter()
+    unread: dict[str, list[str]] = {str(image_id): [] for image_id in images}  # text: also of ids of the wrong type
     crowds = 0
     for annotation in content.get("annotations", []):
-        with noted(source.on_problem, source.path, f"annotation {_id_of(annotation)}") as tell:
+        lines: list[str] = []
+        place = f"annotation {_id_of(annotation)}"
+        with noted(lines.append, place) as tell:
             if annotation.get("iscrowd") and not (source.iscrowd_masks and _is_rle(annotation)):
                 crowds += 1
-                continue
-            image_id = annotation["image_id"]
-            if (image := images[image_id]) is not None:
-                objects[image_id] += 1
-                outlines[image_id].append(_outline(annotation, names, image.size_hw, tell))
+                _lose(unread, annotation, [f"{place} is a crowd"])
+            elif (image := images[annotation["image_id"]]) is not None:
+                within, outside = inside(_outline(annotation, names, image.size_hw, tell), image.size_hw)
+                outlines[annotation["image_id"]] += within
+                if outside:
+                    raise BadRecord("; ".join(outside))
+        _lose(unread, annotation, [line for line in lines if not isinstance(line, Remark)])
+        for line in lines:
+            source.on_problem(problem_line(source.path, line))
     if crowds:
         source.on_problem(problem_line(source.path, CROWDS % crowds))
-    records = {key: replace(image, outlines=tuple(outlines[key])) for key, image in images.items() if image is not None}
-    return _Dataset(records, frozenset(key for key in records if len(outlines[key]) < objects[key]))
+    for key, image in images.items():
+        if image is not None:
+            yield replace(image, outlines=tuple(outlines[key]), unread=tuple(unread[str(key)]))
+
+
+def _lose(unread: dict[str, list[str]], annotation: Any, lines: Sequence[str]) -> None:
+    """Note with its image what cannot be read, where the annotation tells one."""
+    image_id = annotation.get("image_id") if isinstance(annotation, dict) else None
+    unread.get(str(image_id), []).extend(lines)
 
 
 def _images(content: dict[str, Any], source: _Source) -> dict[Any, Record | None]:
@@ -201,9 +216,17 @@ def _images(content: dict[str, Any], source: _Source) -> dict[Any, Record | None
 
 def _category_names(content: dict[str, Any], path: Path) -> dict[Any, str]:
     try:
-        return {category["id"]: str(category["name"]) for category in content["categories"]}
-    except (LookupError, TypeError) as err:
+        return {category["id"]: _name(category) for category in content["categories"]}
+    except (LookupError, TypeError, BadRecord) as err:
         raise BadRecord(f"{path}: categories: {reason(err)}") from err
+
+
+def _name(category: dict[str, Any]) -> str:
+    """The name of a category without the blanks around it; some tools write numbers."""
+    name = category["name"]
+    if isinstance(name, bool) or not isinstance(name, str | int) or not str(name).strip():
+        raise BadRecord(f"category {category['id']!r} has the name {name!r}, wanted a text; name it in the file")
+    return str(name).strip()
 
 
 def _id_of(entry: Any) -> Any:

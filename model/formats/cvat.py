@@ -11,6 +11,7 @@ of any length does not fill the memory.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from xml.etree.ElementTree import ParseError, SubElement
 
@@ -21,6 +22,7 @@ from model.errors import BadRecord
 from model.formats import xml_tree
 from model.formats.images import ImageFinder
 from model.formats.layout import annotation_files, root_of, written_path
+from model.formats.losses import with_losses
 from model.formats.masks import check_runs, cropped_mask, has_pixels, mask_parts
 from model.formats.pieces import Piece, check_labels, join
 from model.formats.problems import OnProblem, noted, problem_line
@@ -41,7 +43,7 @@ def read(source: Path, on_problem: OnProblem, images: Path | None = None) -> Ite
         with noted(on_problem, path):
             for image in _images(path, on_problem):
                 with noted(on_problem, path, f"image {image.get('name')!r}"):
-                    yield _record(image, path, finder, on_problem)
+                    yield with_losses(partial(_record, image, path, finder), on_problem)
 
 
 def write(records: Iterable[Record], folder: Path, classes: Sequence[str]) -> None:

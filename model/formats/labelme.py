@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from model.errors import BadRecord
 from model.files import read_json, write_json
 from model.formats.images import Found, ImageFinder
 from model.formats.layout import annotation_files, beside, claimed, root_of, written_path
+from model.formats.losses import with_losses
 from model.formats.masks import decode_base64, decode_png, mask_parts
 from model.formats.pieces import Piece, check_labels, join
 from model.formats.problems import OnProblem, noted
@@ -45,7 +47,7 @@ def read(source: Path, on_problem: OnProblem, images: Path | None = None) -> Ite
     finder = ImageFinder(root_of(source), images)
     for path in annotation_files(source, SUFFIX, on_problem):
         with noted(on_problem, path):
-            yield _record(path, finder, on_problem)
+            yield with_losses(partial(_record, path, finder), on_problem)
 
 
 def write(records: Iterable[Record], folder: Path, classes: Sequence[str]) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from xml.etree.ElementTree import SubElement
 
@@ -21,6 +22,7 @@ from model.files import write_atomically
 from model.formats import xml_tree
 from model.formats.images import ImageFinder
 from model.formats.layout import annotation_files, below, beside, claimed, root_of, written_path
+from model.formats.losses import with_losses
 from model.formats.masks import cropped_mask, decode_png, encode_png, has_pixels, mask_parts
 from model.formats.pieces import Piece, check_labels, join
 from model.formats.problems import OnProblem, noted
@@ -47,7 +49,7 @@ def read(source: Path, on_problem: OnProblem, images: Path | None = None) -> Ite
     finder = ImageFinder(root_of(source), images)
     for path in annotation_files(source, SUFFIX, on_problem):
         with noted(on_problem, path):
-            yield _record(path, finder, on_problem)
+            yield with_losses(partial(_record, path, finder), on_problem)
 
 
 def write(records: Iterable[Record], folder: Path, classes: Sequence[str]) -> None:

@@ -4,26 +4,18 @@ from __future__ import annotations
 
 import os
 import re
-import struct
-import zlib
 from collections.abc import Callable, Iterator
-from io import BytesIO
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from PIL import ExifTags, Image
-
-from model.errors import BadRecord
+from model.errors import BadImageFile, BadRecord
 from model.files import TEMPORARY_PREFIX
 from model.formats.problems import BROKEN, OnProblem, problem_line
+from model.image_files import upright_size
 
 MOST_PIXELS = 2**30  # of one image: more is a broken file, and its masks would fill the memory
 NOT_IN_NAMES = re.compile(r"[\x00-\x1f\x7f\\\ud800-\udfff]|(^|/)[A-Za-z]:")
 """Control characters, backslashes, what is no text, and what is a drive on Windows."""
-
-LYING = (5, 6, 7, 8)  # EXIF orientations that swap width and height
-UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
-"""What Pillow raises for broken images."""
 
 
 def root_of(source: Path) -> Path:
@@ -116,10 +108,9 @@ def checked_size(height: Any, width: Any) -> tuple[int, int]:
 
 
 def image_size(content: Path | bytes) -> tuple[int, int]:
-    """Upright (height, width) of an image file or of its bytes, from its header; BadRecord if it is none."""
+    """Upright (height, width) of an image file or of its bytes; BadRecord if it is none."""
     try:
-        with Image.open(BytesIO(content) if isinstance(content, bytes) else content) as image:
-            lying = image.getexif().get(ExifTags.Base.Orientation) in LYING
-            return (image.width, image.height) if lying else (image.height, image.width)
-    except UNREADABLE as err:
+        data = content if isinstance(content, bytes) else content.read_bytes()
+        return upright_size(data, "its image" if isinstance(content, bytes) else str(content), MOST_PIXELS / 1e6)
+    except (OSError, BadImageFile) as err:
         raise BadRecord(f"the size of its image is not in the file, and the image cannot be read ({err})") from err

@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image
 
 from model.errors import BadRecord
-from model.formats.layout import UNREADABLE
 from model.geometry import box_of, mask_to_polygons, polygons_to_mask, rings_to_mask, shifted
+from model.image_files import UNREADABLE
 from model.records import Polygon
 
 

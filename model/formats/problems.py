@@ -17,14 +17,18 @@ BROKEN = (BadRecord, OSError, LookupError, ValueError, TypeError, AttributeError
 """What reading a file raises that does not hold what it should: values of a wrong type or size, missing keys, ..."""
 
 
+class Remark(str):
+    """A line about what costs no object; whoever counts what was lost passes it over."""
+
+
 @contextmanager
 def noted(on_problem: OnProblem, *place: object) -> Iterator[Tell]:
     """Report what is broken in the block as one line "file: place: reason"; what follows the block goes on.
 
-    The block is given what reports a lesser fault of the same place.
+    The block is given what makes a Remark about the same place.
     """
     try:
-        yield lambda fault: on_problem(problem_line(*place, fault))
+        yield lambda fault: on_problem(Remark(problem_line(*place, fault)))
     except BROKEN as err:
         on_problem(problem_line(*place, reason(err)))
 

@@ -14,6 +14,7 @@ import base64
 import colorsys
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
@@ -24,6 +25,7 @@ from model.errors import BadRecord
 from model.files import read_json, write_json
 from model.formats.images import ImageFinder
 from model.formats.layout import annotation_files, written_path
+from model.formats.losses import with_losses
 from model.formats.masks import cropped_mask, decode_base64, decode_png, encode_png, mask_parts
 from model.formats.pieces import Piece, check_labels, join
 from model.formats.problems import OnProblem, Tell, noted
@@ -50,7 +52,7 @@ def read(source: Path, on_problem: OnProblem, images: Path | None = None) -> Ite
     finder = ImageFinder(root_of(source), images)
     for path in annotation_files(source, ".json", on_problem, folder=ANN):
         with noted(on_problem, path):
-            yield _record(path, finder, on_problem)
+            yield with_losses(partial(_record, path, finder), on_problem)
 
 
 def root_of(source: Path) -> Path:

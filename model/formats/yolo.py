@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -30,9 +31,10 @@ from model.errors import BadRecord
 from model.files import write_atomically
 from model.formats.images import ImageFinder
 from model.formats.layout import annotation_files, written_path
+from model.formats.losses import with_losses
 from model.formats.masks import apart
 from model.formats.pieces import Piece, check_labels, join
-from model.formats.problems import OnProblem, noted, problem_line
+from model.formats.problems import OnProblem, Remark, noted, problem_line
 from model.formats.shapes import ring
 from model.formats.yolo_classes import Classes, read_classes, read_text, write_classes
 from model.formats.yolo_layout import Label, annotation_path, labels_in, root_of
@@ -61,7 +63,7 @@ def read(source: Path, on_problem: OnProblem, images: Path | None = None) -> Ite
         finder, classes = ImageFinder(root, images), read_classes(source, root, on_problem)
         for label in labels_in(source, root, classes, on_problem):
             with noted(on_problem, label.path):
-                yield _record(label, classes, finder, on_problem)
+                yield with_losses(partial(_record, label, classes, finder), on_problem)
 
 
 def write(records: Iterable[Record], folder: Path, classes: Sequence[str]) -> None:
@@ -103,7 +105,7 @@ def _record(label: Label, classes: Classes, finder: ImageFinder, on_problem: OnP
         told = f"left out {len(boxes)} boxes, lines of 5 numbers or of 6 with a confidence ({lines}); outline them"
         on_problem(problem_line(label.path, told))
     if any(DECIMAL_COMMA.fullmatch(text) for _, row in rows for text in row):
-        on_problem(problem_line(label.path, "its decimal commas are read as points"))
+        on_problem(Remark(problem_line(label.path, "its decimal commas are read as points")))
     return Record(found.name, size_hw, join(pieces))
 
 

@@ -1,10 +1,11 @@
+import gzip
 import hashlib
 import pickle
 
 import pytest
 import torch
 
-from model import checkpoints
+from model import checkpoints, pickles
 from model.errors import BadCheckpoint
 
 
@@ -113,3 +114,60 @@ def test_a_torch_file_without_weights_is_refused(tmp_path, content, message):
     torch.save(content, tmp_path / "w.pth")
     with pytest.raises(BadCheckpoint, match=message):
         checkpoints.load_torch(tmp_path / "w.pth")
+
+
+def whole_model(path):
+    torch.save(torch.nn.Sequential(torch.nn.Linear(2, 2)), path)
+
+
+NO_WEIGHTS = {
+    "a page": (lambda path: path.write_text("\n<!DOCTYPE html><html><body>Sign in"), "it is an HTML page"),
+    "a refusal": (
+        lambda path: path.write_text("<?xml version='1.0'?><Error>AccessDenied"),
+        "it is an HTML or XML page",
+    ),
+    "a pointer": (
+        lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 3\n"),
+        "it is a Git LFS pointer, not the file: run `git lfs pull`",
+    ),
+    "a text": (lambda path: path.write_text('{"error": "not found"}'), "it is a text file"),
+    "packed": (lambda path: path.write_bytes(gzip.compress(b"weights")), "it is packed by gzip: unpack it"),
+    "nothing": (lambda path: path.write_bytes(b""), "it is empty"),
+}
+"""What is downloaded and copied in place of weights, and what is said of it."""
+
+
+@pytest.mark.parametrize("kind", NO_WEIGHTS)
+@pytest.mark.parametrize("load", [checkpoints.load, checkpoints.load_torch, pickles.load])
+def test_what_came_in_place_of_weights_is_named(tmp_path, kind, load):
+    write, told = NO_WEIGHTS[kind]
+    write(tmp_path / "w")
+    with pytest.raises(BadCheckpoint) as caught:
+        load(tmp_path / "w")
+    assert told in str(caught.value) and "weights_only" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("write", "told"),
+    [
+        (whole_model, "it asks for torch.nn.modules.container.Sequential, as a model does that was saved whole"),
+        (lambda path: torch.jit.script(torch.nn.Linear(2, 2)).save(path), "it is a TorchScript program"),
+        (lambda path: checkpoints.save(path, {"x": torch.ones(1)}, {}), "give it the ending .safetensors"),
+        (lambda path: path.write_bytes(b"PK\x03\x04" + bytes(300)), "it is cut off, or no file of PyTorch's"),
+        (lambda path: path.write_bytes(bytes(range(128, 256)) * 9), "it is cut off, or no file of PyTorch's"),
+    ],
+)
+def test_a_torch_file_that_cannot_be_read_safely_is_never_to_be_read_otherwise(tmp_path, write, told):
+    """PyTorch's own text says how to switch its safety off."""
+    write(tmp_path / "w.pth")
+    with pytest.raises(BadCheckpoint, match="cannot be read safely") as caught:
+        checkpoints.load_torch(tmp_path / "w.pth")
+    message = str(caught.value)
+    assert told in message and not any(word in message for word in ("weights_only", "two options", "trust", "\n"))
+
+
+@pytest.mark.parametrize("load", [checkpoints.load, pickles.load])
+def test_a_torch_file_with_another_ending_is_named(tmp_path, load):
+    torch.save({"x": torch.ones(2)}, tmp_path / "w")
+    with pytest.raises(BadCheckpoint, match=r"as PyTorch writes: give it the ending \.pth"):
+        load(tmp_path / "w")

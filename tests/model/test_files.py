@@ -64,3 +64,18 @@ def test_a_broken_file_is_named(tmp_path):
     path.write_text("{")
     with pytest.raises(ValueError, match=r"wanted JSON in .*x\.json"):
         read_json(path)
+
+
+def test_json_of_another_encoding_says_to_save_it_as_utf_8(tmp_path):
+    path = tmp_path / "a.json"
+    for encoding in ("utf-8", "utf-8-sig", "utf-16"):
+        path.write_bytes('{"label": "Läsion"}'.encode(encoding))
+        assert read_json(path) == {"label": "Läsion"}
+    path.write_bytes('{"label": "Läsion"}'.encode("latin-1"))
+    with pytest.raises(
+        ValueError, match=r"wanted UTF-8 in .*a\.json, got another encoding \(byte 0xe4 at 12\); save it as"
+    ):
+        read_json(path)
+    path.write_bytes(b'{"label": ')
+    with pytest.raises(ValueError, match="restore the file or delete it"):
+        read_json(path)

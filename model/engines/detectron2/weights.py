@@ -95,7 +95,7 @@ def read(path: Path) -> dict[str, torch.Tensor]:
 
     Nothing in the file is executed. Raises BadCheckpoint if it is missing, broken, or holds other things.
     """
-    tensors = _arrays(path) if path.suffix == ".pkl" else checkpoints.load_torch(path)
+    tensors = _arrays(path) if path.suffix.lower() == ".pkl" else checkpoints.load_torch(path)
     if any(re.fullmatch(r"res\d_\d+_branch2a_w", name) for name in tensors):
         tensors = _from_caffe2(tensors)
     if any(name.startswith("stem.") for name in tensors) and not any(name.startswith("res2.") for name in tensors):
@@ -119,8 +119,9 @@ def class_names(tensors: Mapping[str, torch.Tensor], given: tuple[str, ...] | No
     if known == len(COCO_CLASSES) and given is None:
         return COCO_CLASSES
     raise BadCheckpoint(
-        f"the weights know {'no' if known is None else known} classes, and {len(given or ())} names were given; name "
-        "each, in the order that they were trained in (`maskal weights convert --classes a,b,c`)"
+        f"the weights know {'no' if known is None else known} classes, and {len(given or ())} names were given"
+        f"{' (' + ', '.join(given) + ')' if given else ''}; name each, in the order that they were trained in (`maskal "
+        "weights convert --classes a,b,c`)"
     )
 
 

@@ -12,8 +12,9 @@ from model.engines.torchvision.imagenet import backbone_of_classifier, imagenet_
 from model.engines.torchvision.networks import NORM_IS_FROZEN, Network, find_network
 from model.errors import BadCheckpoint, BadEngine
 
+CLASS_SCORES = "roi_heads.box_predictor.cls_score"
 CLASS_ROWS = {
-    "roi_heads.box_predictor.cls_score": 1,
+    CLASS_SCORES: 1,
     "roi_heads.box_predictor.bbox_pred": 4,
     "roi_heads.mask_predictor.mask_fcn_logits": 1,
 }
@@ -39,6 +40,7 @@ def fitted(
             f"weights do not fit network {network!r}: {len(missing)} tensors are missing, the "
             f"first is {missing[0]!r}; choose the network that the file was trained with"
         )
+    _check_count(other, other_classes)
     result = {}
     for name, value in own.items():
         rows = CLASS_ROWS.get(name.rpartition(".")[0])
@@ -53,6 +55,16 @@ def fitted(
                 "trained with"
             )
     return result
+
+
+def _check_count(other: Mapping[str, torch.Tensor], classes: tuple[str, ...]) -> None:
+    """BadCheckpoint that names the classes if weights know another number of them."""
+    known = len(other[f"{CLASS_SCORES}.weight"]) - 1
+    if known != len(classes):
+        raise BadCheckpoint(
+            f"the weights know {known} classes, and {len(classes)} were named ({', '.join(classes)}); name each, "
+            "in the order that they were trained in"
+        )
 
 
 def translated(

@@ -6,13 +6,65 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 from backend.cli import main
 from backend.errors import BadSetting
 from model.formats.table import FORMATS
 from model.records import Outline, Polygon, Record
-from tests.backend.outlined_photos import CLASSES, SQUARES, run, save
+from tests.backend.outlined_photos import CLASSES, SQUARES, picture, run, save
 from tests.model.formats.scenes import read
+
+WRITTEN_AS = {
+    **{suffix: "JPEG" for suffix in ("jfif", "jpe", "JPEG", "JPG", "jpg")},
+    **{"avif": "AVIF", "AVIF": "AVIF", "bmp": "BMP", "PNG": "PNG", "tif": "TIFF", "TIFF": "TIFF", "webp": "WEBP"},
+}
+
+
+@pytest.mark.parametrize("suffix", WRITTEN_AS)
+def test_every_kind_of_image_is_outlined(tmp_path: Path, weights: Path, suffix: str) -> None:
+    (tmp_path / "photos").mkdir()
+    image = tmp_path / "photos" / f"a.{suffix}"
+    options = {"quality": 95} if WRITTEN_AS[suffix] in ("JPEG", "AVIF") else {}
+    Image.fromarray(picture(SQUARES["a.png"])).save(image, WRITTEN_AS[suffix], **options)
+    done = run(image.parent, weights, "coco")
+    assert (done.images, done.objects, done.problems) == (1, 2, [])
+
+
+def test_images_of_kinds_that_are_not_taken_are_one_line(photos: Path, weights: Path) -> None:
+    for name in ("a.gif", "b.GIF", "field 1/c.heic", "d.jp2", "notes.txt", "e.json", ".hidden.gif", "f.svg"):
+        (photos / name).write_bytes(b"whatever")
+    (photos / "folder.gif").mkdir()
+    done = run(photos, weights, "coco")
+    assert (done.images, done.problems) == (
+        3,
+        ["left out images of kinds that are not taken: 2 .gif, 1 .heic, 1 .jp2, 1 .svg; convert them to PNG or JPEG"],
+    )
+
+
+def test_a_folder_of_such_images_alone_says_so(tmp_path: Path, weights: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.heic").write_bytes(b"whatever")
+    with pytest.raises(BadSetting, match=r"holds no image \(left out images of kinds that are not taken: 1 \.heic"):
+        run(tmp_path / "photos", weights, "coco")
+
+
+def test_photos_as_cameras_and_microscopes_write_them(tmp_path: Path, weights: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    upright = picture({"tomato": [(8, 16)], "plum": [(80, 40)]})[:100]
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(np.ascontiguousarray(np.rot90(upright))).save(photos / "turned.tif", exif=exif)
+    Image.fromarray(np.zeros((100, 128), np.float32)).save(photos / "float.tif")
+    Image.fromarray(np.full((100, 128), 900, np.uint16)).save(photos / "dark.tif")
+    done = run(photos, weights, "labelme")
+    (record,) = [record for record in read("labelme", photos) if record.image == "turned.tif"]
+    assert record.size_hw == (100, 128)
+    corners = {outline.label: tuple(outline.parts[0].exterior.min(0).round()) for outline in record.outlines}
+    assert corners == {"tomato": (8, 16), "plum": (80, 40)}
+    assert "float.tif holds float32 pixels" in done.problems[0]
+    assert "all images of 16 bits here (1) stay under 4096" in done.problems[1] and len(done.problems) == 2
 
 
 @pytest.mark.parametrize("export_format", ["labelme", "coco"])

@@ -4,9 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from backend.errors import BadSetting
 from backend.project.config import ProjectConfig, check_config, read_config
+from backend.project.maskal_names import MOVED
 from model.engines.base import EngineConfig, InputRange, Keeping
 from model.records import Outline, Polygon, Record
 
@@ -112,6 +114,109 @@ def test_the_input_grows_with_small_objects_unless_the_file_says_no() -> None:
 def test_a_bad_setting_names_key_value_and_what_was_wanted(content: object, message: str) -> None:
     with pytest.raises(BadSetting, match=message):
         check_config(content, "my.yaml")
+
+
+MASKALS_OWN = """
+weightsroot: "./weights"
+resultsroot: "./results"
+dataroot: "./datasets"
+use_initial_train_dir: False
+initial_train_dir: "./datasets/initial_train"
+traindir: "./datasets/train"
+valdir: "./datasets/val"
+testdir: "./datasets/test"
+network_config: COCO-InstanceSegmentation/mask_rcnn_X_101_32x8d_FPN_3x.yaml
+pretrained_weights: COCO-InstanceSegmentation/mask_rcnn_X_101_32x8d_FPN_3x.yaml
+cuda_visible_devices: '0'
+classes: ['healthy', 'damaged', 'matured', 'cateye', 'headrot']
+transfer_learning_on_previous_models: True
+learning_rate: 0.01
+warmup_iterations: 500
+train_iterations_base: 2500
+train_iterations_step_size: 2500
+step_image_number: 500
+eval_period: 500
+checkpoint_period: -1
+weight_decay: 0.0001
+learning_policy: 'steps_with_decay'
+step_ratios: [0.5, 0.8]
+gamma: 0.1
+train_batch_size: 1
+num_workers: 2
+train_sampler: "TrainingSampler"
+minority_classes: ['damaged', 'matured', 'cateye', 'headrot']
+repeat_factor_smallest_class: 1.0
+confidence_threshold: 0.5
+nms_threshold: 0.2
+experiment_name: 'exp1'
+strategies: 'uncertainty'
+mode: 'mean'
+initial_datasize: 100
+pool_size: 200
+equal_pool_size: True
+loops: 5
+dropout_probability: 0.25
+mcd_iterations: 10
+iou_thres: 0.5
+auto_annotate: True
+export_format: labelme
+supervisely_meta_json: "./datasets/meta.json"
+"""
+"""The settings of a file of MaskAL's."""
+
+
+def test_maskals_own_file_says_where_each_name_went(tmp_path: Path) -> None:
+    path = tmp_path / "maskAL.yaml"
+    path.write_text(MASKALS_OWN)
+    with pytest.raises(BadSetting) as caught:
+        read_config(path)
+    line = str(caught.value)
+    assert line.startswith("maskAL.yaml: MaskAL's settings that have another place here are to be taken out (")
+    for place in (
+        "traindir, valdir, testdir: the parts are chosen by hash",
+        "use_initial_train_dir, initial_train_dir: maskal import",
+        "cuda_visible_devices: device",
+        "classes: the labelling config",
+        "transfer_learning_on_previous_models: warm_start",
+        "strategies: strategy",
+        "auto_annotate, export_format, supervisely_meta_json: maskal auto-annotate",
+    ):
+        assert place in line
+    assert len(line) < 900 and "\n" not in line and "unknown" not in line
+
+
+def test_maskals_file_without_them_is_taken() -> None:
+    content = {name: value for name, value in yaml.safe_load(MASKALS_OWN).items() if name not in MOVED}
+    config = check_config(content, "maskAL.yaml")
+    assert config.checkpoint_period is None and config.eval_period == 500
+    assert config.train_sampler == "TrainingSampler" and config.pool_size == 200
+
+
+@pytest.mark.parametrize("period", ["checkpoint_period", "eval_period"])
+def test_minus_one_is_the_default_of_a_period(period: str) -> None:
+    assert check_config({period: -1}, "a.yaml") == ProjectConfig()
+    assert check_config({period: -1, "preset": "maskal"}, "a.yaml") == check_config({"preset": "maskal"}, "a.yaml")
+    with pytest.raises(BadSetting, match=f"{period}: .*greater than or equal to 1, got -2"):
+        check_config({period: -2}, "a.yaml")
+
+
+def test_known_names_are_told_once_however_many_are_unknown() -> None:
+    with pytest.raises(BadSetting) as caught:
+        check_config({f"name_{i}": i for i in range(30)} | {"classes": ["a"] * 500, "mode": ["mean"] * 500}, "a.yaml")
+    line = str(caught.value)
+    assert line.count("known are") == line.count("a.yaml") == 1 and len(line) < 2500
+    assert "mode: Input should be 'mean', 'min' or 'max'" in line and "unknown settings 'name_0', 'name_1'" in line
+
+
+def test_a_file_of_another_encoding_is_named_or_read(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    text = "minority_classes: [Läsion]\n"
+    for encoding in ("utf-8", "utf-8-sig", "utf-16"):
+        path.write_bytes(text.encode(encoding))
+        assert read_config(path).minority_classes == ["Läsion"]
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(BadSetting, match=r"^config\.yaml cannot be read as YAML \(.*\); save it as UTF-8$"):
+        read_config(path)
 
 
 def test_a_file_that_is_no_yaml_is_named(tmp_path: Path) -> None:

@@ -42,6 +42,16 @@ class NoPhotos:
         raise BadImage(f"the server answered 403 for the image of task {task_id}")
 
 
+class DarkPhotos:
+    """Photos of 12 bits that were saved with 16, as `Images` gives them."""
+
+    def __init__(self, brightest: int) -> None:
+        self.brightest = brightest
+
+    def load(self, value: object, task_id: int) -> np.ndarray:
+        return np.full((60, 80, 3), self.brightest, np.uint8)
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> ProjectFolder:
     folder = connect_folder(tmp_path, "1.1")
@@ -154,3 +164,14 @@ def test_a_snapshot_with_what_was_left_out_comes_back(tmp_path: Path, folder: Pr
     snapshot, _ = read_snapshot_of(place_of(folder, client))
     write_snapshot(current.path / "snapshot.json", snapshot)
     assert current.snapshot() == snapshot and isinstance(snapshot, Snapshot) and len(snapshot.left_out) == 1
+
+
+@pytest.mark.parametrize(("brightest", "is_told"), [(15, True), (16, False)])
+def test_a_set_of_nearly_black_images_is_told(folder: ProjectFolder, brightest: int, is_told: bool) -> None:
+    place = place_of(folder, FakeLabelStudio(folder.uid, 12, 8), DarkPhotos(brightest))
+    current = start_round(folder, 0)
+    read(place, current, quiet)
+    told = [line for line in read_json(current.path / "snapshot.json")["problems"] if "nearly black" in line]
+    assert bool(told) == is_told
+    if told:
+        assert told[0].startswith("all 8 annotated images are nearly black (no pixel above 15 of 255)")

@@ -12,10 +12,10 @@ from torch import distributed, multiprocessing
 from backend.rounds import starts
 from backend.rounds.folder import Round
 from backend.rounds.learning import train_round
-from backend.rounds.starts import keeping_of, load_start, usual_start
+from backend.rounds.starts import check_start, keeping_of, load_start, usual_start
 from model.engines.base import Engine, EngineConfig, Keeping
 from model.engines.loader import build_engine
-from model.errors import BadCheckpoint
+from model.errors import BadCheckpoint, BadEngine
 from tests.backend.round_places import quiet, read_round, workplace
 
 LITE_BODY, HEAD = "backbone.body.conv_stem.weight", "roi_heads.box_head.fc6.weight"
@@ -153,3 +153,54 @@ def test_a_group_of_processes_trains_its_start_together(tmp_path: Path) -> None:
             pytest.fail("the processes wait for each other")
     assert current.weights.exists()
     assert [path.suffix for path in (tmp_path / "cache" / "starts").iterdir()] == [".safetensors"]
+
+
+ZOO = "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x.yaml"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "network", "message"),
+    [
+        (
+            ZOO,
+            None,
+            r"the name of a config in Detectron2's model zoo; download the weights .*give the path of that file",
+        ),
+        (ZOO, "nano", r"the name of a config in Detectron2's model zoo"),
+        ("coco", None, "must be none, COCO, imagenet, generated or a .safetensors"),
+        ("/nowhere/model.pth", None, r"cannot read weights /nowhere/model\.pth \(No such file or directory\)"),
+        ("COCO", "nano", "there are no COCO weights for network 'nano'"),
+        ("imagenet", "maskrcnn_resnet50_fpn", "there are no ImageNet weights for network 'maskrcnn_resnet50_fpn'"),
+        ("generated", ZOO, "cannot be generated for COCO-InstanceSegmentation"),
+        (None, "resnet9000", "resnet9000"),
+    ],
+)
+def test_a_start_that_training_would_refuse_is_refused_before(
+    wanted: str | None, network: str | None, message: str
+) -> None:
+    with pytest.raises((BadCheckpoint, BadEngine), match=message):
+        check_start(wanted, network, "torchvision", ("healthy", "rust"))
+
+
+def test_a_start_that_training_takes_is_taken(tmp_path: Path) -> None:
+    torch.save(fresh().tensors(), tmp_path / "a.PTH")
+    for wanted, network in (
+        (None, None),
+        ("none", "nano"),
+        ("COCO", None),
+        ("generated", "nano"),
+        ("imagenet", "lite"),
+    ):
+        check_start(wanted, network, "torchvision", ("healthy", "rust"))
+    check_start(str(tmp_path / "a.PTH"), "nano", "torchvision", ("healthy", "rust"))
+    check_start(str(tmp_path / "a.PTH"), None, "torchvision", ("a", "b", "c"))
+    check_start(None, "colours", "fake", ("a",))
+
+
+def test_a_start_of_another_number_of_classes_or_of_another_network_is_refused(tmp_path: Path) -> None:
+    torch.save(fresh().tensors(), tmp_path / "a.pth")
+    known = r"the weights know 2 classes, and 3 were named \(a, b, c\); name each, in the order"
+    with pytest.raises(BadCheckpoint, match=known):
+        check_start(str(tmp_path / "a.pth"), "nano", "torchvision", ("a", "b", "c"))
+    with pytest.raises(BadCheckpoint, match="do not fit network 'lite'"):
+        check_start(str(tmp_path / "a.pth"), "lite", "torchvision", ("a", "b"))

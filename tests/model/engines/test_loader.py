@@ -176,3 +176,15 @@ def test_a_checkpoint_that_tells_nothing_needs_both(tmp_path: Path) -> None:
     for network, classes in ((None, CLASSES), ("nano", ())):
         with pytest.raises(BadCheckpoint, match=r"does not tell its network and classes; give them \(--network"):
             load_alone(tmp_path / "a.pth", EngineConfig(), network, classes)
+
+
+@pytest.mark.parametrize("given", [("red",), ("red", "blue", "green"), ("a", "b", "c", "d")])
+def test_a_wrong_number_of_classes_names_them(tmp_path: Path, given: tuple[str, ...]) -> None:
+    """Not the network: that is right."""
+    torch.save(build_engine("torchvision", CLASSES, EngineConfig("nano")).tensors(), tmp_path / "a.pth")
+    named = rf"the weights know 2 classes, and {len(given)} were named \({', '.join(given)}\); name each, in the order"
+    with pytest.raises(BadCheckpoint, match=named):
+        load_alone(tmp_path / "a.pth", EngineConfig(), "nano", given)
+    other = build_engine("torchvision", ("x", "y", "z"), EngineConfig("nano"))
+    with pytest.raises(BadCheckpoint, match=named):
+        load_pretrained(other, str(tmp_path / "a.pth"), given)

@@ -1,0 +1,239 @@
+"""What `maskal import` makes of files as people have them; with the real Label Studio: tests/e2e/test_formats.py."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from backend.errors import BadSetting
+from backend.folders import importing
+from backend.folders.importing import IMPORTED, Imported, ImportOptions, import_records
+from backend.label_studio.client import Project, Task
+from backend.settings import Settings
+
+SQUARE = [[5, 5, 30, 5, 30, 30, 5, 30]]
+OUTSIDE = [[200, 200, 230, 200, 230, 230]]
+SIZE = {"height": 50, "width": 60}
+
+
+@dataclass
+class Server:
+    """As much of Label Studio as an import calls."""
+
+    made: list[dict[str, Any]] = field(default_factory=list)
+    label_config: str = ""
+
+    def projects_named(self, title: str) -> list[int]:
+        return []
+
+    def create_project(self, title: str, label_config: str) -> Project:
+        self.label_config = label_config
+        return Project(1, "1.1", title, label_config, "", (0, 0, 0, 0))
+
+    def tasks(self, project_id: int) -> Iterator[Task]:
+        return iter(())
+
+    def upload_image(self, project_id: int, name: str, content: bytes) -> str:
+        return f"/data/upload/1/{name}"
+
+    def import_tasks(self, project_id: int, tasks: Sequence[dict[str, Any]]) -> list[int]:
+        json.dumps(tasks, allow_nan=False)
+        self.made += tasks
+        return list(range(len(tasks)))
+
+    def task(self, name: str) -> dict[str, Any]:
+        (found,) = (task for task in self.made if task["data"]["imported_from"] == name)
+        return found
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Server:
+    made = Server()
+    monkeypatch.setattr(importing, "open_client", lambda *_: made)
+    return made
+
+
+@pytest.fixture
+def run(tmp_path: Path, server: Server) -> Callable[..., Imported]:
+    """Import COCO annotations of photos named a.png, b.png, ..., the given ones of each."""
+
+    def imported(*annotations: Sequence[dict[str, Any]], categories: Any = None, **options: Any) -> Imported:
+        images, rows = [], []
+        for number, own in enumerate(annotations):
+            name = f"{'abcdefgh'[number]}.png"
+            if not (tmp_path / name).exists():
+                cv2.imwrite(str(tmp_path / name), np.full((50, 60, 3), 90, np.uint8))
+            images.append({"id": number, "file_name": name, **SIZE})
+            rows += [{"id": 10 * number + i, "image_id": number, "category_id": 1, **row} for i, row in enumerate(own)]
+        content = {"images": images, "annotations": rows, "categories": categories or [{"id": 1, "name": "leaf"}]}
+        (tmp_path / "annotations.json").write_text(json.dumps(content))
+        wanted = ImportOptions("coco", tmp_path / "annotations.json", create_project="leaves")
+        return import_records(Settings(data_dir=tmp_path / "data"), replace(wanted, **options))
+
+    return imported
+
+
+LOST = {
+    "a box only": {"bbox": [1, 2, 3, 4], "segmentation": []},
+    "too few points": {"segmentation": [[2, 2, 10, 2]]},
+    "a crowd": {"segmentation": SQUARE, "iscrowd": 1},
+    "outside": {"segmentation": OUTSIDE},
+    "another category": {"segmentation": SQUARE, "category_id": 9},
+    "no segmentation": {},
+    "far away": {"segmentation": [[2, 2, 1e308, 2, 10, 10]]},
+    "no number": {"segmentation": [[2, 2, float("nan"), 2, 10, 10]]},
+}
+
+
+@pytest.mark.parametrize("lost", LOST)
+def test_an_image_whose_objects_cannot_be_read_is_never_done(
+    run: Callable[..., Imported], server: Server, lost: str
+) -> None:
+    done = run([{"segmentation": SQUARE}], [LOST[lost]], [], empty_is_done=True)
+    assert done.made == 3
+    assert server.task("a.png")["annotations"] and server.task("c.png")["annotations"] == [{"result": []}]
+    assert set(server.task("b.png")) == {"data"}, "neither annotated nor pre-labelled"
+    assert "b.png: not all of its annotation can be read; it is still to be annotated" in done.problems
+    assert len(done.problems) == 2, "what is lost, and what became of its image"
+
+
+@pytest.mark.parametrize("lost", LOST)
+def test_a_partly_read_image_is_a_prediction_to_be_corrected(
+    run: Callable[..., Imported], server: Server, lost: str
+) -> None:
+    done = run([{"segmentation": SQUARE}, LOST[lost]])
+    task = server.task("a.png")
+    assert "annotations" not in task
+    (prediction,) = task["predictions"]
+    assert prediction["model_version"] == IMPORTED and len(prediction["result"]) == 1
+    assert "a.png: not all of its annotation can be read; what can is a prediction to be corrected" in done.problems
+
+
+def test_an_object_outside_of_its_image_is_told_and_one_across_its_border_is_kept(
+    run: Callable[..., Imported], server: Server
+) -> None:
+    done = run(
+        [{"segmentation": OUTSIDE}, {"segmentation": SQUARE}], [{"segmentation": [[50, 5, 90, 5, 90, 40, 50, 40]]}]
+    )
+    lies = "x 200..230, y 200..230 lies outside of its image of 60 x 50 px"
+    assert any("annotation 0" in line and lies in line for line in done.problems)
+    assert len(server.task("a.png")["predictions"][0]["result"]) == 1
+    assert len(server.task("b.png")["annotations"][0]["result"]) == 1
+    percent = [
+        x
+        for task in server.made
+        for key in ("annotations", "predictions")
+        for rows in task.get(key, [])
+        for r in rows["result"]
+        for point in r["value"]["points"]
+        for x in point
+    ]
+    assert max(percent) <= 150
+
+
+def test_a_part_outside_of_the_image_is_left_out_and_the_others_are_kept(
+    run: Callable[..., Imported], server: Server
+) -> None:
+    done = run([{"segmentation": [*SQUARE, *OUTSIDE]}])
+    assert len(server.task("a.png")["predictions"][0]["result"]) == 1
+    assert "lies outside of its image" in done.problems[0]
+
+
+@pytest.mark.parametrize("name", [None, "", "  ", True, ["leaf"]])
+def test_a_category_without_a_name_is_refused(run: Callable[..., Imported], name: object) -> None:
+    with pytest.raises(BadSetting, match=r"categories: category 1 has the name .*, wanted a text; name it in the file"):
+        run([{"segmentation": SQUARE}], categories=[{"id": 1, "name": name}])
+
+
+@pytest.mark.parametrize(("name", "label"), [("leaf ", "leaf"), ("\tleaf\n", "leaf"), (7, "7"), (" a b ", "a b")])
+def test_blanks_around_a_category_do_not_make_a_label_of_its_own(
+    run: Callable[..., Imported], server: Server, name: object, label: str
+) -> None:
+    run([{"segmentation": SQUARE}], categories=[{"id": 1, "name": name}])
+    assert server.task("a.png")["annotations"][0]["result"][0]["value"]["polygonlabels"] == [label]
+    assert f'value="{label}"' in server.label_config
+
+
+def test_every_bad_image_is_one_line_and_the_rest_is_imported(
+    run: Callable[..., Imported], server: Server, tmp_path: Path
+) -> None:
+    Image.new("RGB", (60, 50)).save(tmp_path / "a.png", "AVIF")
+    content = bytearray((tmp_path / "a.png").read_bytes())
+    content[-20:] = bytes(20)
+    (tmp_path / "a.png").write_bytes(content[:-4])
+    (tmp_path / "b.png").write_bytes(b"")
+    (tmp_path / "c.png").mkdir()
+    (tmp_path / "d.png").symlink_to(tmp_path / "nowhere" / "d.png")
+    cv2.imwrite(str(tmp_path / "e.png"), np.zeros((60, 50, 3), np.uint8))
+    cv2.imwrite(str(tmp_path / "f.tif"), np.zeros((50, 60), np.float32))
+    (tmp_path / "f.tif").rename(tmp_path / "f.png")
+    done = run(*[[{"segmentation": SQUARE}]] * 7)
+    assert done.made == 1 and server.task("g.png")
+    wanted = [
+        "a.png cannot be read (",
+        "b.png cannot be read (it is empty); replace the file",
+        "c.png cannot be read (Is a directory)",
+        "d.png cannot be read (No such file or directory)",
+        "e.png is 50 x 60 px, its annotations are for 60 x 50 (width and height swapped)",
+        "f.png holds float32 pixels",
+    ]
+    assert [text in line for text, line in zip(wanted, done.problems, strict=True)] == [True] * 6, done.problems
+
+
+def test_a_set_of_12_bits_in_16_is_told_once(run: Callable[..., Imported], tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        cv2.imwrite(str(tmp_path / name), np.full((50, 60), 4000, np.uint16))
+    (line,) = run([{"segmentation": SQUARE}], [{"segmentation": SQUARE}]).problems
+    assert "all images of 16 bits here (2) stay under 4096" in line
+
+
+READERS = {
+    "labelme": {"shapes": [], "imagePath": "a.png", "imageHeight": 50, "imageWidth": 60},
+    "darwin": {"version": "2.0", "item": {"name": "a.png", "slots": [SIZE]}, "annotations": []},
+    "supervisely": {"size": SIZE, "objects": []},
+}
+
+
+def of_tool(tool: str, points: list[list[float]]) -> dict[str, Any]:
+    """A file of the tool with one polygon."""
+    if tool == "labelme":
+        return READERS[tool] | {"shapes": [{"label": "leaf", "points": points, "shape_type": "polygon"}]}
+    if tool == "darwin":
+        path = [{"x": x, "y": y} for x, y in points]
+        return READERS[tool] | {"annotations": [{"name": "leaf", "polygon": {"paths": [path]}}]}
+    shape = {"classTitle": "leaf", "geometryType": "polygon", "points": {"exterior": points, "interior": []}}
+    return READERS[tool] | {"objects": [shape]}
+
+
+@pytest.mark.parametrize(
+    "points", [[[200, 200], [230, 200], [230, 230]], [[1, 1], [2, 2]], [[1, 1], [1e308, 1], [9, 9]]]
+)
+@pytest.mark.parametrize("tool", READERS)
+def test_an_empty_rest_is_not_done_in_any_format(
+    server: Server, tmp_path: Path, tool: str, points: list[list[float]]
+) -> None:
+    source = tmp_path / "source"
+    folder, name = (source / "ds" / "ann", "a.png.json") if tool == "supervisely" else (source, "a.json")
+    folder.mkdir(parents=True)
+    (folder / name).write_text(json.dumps(of_tool(tool, points)))
+    image = source / "ds" / "img" / "a.png" if tool == "supervisely" else source / "a.png"
+    image.parent.mkdir(exist_ok=True)
+    cv2.imwrite(str(image), np.zeros((50, 60, 3), np.uint8))
+    (source / "b").mkdir()
+    square = [[5.0, 5.0], [30.0, 5.0], [30.0, 30.0]]
+    other = source / "ds" / "ann" / "b.png.json" if tool == "supervisely" else source / "b.json"
+    other.write_text(json.dumps(of_tool(tool, square)).replace("a.png", "b.png"))
+    cv2.imwrite(str(image.with_name("b.png")), np.zeros((50, 60, 3), np.uint8))
+    wanted = ImportOptions(tool, source, create_project="leaves", empty_is_done=True)
+    done = import_records(Settings(data_dir=tmp_path / "data"), wanted)
+    first, second = sorted(server.made, key=lambda task: task["data"]["imported_from"])
+    assert set(first) == {"data"} and second["annotations"][0]["result"]
+    assert len(done.problems) == 2
