@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,15 +20,30 @@ NAMED = 5
 """Reasons that an error or a warning names."""
 
 
+def with_repeats(records: Sequence[Record]) -> list[Record]:
+    """The records, those that are not the only ones of their image with a line about it in `unread`.
+
+    Tools that number the frames of several videos write such names: which of the annotations is the image's own, nobody
+    can tell.
+    """
+    counts = Counter(record.image for record in records)
+    lines = {image: f"{number} annotations are of an image with that name" for image, number in counts.items()}
+    return [
+        replace(record, unread=(*record.unread, lines[record.image])) if counts[record.image] > 1 else record
+        for record in records
+    ]
+
+
 def fully_read(records: Sequence[Record]) -> list[Record]:
-    """The records without those of which something could not be read, which one warning names.
+    """The records without those of which something could not be read, or that share an image; one warning names them.
 
     Raises BadRecord if none is left of several.
     """
+    records = with_repeats(records)
     whole = [record for record in records if not record.unread]
     if len(whole) == len(records):
         return whole
-    reasons = _named([f"{record.image}: {record.unread[0]}" for record in records if record.unread])
+    reasons = named([f"{record.image}: {record.unread[0]}" for record in records if record.unread])
     told = f"{len(records) - len(whole)} of {len(records)} images are left out, not all of them can be read: {reasons}"
     if not whole:
         raise BadRecord(told)
@@ -55,7 +71,7 @@ class RecordImages:
             except BadImageFile as err:
                 problems.append(str(err))
         if problems:
-            raise BadRecord(f"{len(problems)} of {total} images cannot be used: {_named(problems)}")
+            raise BadRecord(f"{len(problems)} of {total} images cannot be used: {named(problems)}")
         if depths.warning:
             logger.warning("%s", depths.warning)
 
@@ -75,6 +91,7 @@ class RecordImages:
             raise BadImageFile(f"{self.folder / record.image} cannot be read ({reason}); replace the file") from err
 
 
-def _named(reasons: Sequence[str]) -> str:
+def named(reasons: Sequence[str]) -> str:
+    """The first few reasons in one line, and how many more there are."""
     more = f"; and {len(reasons) - NAMED} more" if len(reasons) > NAMED else ""
     return "; ".join(reasons[:NAMED]) + more

@@ -23,6 +23,7 @@ from model.formats import coco
 from model.formats.images import image_file
 from model.formats.table import FORMATS
 from model.image_files import Depths, decode_checked
+from model.record_images import named, with_repeats
 from model.records import Record
 
 logger = logging.getLogger(__name__)
@@ -89,7 +90,7 @@ def import_records(settings: Settings, options: ImportOptions) -> Imported:
     problems: list[str] = []
     records = _records(options, problems)
     client = open_client(settings, options.url, options.api_key)
-    project = _project(client, options, records)
+    project = _project(client, options, records, problems)
     tasks = _Tasks(client, project, options, settings, problems)
     made, before, waiting = 0, 0, list[dict[str, Any]]()
     for record in tqdm(records, desc="importing", unit="image"):
@@ -115,7 +116,7 @@ def import_records(settings: Settings, options: ImportOptions) -> Imported:
 def _records(options: ImportOptions, problems: list[str]) -> list[Record]:
     """What the annotations say; BadSetting if no image of theirs is there."""
     read = partial(coco.read_records, iscrowd_masks=True) if options.iscrowd_masks else FORMATS[options.format].read
-    records = list(read(options.source, problems.append, options.images))
+    records = with_repeats(list(read(options.source, problems.append, options.images)))
     if not any(_is_there(options, record) for record in records):
         reasons = "; ".join(problems) or "check --from and --images"
         raise BadSetting(f"{options.source} holds no {FORMATS[options.format].title} whose images are there: {reasons}")
@@ -141,7 +142,7 @@ class _Tasks:
         content = _image(self.options, record, self.settings, self.depths)
         digest = hashlib.sha256(content).hexdigest()[:16]
         if record.image in self.seen:
-            raise BadImageFile(f"{record.image} is annotated in two files; the first one counts, delete one")
+            raise BadImageFile(f"{record.image} is annotated twice; the first one counts, delete one")
         self.seen.add(record.image)
         if (record.image, digest) in self.known:
             return None
@@ -150,12 +151,17 @@ class _Tasks:
         return {"data": data, **_shown(record, self.labels, self.options, self.problems)}
 
 
-def _project(client: LabelStudio, options: ImportOptions, records: Sequence[Record]) -> Project:
+def _project(
+    client: LabelStudio, options: ImportOptions, records: Sequence[Record], problems: Sequence[str]
+) -> Project:
     """The project to import into; BadLabelConfig if it lacks a label."""
     names = tuple(dict.fromkeys(outline.label for record in records for outline in record.outlines))
     if options.create_project is not None:
         if not names:
-            raise BadSetting(f"{options.source} holds no object, so no label for a new project; give --project")
+            reasons = f" that can be read ({named(problems)})" if problems else ""
+            raise BadSetting(
+                f"{options.source} holds no object{reasons}, so no label for a new project; give --project"
+            )
         if taken := client.projects_named(options.create_project):
             raise BadSetting(
                 f"project {taken[0]} has the title {options.create_project!r} already; go on with "

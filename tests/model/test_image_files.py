@@ -122,9 +122,20 @@ def test_an_exif_in_the_texts_of_a_png_turns_nothing() -> None:
     assert (decode_image(content, "a", 1) == scene()).all() and upright_size(content, "a", 1) == (64, 96)
 
 
+@pytest.mark.parametrize("exif", [b"Exif\0\0", b"Exif\0\0no tags at all", b"Exif\0\0II*\0\x08\0\0\0\xff\xff"])
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
-def test_a_broken_exif_costs_no_image(form: str) -> None:
-    content = saved(scene(), form, exif=b"Exif\0\0no tags at all", **({"lossless": True} if form == "WEBP" else {}))
+def test_a_broken_exif_costs_no_image(form: str, exif: bytes) -> None:
+    """Data sets that people train on hold such photos (python-pillow/Pillow, issues 4852 and 8348)."""
+    content = saved(scene(), form, exif=exif, **({"lossless": True} if form == "WEBP" else {}))
+    assert decode_image(content, "a", 1).shape == (64, 96, 3) and upright_size(content, "a", 1) == (64, 96)
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG"])
+def test_other_tags_that_make_no_sense_leave_the_orientation(form: str) -> None:
+    """Phones write a resolution of 1 / 0 (python-pillow/Pillow, issue 8605)."""
+    rows = struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0) + struct.pack("<HHII", 0x011A, 5, 1, 38)
+    exif = b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<H", 2) + rows + bytes(4) + struct.pack("<II", 1, 0)
+    content = saved(STORED[6](scene()), form, exif=exif)
     assert decode_image(content, "a", 1).shape == (64, 96, 3) and upright_size(content, "a", 1) == (64, 96)
 
 

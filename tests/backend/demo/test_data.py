@@ -56,3 +56,13 @@ def test_an_image_that_was_read_in_part_is_left_out(photos: Path, caplog: pytest
 def test_too_large_images_name_the_setting(photos: Path) -> None:
     with pytest.raises(BadRecord, match=r"over the limit of 0\.001 megapixels; .*MAX_IMAGE_MEGAPIXELS"):
         coco_data(photos, annotated(photos), None, 0.001)
+
+
+def test_two_images_of_one_name_are_left_out(photos: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = annotated(photos)
+    content = json.loads(path.read_text())
+    content["images"].append({**content["images"][1], "id": 2})
+    path.write_text(json.dumps(content))
+    data = coco_data(photos, path, None)
+    assert [image.name for image in data.images] == ["a.png"]
+    assert "2 of 3 images are left out" in caplog.text and "2 annotations are of an image with that name" in caplog.text

@@ -195,6 +195,46 @@ def test_a_set_of_12_bits_in_16_is_told_once(run: Callable[..., Imported], tmp_p
     assert "all images of 16 bits here (2) stay under 4096" in line
 
 
+def rewritten(tmp_path: Path, change: Callable[[dict[str, Any]], None]) -> ImportOptions:
+    path = tmp_path / "annotations.json"
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+    return ImportOptions("coco", path, create_project="leaves", empty_is_done=True)
+
+
+def test_two_images_of_one_name_are_never_done(run: Callable[..., Imported], server: Server, tmp_path: Path) -> None:
+    """As exports of several videos have them (open-edge-platform/geti, issue 7496): the frames are not told apart."""
+
+    def collide(content: dict[str, Any]) -> None:
+        content["images"][1]["file_name"] = content["images"][0]["file_name"]
+
+    run([{"segmentation": SQUARE}], [{"segmentation": SQUARE}], [{"segmentation": SQUARE}])
+    server.made.clear()
+    done = import_records(Settings(data_dir=tmp_path / "data"), rewritten(tmp_path, collide))
+    assert set(server.task("a.png")) == {"data", "predictions"} and "annotations" in server.task("c.png")
+    assert "a.png is annotated twice; the first one counts, delete one" in done.problems
+
+
+def test_ids_count_from_zero_or_are_texts(run: Callable[..., Imported], server: Server) -> None:
+    """FiftyOne and supervision count categories from 0, which datumaro takes for none (its issue 156)."""
+    run([{"segmentation": SQUARE, "category_id": 0}], categories=[{"id": 0, "name": "leaf"}], empty_is_done=True)
+    assert len(server.task("a.png")["annotations"][0]["result"]) == 1
+    server.made.clear()
+    done = run([{"segmentation": SQUARE, "image_id": "0"}], [], [{"segmentation": SQUARE}], empty_is_done=True)
+    assert set(server.task("a.png")) == {"data"} and "annotations" in server.task("b.png")
+    assert "a.png: not all of its annotation can be read; it is still to be annotated" in done.problems
+
+
+def test_where_no_object_can_be_read_a_new_project_says_why(run: Callable[..., Imported]) -> None:
+    with pytest.raises(
+        BadSetting, match=r"holds no object that can be read \(.*annotation 0: it has no outline .*\), so"
+    ):
+        run([LOST["a box only"]])
+    with pytest.raises(BadSetting, match=r"annotations\.json holds no object, so no label for a new project"):
+        run([])
+
+
 READERS = {
     "labelme": {"shapes": [], "imagePath": "a.png", "imageHeight": 50, "imageWidth": 60},
     "darwin": {"version": "2.0", "item": {"name": "a.png", "slots": [SIZE]}, "annotations": []},

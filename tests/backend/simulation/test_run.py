@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import csv
 import json
-import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -160,10 +159,7 @@ def test_a_photo_that_is_somewhere_else_is_told_at_once(options: SimulationOptio
     content = json.loads(wrong.annotations.read_text())
     content["images"][3]["file_name"] = name
     wrong.annotations.write_text(json.dumps(content))
-    with pytest.raises(
-        BadRecord,
-        match=rf"1 of 16 images cannot be used: .*{re.escape(name.replace(chr(92), chr(92) * 2))}|{re.escape(name)}",
-    ):
+    with pytest.raises(BadRecord, match=r"1 of 16 images cannot be used: .*33\.png"):
         run(wrong)
 
 

@@ -1,0 +1,56 @@
+"""What `maskal connect` refuses before it changes anything; with the real Label Studio: tests/e2e/test_bad_input.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from backend.care import connect as module
+from backend.care.connect import Connection, connect
+from backend.errors import BadSetting
+from backend.label_studio.client import Project
+from backend.settings import Settings
+from model.errors import BadCheckpoint
+from tests.backend.configs import POLYGONS
+
+
+class Untouched:
+    """A Label Studio with one project that takes no change."""
+
+    def __init__(self, url: str, key: str, attempts: int) -> None:
+        pass
+
+    def whoami(self) -> dict[str, object]:
+        return {}
+
+    def project(self, project_id: int) -> Project:
+        return Project(project_id, "1.1", "leaves", POLYGONS, "", (0, 0, 0, 0))
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "message"),
+    [
+        (
+            "pretrained_weights: COCO-InstanceSegmentation/mask_rcnn_X_101_32x8d_FPN_3x.yaml",
+            BadCheckpoint,
+            "the name of a config in Detectron2's model zoo",
+        ),
+        ("pretrained_weights: page.pth", BadCheckpoint, "it is an HTML page"),
+        ("pretrained_weights: gone.pth", BadCheckpoint, "cannot read weights gone.pth"),
+        ("classes: [a]\nweightsroot: w", BadSetting, "classes: the labelling config"),
+        ("pool_sise: 3", BadSetting, "unknown setting 'pool_sise'"),
+    ],
+)
+def test_bad_settings_and_weights_are_refused_before_anything_is_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, error: type[Exception], message: str
+) -> None:
+    monkeypatch.setattr(module, "LabelStudio", Untouched)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "page.pth").write_text("<!doctype html><title>Sign in</title>")
+    (tmp_path / "maskAL.yaml").write_text(text)
+    data = tmp_path / "data"
+    wanted = Connection(1, "http://127.0.0.1:9", "key", config=tmp_path / "maskAL.yaml")
+    with pytest.raises(error, match=message):
+        connect(Settings(data_dir=data), wanted)
+    assert not list(data.rglob("projects"))
