@@ -78,6 +78,7 @@ def test_a_path_without_area_costs_only_itself(tmp_path: Path, few: list[list[in
     problems: list[str] = []
     (record,) = FORMATS["darwin"].read(tmp_path, problems.append)
     assert polygons_to_mask(record.outlines[0].parts, record.size_hw).sum() == 14 * 14
+    assert record.unread == (), "nothing is lost"
     (problem,) = problems
     assert problem.startswith(f"{tmp_path / 'x.json'}: annotation 1 (leaf): 1 of its 2 parts left out: fewer than 3")
 

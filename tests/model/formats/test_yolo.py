@@ -148,6 +148,13 @@ def test_decimal_commas_are_read_and_told(tmp_path: Path) -> None:
     assert problems == ["a.txt: its decimal commas are read as points"]
 
 
+def test_an_image_with_a_box_is_not_read_whole_and_one_with_decimal_commas_is(tmp_path: Path) -> None:
+    write(flat(tmp_path, "0 0.5 0.5 0.2 0.2"), {"b.jpg": "", "b.txt": f"0 {SQUARE.replace('.', ',')}"})
+    boxed, commas = yolo.read(tmp_path, lambda line: None)
+    assert len(boxed.unread) == 1 and "left out 1 boxes" in boxed.unread[0]
+    assert commas.unread == ()
+
+
 @pytest.mark.parametrize("slip", ["-0.003", "-0.05"])
 def test_what_reaches_a_little_over_the_edge_is_cut_off(tmp_path: Path, slip: str) -> None:
     over = 1 - float(slip)
