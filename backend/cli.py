@@ -49,7 +49,7 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 NEW_FOLDER = click.Path(file_okay=False, path_type=Path)
 
-TOOLS = ("coco", "cvat", "darwin", "labelme", "labelme_xml", "supervisely")
+TOOLS = ("coco", "cvat", "darwin", "labelme", "labelme_xml", "supervisely", "yolo")
 """Keys of `model.formats.table.FORMATS`, which would wait for numpy and more."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -115,20 +116,65 @@ def shifted(part: Polygon, by_xy: np.ndarray) -> Polygon:
 def keyhole(polygon: Polygon) -> np.ndarray:
     """Draw a part and its holes as one (k, 2) ring, the way Label Studio shows holes.
 
-    For each hole: the ring so far, its first point again, the hole, its first point again. Both start at the points
-    nearest to each other, so that the bridge between them (walked twice, no area) is short. Holes run against the
-    outline's sense, so that they are holes by the non-zero rule too.
+    Holes run against the outline's sense, so that they are holes by the non-zero rule too.
     """
     ring = polygon.exterior
     sense = _signed_area(ring)
     for hole in polygon.holes:
-        hole = hole[::-1] if _signed_area(hole) * sense > 0 else hole
-        distances = [((ring - point) ** 2).sum(1) for point in hole]  # one (k,) for each point: k * m may be large
-        start_hole = int(np.argmin([distance.min() for distance in distances]))
-        ring = np.roll(ring, -int(distances[start_hole].argmin()), axis=0)
-        hole = np.roll(hole, -start_hole, axis=0)
-        ring = np.concatenate([ring, ring[:1], hole, hole[:1]])
+        ring = _bridged(ring, hole[::-1] if _signed_area(hole) * sense > 0 else hole)
     return ring
+
+
+def seamed(parts: Sequence[Polygon]) -> np.ndarray:
+    """Draw all parts of an object with their holes as one (k, 2) ring, joined by seams that have no area.
+
+    The pixels are the same by either rule if the parts do not overlap: all run in one sense.
+    """
+    ring = keyhole(parts[0])
+    for part in parts[1:]:
+        other = keyhole(part)
+        is_against = _signed_area(part.exterior) * _signed_area(parts[0].exterior) < 0
+        ring = _bridged(ring, other[::-1] if is_against else other)
+    return ring
+
+
+def unseamed(ring: np.ndarray) -> tuple[Polygon, ...]:
+    """The parts and holes of which `seamed` or another tool made one ring (k, 2), in any order.
+
+    A seam is an edge that is walked there and back, between exactly the same two points. What the rings surround by
+    the even-odd rule is what the one ring does. A ring that only touches itself stays as it is.
+    """
+    rings: list[np.ndarray] = []
+    path: list[tuple[float, float]] = []
+    starts: dict[tuple[tuple[float, float], tuple[float, float]], int] = {}  # of the edges along the path
+    for x, y in np.concatenate([ring, ring[:1]]).tolist():
+        if path and path[-1] == (x, y):
+            continue
+        start = starts.get(((x, y), path[-1])) if path else None
+        if start is None:
+            if path:
+                starts[path[-1], (x, y)] = len(path) - 1
+            path.append((x, y))
+            continue
+        rings.append(np.array(path[start + 1 : -1]))
+        for edge in pairwise(path[start:]):
+            starts.pop(edge, None)
+        del path[start + 1 :]
+    rings.insert(0, np.array(path[:-1]))
+    drawn = [points for points in rings if len(points) >= 3]
+    return rings_to_polygons(drawn) if len(drawn) > 1 else (Polygon(drawn[0] if drawn else ring),)
+
+
+def _bridged(ring: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Two rings (k, 2) as one: the first, its first point again, the other, its first point again.
+
+    Both start at the points nearest to each other, so that the bridge between them (walked twice, no area) is short.
+    """
+    distances = [((ring - point) ** 2).sum(1) for point in other]  # one (k,) for each point: k * m may be large
+    start = int(np.argmin([distance.min() for distance in distances]))
+    ring = np.roll(ring, -int(distances[start].argmin()), axis=0)
+    other = np.roll(other, -start, axis=0)
+    return np.concatenate([ring, ring[:1], other, other[:1]])
 
 
 def _edge_polygons(mask: np.ndarray) -> Iterable[Polygon]:

@@ -66,7 +66,7 @@ def coco_data(
 
     Raises BadRecord that names the images which are missing, broken or of another size than the file says.
     """
-    records = fully_read(coco.read(annotations))[:limit]
+    records = fully_read(coco.read(annotations, images=folder))[:limit]
     files = RecordImages(folder, max_megapixels)
     files.check(tqdm(records, desc="looking at the images", unit="image"))
     images = tuple(DemoImage(Path(record.image).name, files.content(record), record) for record in records)

@@ -21,13 +21,11 @@ from backend.project.workplace import open_client
 from backend.settings import Settings
 from model.errors import BadImageFile, BadRecord
 from model.files import write_atomically
+from model.formats.images import UPLOAD_PREFIX
 from model.formats.layout import is_plain
 from model.formats.table import Output, format_for
 from model.image_files import IMAGE_SUFFIXES, decode_image, suffix_of
 from model.records import Record
-
-UPLOAD_PREFIX = re.compile("^[0-9a-f]{8}-")
-"""What Label Studio puts in front of the name of an uploaded file."""
 
 NOT_IN_NAMES = re.compile(r"[^\w. ()+-]")
 

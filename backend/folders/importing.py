@@ -20,6 +20,7 @@ from backend.project.workplace import open_client
 from backend.settings import Settings
 from model.errors import BadImageFile
 from model.formats import coco
+from model.formats.images import image_file
 from model.formats.table import FORMATS
 from model.image_files import Depths, decode_checked
 from model.record_images import named, with_repeats
@@ -115,7 +116,7 @@ def import_records(settings: Settings, options: ImportOptions) -> Imported:
 def _records(options: ImportOptions, problems: list[str]) -> list[Record]:
     """What the annotations say; BadSetting if no image of theirs is there."""
     read = partial(coco.read_records, iscrowd_masks=True) if options.iscrowd_masks else FORMATS[options.format].read
-    records = with_repeats(list(read(options.source, problems.append)))
+    records = with_repeats(list(read(options.source, problems.append, options.images)))
     if not any(_is_there(options, record) for record in records):
         reasons = "; ".join(problems) or "check --from and --images"
         raise BadSetting(f"{options.source} holds no {FORMATS[options.format].title} whose images are there: {reasons}")
@@ -216,14 +217,15 @@ def _shown(record: Record, labels: LabelConfig, options: ImportOptions, problems
 def _is_there(options: ImportOptions, record: Record) -> bool:
     form = FORMATS[options.format]
     root = form.root(options.source)
-    return ((options.images or root) / record.image).is_file() or form.embedded_image(root, record.image) is not None
+    is_file = image_file(record.image, root, options.images).is_file()
+    return is_file or form.embedded_image(root, record.image) is not None
 
 
 def _image(options: ImportOptions, record: Record, settings: Settings, depths: Depths) -> bytes:
     """The image file of a record; BadImageFile if it is missing, broken, or of another size than the record says."""
     form = FORMATS[options.format]
     root = form.root(options.source)
-    path = (options.images or root) / record.image
+    path = image_file(record.image, root, options.images)
     try:
         content = path.read_bytes()
     except OSError as err:

@@ -74,7 +74,7 @@ def run(options: SimulationOptions) -> Path:
     Raises BadRecord before anything is trained that names the images which are missing, broken or of another size.
     """
     config = _config(options)
-    records = tuple(fully_read(coco.read(options.annotations))[: options.limit])
+    records = tuple(fully_read(coco.read(options.annotations, images=options.images))[: options.limit])
     images = RecordImages(options.images, options.max_image_megapixels)
     images.check(tqdm(records, desc="looking at the images", unit="image"))
     classes = coco.class_names(options.annotations)

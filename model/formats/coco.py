@@ -1,6 +1,6 @@
 """COCO instance JSON (https://cocodataset.org/#format-data), as CVAT, datumaro, Roboflow and others write it.
 
-`read` takes one file and stops at what is broken; `read_records` and `write_records` are like those of all formats.
+`read` takes one file, for whoever learns from it; `read_records` and `write_records` are like those of all formats.
 A predicted object's score stands beside its segmentation, as in COCO's results.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -18,65 +18,105 @@ from faster_coco_eval.core import mask as coco_mask
 
 from model.errors import BadRecord
 from model.files import read_json, write_json
-from model.formats.layout import annotation_files, checked_size, image_in, root_of, written_path
+from model.formats.images import ImageFinder
+from model.formats.layout import annotation_files, checked_size, root_of, written_path
 from model.formats.losses import inside
 from model.formats.masks import check_runs
 from model.formats.pieces import check_labels
-from model.formats.problems import BROKEN, OnProblem, noted, problem_line, reason
+from model.formats.problems import OnProblem, Remark, Tell, noted, problem_line, reason
+from model.formats.shapes import FEWEST_POINTS, parts_of
 from model.geometry import mask_to_polygons, polygons_to_mask
-from model.records import Outline, Polygon, Record
+from model.records import Outline, Record
 
 FILE_NAME = "annotations.json"
 CROWDS = "left out %d annotations with iscrowd=1 (crowds; if the tool marks every mask so, --iscrowd-masks reads them)"
 
-OnBroken = Callable[[str, Exception], None]
-
 logger = logging.getLogger(__name__)
 
+NAMED = 5  # images that an error names
 DECIMALS = 3  # of written coordinates, in pixels
 
+Size = tuple[int, int]
+Locate = Callable[[Any, Any, Any], tuple[str, Size]]
+"""From an image's name, height and width in a file to what its record says."""
 
-def read(annotations: Path, *, iscrowd_masks: bool = False, tolerance_px: float = 0.0) -> tuple[Record, ...]:
+
+@dataclass(frozen=True)
+class _Source:
+    """A file, and how it is read."""
+
+    path: Path
+    locate: Locate
+    on_problem: OnProblem
+    iscrowd_masks: bool
+
+
+def read(annotations: Path, *, images: Path | None = None, iscrowd_masks: bool = False) -> tuple[Record, ...]:
     """Read one record for each image of the file, in its order; images without annotations hold no object.
 
-    Several polygons of an annotation are parts of one object. RLE masks become outlines within `tolerance_px`
-    (0: exactly). Annotations with iscrowd=1 stand for a crowd, not an object, and are left out with a warning;
-    some tools set it for every RLE mask, which `iscrowd_masks` then reads as objects.
-    Raises BadRecord that names the file, the annotation and what is wrong.
+    Several polygons of an annotation are parts of one object. RLE masks become their exact outlines. Annotations with
+    iscrowd=1 stand for a crowd, not an object, and are left out; some tools set it for every RLE mask, which
+    `iscrowd_masks` then reads as objects. Images are looked for in the folder `images`, from which the records' names
+    then count; without it they are named as in the file, which must tell their sizes.
+    What cannot be read stands in its record's `unread`, and what belongs to no record is a warning of one line.
+    Raises BadRecord that names the file and the reason if it cannot be read, or an image that it names is not to be
+    found or of no known size.
     """
+    problems: list[str] = []
+    missing: list[str] = []
+    find = _named if images is None else _in_folder(ImageFinder(images), images, annotations)
 
-    def stop(place: str, err: Exception) -> None:
-        raise BadRecord(f"{annotations}: {place}: {reason(err)}") from err
+    def locate(name: Any, height: Any, width: Any) -> tuple[str, Size]:
+        try:
+            return find(name, height, width)
+        except BadRecord as err:
+            missing.append(f"{name!r}: {err}")
+            raise
 
     content = _content(annotations)
-    records, crowds = _records(content, _category_names(content, annotations), stop, iscrowd_masks, tolerance_px)
-    if crowds:
-        logger.warning("%s: " + CROWDS, annotations, crowds)
+    names = _category_names(content, annotations)
+    records = tuple(_records(content, names, _Source(annotations, locate, problems.append, iscrowd_masks)))
+    if missing:
+        more = "; ..." if len(missing) > NAMED else ""
+        count = f"{len(missing)} of {len(content['images'])} images"
+        raise BadRecord(f"{annotations}: {count} cannot be used: {'; '.join(missing[:NAMED])}{more}")
+    told = {problem_line(annotations, line) for record in records for line in record.unread}
+    for problem in problems:
+        if problem not in told:
+            logger.warning("%s", problem)
     return records
 
 
-def read_records(source: Path, on_problem: OnProblem, *, iscrowd_masks: bool = False) -> Iterator[Record]:
+def read_records(
+    source: Path, on_problem: OnProblem, images: Path | None = None, *, iscrowd_masks: bool = False
+) -> Iterator[Record]:
     """One record for each image of a file, or of all JSON files of a folder; what is broken goes to `on_problem`."""
+    root = root_of(source)
+    finder = ImageFinder(root, images)
     for path in annotation_files(source, ".json", on_problem):
-
-        def tell(place: str, err: Exception, path: Path = path) -> None:
-            on_problem(problem_line(path, place, reason(err)))
-
+        folder = path.parent.parent if path.parent.name == "annotations" and path.parent != root else path.parent
         with noted(on_problem, path):
             content = _content(path)
-            records, crowds = _records(content, _category_names(content, path), tell, iscrowd_masks)
-            if crowds:
-                on_problem(problem_line(path, CROWDS % crowds))
-            for record in records:
-                with noted(on_problem, path, f"image {record.image!r}"):
-                    yield replace(record, image=_image_in(root_of(source), path, record.image))
+            names = _category_names(content, path)
+            reading = _Source(path, _in_folder(finder, folder, path), on_problem, iscrowd_masks)
+            yield from _records(content, names, reading)
 
 
-def _image_in(root: Path, path: Path, name: str) -> str:
-    """As the file names it, or in datumaro's and CVAT's layout: annotations/instances_train.json, images/train."""
-    folder = path.parent.parent if path.parent.name == "annotations" and path.parent != root else path.parent
+def _named(name: Any, height: Any, width: Any) -> tuple[str, Size]:
+    if height is None or width is None:
+        raise BadRecord("the size of its image is not in the file; export it again")
+    return str(name), checked_size(height, width)
+
+
+def _in_folder(finder: ImageFinder, folder: Path, path: Path) -> Locate:
+    """Finds images as the file names them, or in datumaro's and CVAT's layout: images/train of instances_train.json."""
     subset = path.stem.partition("_")[2] or path.stem
-    return image_in(root, folder, name, f"images/{name}", f"images/{subset}/{name}")
+
+    def locate(name: Any, height: Any, width: Any) -> tuple[str, Size]:
+        found = finder.find(name, (folder,), (folder / "images", folder / "images" / subset))
+        return found.name, finder.size_hw(found, height, width)
+
+    return locate
 
 
 def class_names(annotations: Path) -> tuple[str, ...]:
@@ -121,57 +161,56 @@ def _content(path: Path) -> dict[str, Any]:
         content = read_json(path)
     except (OSError, ValueError) as err:
         raise BadRecord(f"cannot read COCO annotations: {err}") from err
-    if not isinstance(content, dict) or not isinstance(content.get("images"), list):
+    is_coco = isinstance(content, dict) and isinstance(content.get("images"), list)
+    if not is_coco or not isinstance(content.get("annotations", []), list):
         raise BadRecord(f"{path}: wanted COCO instances with 'images', 'annotations' and 'categories', got other JSON")
     return content
 
 
-def _records(
-    content: dict[str, Any], names: dict[Any, str], on_broken: OnBroken, iscrowd_masks: bool, tolerance_px: float = 0.0
-) -> tuple[tuple[Record, ...], int]:
-    """All records, and how many crowds were left out. What is broken is left out too if `on_broken` does not raise."""
-    images = _images(content, on_broken)
+def _records(content: dict[str, Any], names: dict[Any, str], source: _Source) -> Iterator[Record]:
+    """All records, with what of each could not be read; annotations of an image that is told itself are not."""
+    images = _images(content, source)
     outlines: dict[Any, list[Outline]] = {image_id: [] for image_id in images}
     unread: dict[str, list[str]] = {str(image_id): [] for image_id in images}  # text: also of ids of the wrong type
     crowds = 0
     for annotation in content.get("annotations", []):
+        lines: list[str] = []
         place = f"annotation {_id_of(annotation)}"
-        try:
-            if annotation.get("iscrowd") and not (iscrowd_masks and _is_rle(annotation)):
+        with noted(lines.append, place) as tell:
+            if annotation.get("iscrowd") and not (source.iscrowd_masks and _is_rle(annotation)):
                 crowds += 1
-                _lost(unread, annotation, f"{place} is a crowd")
-                continue
-            image_id = annotation["image_id"]
-            size_hw = images[image_id].size_hw
-            within, outside = inside(_outline(annotation, names, size_hw, tolerance_px), size_hw)
-            outlines[image_id] += within
-            if outside:
-                raise BadRecord("; ".join(outside))
-        except BROKEN as err:
-            _lost(unread, annotation, f"{place}: {reason(err)}")
-            on_broken(place, err)
-    records = (
-        replace(image, outlines=tuple(outlines[key]), unread=tuple(unread[str(key)])) for key, image in images.items()
-    )
-    return tuple(records), crowds
+                _lose(unread, annotation, [f"{place} is a crowd"])
+            elif (image := images[annotation["image_id"]]) is not None:
+                within, outside = inside(_outline(annotation, names, image.size_hw, tell), image.size_hw)
+                outlines[annotation["image_id"]] += within
+                if outside:
+                    raise BadRecord("; ".join(outside))
+        _lose(unread, annotation, [line for line in lines if not isinstance(line, Remark)])
+        for line in lines:
+            source.on_problem(problem_line(source.path, line))
+    if crowds:
+        source.on_problem(problem_line(source.path, CROWDS % crowds))
+    for key, image in images.items():
+        if image is not None:
+            yield replace(image, outlines=tuple(outlines[key]), unread=tuple(unread[str(key)]))
 
 
-def _lost(unread: dict[str, list[str]], annotation: Any, line: str) -> None:
+def _lose(unread: dict[str, list[str]], annotation: Any, lines: Sequence[str]) -> None:
     """Note with its image what cannot be read, where the annotation tells one."""
     image_id = annotation.get("image_id") if isinstance(annotation, dict) else None
-    unread.get(str(image_id), []).append(line)
+    unread.get(str(image_id), []).extend(lines)
 
 
-def _images(content: dict[str, Any], on_broken: OnBroken) -> dict[Any, Record]:
-    """Empty records by COCO's image id."""
-    images: dict[Any, Record] = {}
+def _images(content: dict[str, Any], source: _Source) -> dict[Any, Record | None]:
+    """Empty records by COCO's image id, None for what cannot be read and is told."""
+    images: dict[Any, Record | None] = {}
     for image in content["images"]:
-        try:
+        with noted(source.on_problem, source.path, f"image {_id_of(image)}"):
             if image["id"] in images:
                 raise ValueError("its id stands for another image already; ids must differ")
-            images[image["id"]] = Record(str(image["file_name"]), checked_size(image["height"], image["width"]), ())
-        except BROKEN as err:
-            on_broken(f"image {_id_of(image)}", err)
+            images[image["id"]] = None
+            name, size_hw = source.locate(image["file_name"], image.get("height"), image.get("width"))
+            images[image["id"]] = Record(name, size_hw, ())
     return images
 
 
@@ -198,24 +237,24 @@ def _is_rle(annotation: dict[str, Any]) -> bool:
     return isinstance(annotation.get("segmentation"), dict)
 
 
-def _outline(
-    annotation: dict[str, Any], names: dict[Any, str], size_hw: tuple[int, int], tolerance_px: float
-) -> Outline:
+def _outline(annotation: dict[str, Any], names: dict[Any, str], size_hw: Size, tell: Tell) -> Outline:
     """One annotation as an outline; errors say what is wrong, not where."""
     label, shape, score = names[annotation["category_id"]], annotation["segmentation"], annotation.get("score")
     if _is_rle(annotation):
-        parts = mask_to_polygons(_rle_to_mask(shape, size_hw), tolerance_px)
+        parts = mask_to_polygons(_rle_to_mask(shape, size_hw), 0)
         if not parts:
             raise BadRecord("its mask holds no pixel; delete it")
         return Outline(label, parts, score)
     if not shape:
         raise BadRecord("it has no outline (a box only?); draw its outline or delete it")
-    return Outline(label, tuple(Polygon(_points(polygon)) for polygon in shape), score)
+    return Outline(label, parts_of([(_points(polygon), ()) for polygon in shape], tell), score)
 
 
 def _points(polygon: list[float]) -> np.ndarray:
-    """COCO's [x, y, x, y, ...] as (k, 2) float."""
+    """COCO's [x, y, x, y, ...] as (k, 2) float; the last number of too few for an area may lack its partner."""
     flat = np.asarray(polygon, float)
+    if flat.ndim == 1 and len(flat) < 2 * FEWEST_POINTS:
+        flat = flat[: len(flat) // 2 * 2]
     if flat.ndim != 1 or len(flat) % 2:
         raise BadRecord(f"a polygon is a list [x, y, x, y, ...], got {str(polygon)[:60]}; export the file again")
     return flat.reshape(-1, 2)

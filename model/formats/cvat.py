@@ -20,7 +20,8 @@ from defusedxml import ElementTree
 
 from model.errors import BadRecord
 from model.formats import xml_tree
-from model.formats.layout import annotation_files, checked_size, image_in, root_of, written_path
+from model.formats.images import ImageFinder
+from model.formats.layout import annotation_files, root_of, written_path
 from model.formats.losses import with_losses
 from model.formats.masks import check_runs, cropped_mask, has_pixels, mask_parts
 from model.formats.pieces import Piece, check_labels, join
@@ -35,13 +36,14 @@ DECIMALS = 2  # of coordinates, as CVAT writes them
 Size = tuple[int, int]
 
 
-def read(source: Path, on_problem: OnProblem) -> Iterator[Record]:
+def read(source: Path, on_problem: OnProblem, images: Path | None = None) -> Iterator[Record]:
     """One record for each <image> of a file, or of all XML files of a folder; what is broken goes to `on_problem`."""
+    finder = ImageFinder(root_of(source), images)
     for path in annotation_files(source, ".xml", on_problem):
         with noted(on_problem, path):
             for image in _images(path, on_problem):
                 with noted(on_problem, path, f"image {image.get('name')!r}"):
-                    yield with_losses(partial(_record, image, path, root_of(source)), on_problem)
+                    yield with_losses(partial(_record, image, path, finder), on_problem)
 
 
 def write(records: Iterable[Record], folder: Path, classes: Sequence[str]) -> None:
@@ -93,11 +95,10 @@ def _images(path: Path, on_problem: OnProblem) -> Iterator[Element]:
         on_problem(problem_line(path, f"left out {tracks} tracks: {mend}"))
 
 
-def _record(image: Element, path: Path, root: Path, on_problem: OnProblem) -> Record:
-    name = image.attrib["name"]
-    names = (name, f"images/{name}", f"images/{image.get('subset', '')}/{name}")
-    size_hw = checked_size(image.attrib["height"], image.attrib["width"])
-    record_image = image_in(root, path.parent, *(candidate.replace("//", "/") for candidate in names))
+def _record(image: Element, path: Path, finder: ImageFinder, on_problem: OnProblem) -> Record:
+    name, folder = image.attrib["name"], path.parent
+    found = finder.find(name, (folder,), (folder / "images", folder / "images" / image.get("subset", "")))
+    size_hw = finder.size_hw(found, image.get("height"), image.get("width"))
     pieces: list[Piece] = []
     for number, shape in enumerate((child for child in image if child.tag != "tag"), start=1):
         with noted(on_problem, path, f"image {name!r}, {shape.tag} {number} ({shape.get('label')})"):
@@ -106,7 +107,7 @@ def _record(image: Element, path: Path, root: Path, on_problem: OnProblem) -> Re
             group = int(shape.get("group_id") or 0) or None
             parts = SHAPES[shape.tag](shape, size_hw)
             pieces.append(Piece(shape.get("label"), parts, group, is_box=shape.tag == "box"))
-    return Record(record_image, size_hw, join(pieces))
+    return Record(found.name, size_hw, join(pieces))
 
 
 def _numbers(shape: Element, *names: str) -> list[float]:

@@ -20,22 +20,14 @@ import numpy as np
 
 from model.errors import BadRecord
 from model.files import read_json, write_json
-from model.formats.layout import (
-    annotation_files,
-    beside,
-    checked_size,
-    claimed,
-    image_in,
-    image_size,
-    root_of,
-    written_path,
-)
+from model.formats.images import ImageFinder
+from model.formats.layout import annotation_files, beside, claimed, root_of, written_path
 from model.formats.losses import with_losses
-from model.formats.masks import check_runs, mask_parts
+from model.formats.masks import apart, check_runs, mask_parts
 from model.formats.pieces import Piece, check_labels, join
-from model.formats.problems import OnProblem, noted
-from model.formats.shapes import ellipse, rectangle
-from model.geometry import mask_to_polygons, polygons_to_mask, rings_to_mask, rings_to_polygons
+from model.formats.problems import OnProblem, Tell, noted
+from model.formats.shapes import ellipse, parts_of, rectangle
+from model.geometry import rings_to_polygons
 from model.records import Outline, Polygon, Record
 
 SCHEMA = "https://darwin-public.s3.eu-west-1.amazonaws.com/darwin_json/2.0/schema.json"
@@ -47,11 +39,12 @@ Json = dict[str, Any]
 Parts = tuple[Polygon, ...]
 
 
-def read(source: Path, on_problem: OnProblem) -> Iterator[Record]:
+def read(source: Path, on_problem: OnProblem, images: Path | None = None) -> Iterator[Record]:
     """One record for each JSON file of a folder, or of one file; what is broken is told to `on_problem`."""
+    finder = ImageFinder(root_of(source), images)
     for path in annotation_files(source, SUFFIX, on_problem):
         with noted(on_problem, path):
-            yield with_losses(partial(_record, path, root_of(source)), on_problem)
+            yield with_losses(partial(_record, path, finder), on_problem)
 
 
 def write(records: Iterable[Record], folder: Path, classes: Sequence[str]) -> None:
@@ -80,24 +73,24 @@ def image_of(path: Path) -> str:
     return str(read_json(path)["item"]["name"])
 
 
-def _record(path: Path, root: Path, on_problem: OnProblem) -> Record:
+def _record(path: Path, finder: ImageFinder, on_problem: OnProblem) -> Record:
     content = read_json(path)
     is_darwin = isinstance(content, dict) and ("item" in content or "image" in content)
     if not is_darwin or not isinstance(content.get("annotations"), list):
         raise BadRecord("wanted Darwin JSON with 'item' or 'image' and 'annotations'; take the file out of the folder")
     name, folder, size = _item(content["item"]) if "item" in content else _image(content["image"])
-    below = f"{folder.strip('/')}/{name}".lstrip("/") if name else name
-    image = image_in(root, root, below, f"images/{below}", str(path.parent.relative_to(root) / name) if name else name)
-    size_hw = image_size(root / image) if None in size else checked_size(*size)
+    below = folder.replace("\\", "/").strip("/")
+    found = finder.find(name, (finder.root / below, path.parent), (finder.root / "images" / below,))
+    size_hw = finder.size_hw(found, *size)
     layers = [entry["raster_layer"] for entry in content["annotations"] if _is_layer(entry)]
     pieces: list[Piece] = []
     for number, entry in enumerate(content["annotations"], start=1):
         label = entry.get("name") if isinstance(entry, dict) else None
-        with noted(on_problem, path, f"annotation {number} ({label})"):
+        with noted(on_problem, path, f"annotation {number} ({label})") as tell:
             if "tag" not in entry and not _is_layer(entry):
                 score = (entry.get("inference") or {}).get("confidence")
-                pieces.append(Piece(entry["name"], _parts(entry, size_hw, layers), number, score))
-    return Record(image, size_hw, join(pieces))
+                pieces.append(Piece(entry["name"], _parts(entry, size_hw, layers, tell), number, score))
+    return Record(found.name, size_hw, join(pieces))
 
 
 def _item(item: Json) -> tuple[str, str, tuple[Any, Any]]:
@@ -120,37 +113,45 @@ def _is_layer(entry: Any) -> bool:
     return isinstance(entry, dict) and "raster_layer" in entry
 
 
-def _parts(entry: Json, size_hw: tuple[int, int], layers: list[Json]) -> Parts:
+def _parts(entry: Json, size_hw: tuple[int, int], layers: list[Json], tell: Tell) -> Parts:
     if "mask" in entry:
         return _raster(entry["id"], size_hw, layers)
     kind = next((kind for kind in SHAPES if kind in entry), None)
     if kind is None:
         kinds = ", ".join(sorted(set(entry) - {"id", "name", "slot_names", "properties", "inference"}))
         raise BadRecord(f"a {kinds or 'thing without shape'} is no object; it is left out")
-    return SHAPES[kind](entry[kind])
+    return SHAPES[kind](entry[kind], tell)
 
 
-def _polygon(polygon: Json) -> Parts:
-    """Of 2.0 all paths, of 1.x one and additional ones."""
-    paths = polygon["paths"] if "paths" in polygon else [polygon["path"], *polygon.get("additional_paths", [])]
-    rings = [np.array([[point["x"], point["y"]] for point in path], float).reshape(-1, 2) for path in paths]
-    checked = [Polygon(ring).exterior for ring in rings]
-    if not checked:
+def _polygon(polygon: Json, tell: Tell) -> Parts:
+    """Of 2.0 all paths, of 1.x one (or a list of them) and additional ones."""
+    paths = polygon["paths"] if "paths" in polygon else [polygon["path"], *(polygon.get("additional_paths") or [])]
+    rings = [ring for path in paths for ring in _rings(path)]
+    if not rings:
         raise BadRecord("its polygon has no path; draw it or delete it")
-    return rings_to_polygons(checked)
+    return rings_to_polygons([part.exterior for part in parts_of([(ring, ()) for ring in rings], tell)])
 
 
-def _box(box: Json) -> Parts:
+def _rings(path: list[Any]) -> Iterator[np.ndarray]:
+    """The points of a path (k, 2), or of each one where exports of 1.x hold a list of paths in its place."""
+    if path and isinstance(path[0], list):
+        for inner in path:
+            yield from _rings(inner)
+    else:
+        yield np.array([[point["x"], point["y"]] for point in path], float).reshape(-1, 2)
+
+
+def _box(box: Json, tell: Tell) -> Parts:
     x, y = float(box["x"]), float(box["y"])
     return (rectangle(x, y, x + box["w"], y + box["h"]),)
 
 
-def _ellipse(shape: Json) -> Parts:
+def _ellipse(shape: Json, tell: Tell) -> Parts:
     middle, radius, degrees = shape["center"], shape["radius"], math.degrees(shape["angle"])
     return (ellipse(middle["x"], middle["y"], radius["x"], radius["y"], degrees),)
 
 
-SHAPES: dict[str, Callable[[Json], Parts]] = {
+SHAPES: dict[str, Callable[[Json, Tell], Parts]] = {
     "polygon": _polygon,
     "complex_polygon": _polygon,
     "ellipse": _ellipse,
@@ -170,7 +171,7 @@ def _raster(mask_id: str, size_hw: tuple[int, int], layers: list[Json]) -> Parts
 
 
 def _annotation(outline: Outline, record: Record, number: int) -> Json:
-    parts = _apart(outline.parts, record.size_hw)
+    parts = apart(outline.parts, record.size_hw)
     rings = [np.round(ring, DECIMALS) for part in parts for ring in (part.exterior, *part.holes)]
     points = np.concatenate(rings)
     (x, y), (w, h) = points.min(0).tolist(), np.round(np.ptp(points, axis=0), DECIMALS).tolist()
@@ -182,13 +183,3 @@ def _annotation(outline: Outline, record: Record, number: int) -> Json:
         "polygon": {"paths": [[{"x": x, "y": y} for x, y in ring.tolist()] for ring in rings]},
     }
     return annotation if outline.score is None else annotation | {"inference": {"confidence": outline.score}}
-
-
-def _apart(parts: Parts, size_hw: tuple[int, int]) -> Parts:
-    """The same pixels without overlap: where parts cover each other, the even-odd rule would see a hole."""
-    if len(parts) == 1:
-        return parts
-    mask = polygons_to_mask(parts, size_hw)
-    rings = [ring for part in parts for ring in (part.exterior, *part.holes)]
-    same = not (mask & ~rings_to_mask(rings, size_hw)).any()
-    return parts if same else mask_to_polygons(mask, 0)

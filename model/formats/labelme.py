@@ -4,6 +4,9 @@ Shapes with the same group_id and label are parts of one object, those with grou
 written as keyholes: a ring that walks to the hole and back, which every version draws and which covers the same
 pixels.
 
+X-AnyLabeling's files are read too: its turned boxes ("rotation") and the scores of its models. A score is written
+where there is one.
+
 No library: the `labelme` package wants a desktop (Qt), pulls in onnxruntime, knows no objects of several parts, gives
 up a whole file for one broken shape, and needs the image to read its annotations.
 """
@@ -13,23 +16,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from model.errors import BadRecord
 from model.files import read_json, write_json
-from model.formats.layout import (
-    annotation_files,
-    beside,
-    checked_size,
-    claimed,
-    image_in,
-    image_size,
-    root_of,
-    written_path,
-)
+from model.formats.images import Found, ImageFinder
+from model.formats.layout import annotation_files, beside, claimed, root_of, written_path
 from model.formats.losses import with_losses
 from model.formats.masks import decode_base64, decode_png, mask_parts
 from model.formats.pieces import Piece, check_labels, join
@@ -47,11 +42,12 @@ Shape = dict[str, Any]
 Size = tuple[int, int]
 
 
-def read(source: Path, on_problem: OnProblem) -> Iterator[Record]:
+def read(source: Path, on_problem: OnProblem, images: Path | None = None) -> Iterator[Record]:
     """One record for each JSON file of a folder, or of one file; what is broken is told to `on_problem`."""
+    finder = ImageFinder(root_of(source), images)
     for path in annotation_files(source, SUFFIX, on_problem):
         with noted(on_problem, path):
-            yield with_losses(partial(_record, path, root_of(source)), on_problem)
+            yield with_losses(partial(_record, path, finder), on_problem)
 
 
 def write(records: Iterable[Record], folder: Path, classes: Sequence[str]) -> None:
@@ -83,44 +79,41 @@ def embedded_image(folder: Path, image: str) -> bytes | None:
         return None
 
 
-def _record(path: Path, root: Path, on_problem: OnProblem) -> Record:
+def _record(path: Path, finder: ImageFinder, on_problem: OnProblem) -> Record:
     content = read_json(path)
     if not isinstance(content, dict) or not isinstance(content.get("shapes"), list):
         raise BadRecord("wanted LabelMe JSON with 'shapes' and 'imagePath', got other JSON; take it out of the folder")
-    image = _embedded_name(content, path, root) or _image(content["imagePath"], path.parent, root)
-    size_hw = _size(content, root / image)
+    image, size_hw = _image(content, path, finder)
     pieces: list[Piece] = []
     for number, shape in enumerate(content["shapes"], start=1):
         label = shape.get("label") if isinstance(shape, dict) else None
         with noted(on_problem, path, f"shape {number} ({label})"):
             is_box = shape.get("shape_type") == "rectangle"
-            pieces.append(Piece(shape["label"], _parts(shape, size_hw), shape.get("group_id"), is_box=is_box))
+            parts = _parts(shape, size_hw)
+            pieces.append(Piece(shape["label"], parts, shape.get("group_id"), shape.get("score"), is_box=is_box))
     return Record(image, size_hw, join(pieces))
 
 
-def _embedded_name(content: dict[str, Any], path: Path, root: Path) -> str | None:
-    """The name of the file, with the ending of the image that it holds, unless the image itself is there."""
-    name = PureWindowsPath(str(content["imagePath"]).replace("/", "\\")).name
-    if not content.get("imageData") or (name and (path.parent / name).is_file()):
-        return None
-    suffix = suffix_of(decode_base64(content["imageData"]))
-    return image_in(root, path.parent, f"{path.stem}{suffix}") if suffix else None
+def _image(content: dict[str, Any], path: Path, finder: ImageFinder) -> tuple[str, Size]:
+    """Name and size of the image; one that only the file holds is named after it, wherever it came from."""
+    size, embedded = (content.get("imageHeight"), content.get("imageWidth")), None
+    found = _named(content, path, finder)
+    if content.get("imageData") and found.path is None:
+        embedded = decode_base64(content["imageData"])
+        suffix = suffix_of(embedded)
+        if suffix or not found.name:
+            found = finder.find(f"{path.stem}{suffix}", (path.parent,))
+    return found.name, finder.size_hw(found, *size, embedded)
 
 
-def _image(name: Any, folder: Path, root: Path) -> str:
-    """The image's path; where LabelMe could not make it relative (another drive), the image beside the file counts."""
-    windows = PureWindowsPath(str(name))
-    if (windows.drive or PurePosixPath(str(name)).is_absolute()) and (folder / windows.name).is_file():
-        return image_in(root, folder, windows.name)
-    return image_in(root, folder, name)
-
-
-def _size(content: dict[str, Any], image: Path) -> Size:
-    """As the file tells it; older files do not, but may hold the image."""
-    if content.get("imageHeight") is not None and content.get("imageWidth") is not None:
-        return checked_size(content["imageHeight"], content["imageWidth"])
-    embedded = content.get("imageData")
-    return checked_size(*image_size(decode_base64(embedded) if embedded else image))
+def _named(content: dict[str, Any], path: Path, finder: ImageFinder) -> Found:
+    """The image that the file names; without a name if that leads nowhere and the file holds the image."""
+    try:
+        return finder.find(content["imagePath"], (path.parent,))
+    except BadRecord:
+        if content.get("imageData"):
+            return Found("", None)
+        raise
 
 
 def _parts(shape: Shape, size_hw: Size) -> tuple[Polygon, ...]:
@@ -148,12 +141,16 @@ def _circle(shape: Shape, size_hw: Size) -> tuple[Polygon, ...]:
 
 
 def _mask(shape: Shape, size_hw: Size) -> tuple[Polygon, ...]:
-    """Its upper left and lower right pixel, and a PNG of the pixels between."""
-    (x0, y0), (x1, y1) = ring(shape["points"]).astype(int).tolist()
+    """Its upper left and lower right pixel, between pixels if it was moved by hand, and a PNG of the pixels between.
+
+    The PNG tells how large the mask is; a box that is off by more than rounding can be is refused.
+    """
+    (x0, y0), (x1, y1) = np.floor(ring(shape["points"]) + 0.5).astype(int).tolist()
     mask = decode_png(decode_base64(shape["mask"]), size_hw)
-    if mask.shape != (y1 - y0 + 1, x1 - x0 + 1):
+    height, width = y1 - y0 + 1, x1 - x0 + 1
+    if max(abs(mask.shape[0] - height), abs(mask.shape[1] - width)) > 1:
         size = f"{mask.shape[1]} x {mask.shape[0]}"
-        raise BadRecord(f"its mask has {size} pixels, its box {x1 - x0 + 1} x {y1 - y0 + 1}; export it again")
+        raise BadRecord(f"its mask has {size} pixels, its box {width} x {height}; export it again")
     return mask_parts(mask, (x0, y0), size_hw)
 
 
@@ -161,6 +158,8 @@ SHAPES: dict[str, Callable[[Shape, Size], tuple[Polygon, ...]]] = {
     "polygon": _polygon,
     "rectangle": _rectangle,
     "oriented_rectangle": _polygon,
+    "rotation": _polygon,
+    "quadrilateral": _polygon,
     "circle": _circle,
     "mask": _mask,
 }
@@ -177,4 +176,5 @@ def _shapes(outline: Outline, number: int) -> Iterator[Shape]:
             "shape_type": "polygon",
             "flags": {},
             "mask": None,
+            **({} if outline.score is None else {"score": outline.score}),
         }

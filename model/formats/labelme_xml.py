@@ -20,16 +20,8 @@ import numpy as np
 from model.errors import BadRecord
 from model.files import write_atomically
 from model.formats import xml_tree
-from model.formats.layout import (
-    annotation_files,
-    beside,
-    checked_size,
-    claimed,
-    image_in,
-    image_size,
-    root_of,
-    written_path,
-)
+from model.formats.images import ImageFinder
+from model.formats.layout import annotation_files, below, beside, claimed, root_of, written_path
 from model.formats.losses import with_losses
 from model.formats.masks import cropped_mask, decode_png, encode_png, has_pixels, mask_parts
 from model.formats.pieces import Piece, check_labels, join
@@ -49,15 +41,15 @@ class _Place:
     """An XML file and what its shapes need to know about its image."""
 
     path: Path
-    root: Path
     size_hw: tuple[int, int]
 
 
-def read(source: Path, on_problem: OnProblem) -> Iterator[Record]:
+def read(source: Path, on_problem: OnProblem, images: Path | None = None) -> Iterator[Record]:
     """One record for each XML file of a folder, or of one file; what is broken is told to `on_problem`."""
+    finder = ImageFinder(root_of(source), images)
     for path in annotation_files(source, SUFFIX, on_problem):
         with noted(on_problem, path):
-            yield with_losses(partial(_record, path, root_of(source)), on_problem)
+            yield with_losses(partial(_record, path, finder), on_problem)
 
 
 def write(records: Iterable[Record], folder: Path, classes: Sequence[str]) -> None:
@@ -88,16 +80,13 @@ def image_of(path: Path) -> str:
     return text(xml_tree.parse(path), "filename")
 
 
-def _record(path: Path, root: Path, on_problem: OnProblem) -> Record:
+def _record(path: Path, finder: ImageFinder, on_problem: OnProblem) -> Record:
     tree = xml_tree.parse(path)
     if tree.tag != "annotation":
         raise BadRecord(f"wanted LabelMe's <annotation>, got <{tree.tag}>; take the file out of the folder")
-    beside, of_datumaro = path.parent, _sibling(path, "Images")
-    name = text(tree, "filename")
-    image = image_in(root, root, *(str((f / name).relative_to(root)) if name else "" for f in (beside, of_datumaro)))
-    rows, columns = text(tree, "imagesize/nrows"), text(tree, "imagesize/ncols")
-    size_hw = checked_size(rows, columns) if rows and columns else image_size(root / image)
-    place = _Place(path, root, size_hw)
+    found = finder.find(text(tree, "filename"), (path.parent,), (_sibling(path, "Images"),))
+    size_hw = finder.size_hw(found, text(tree, "imagesize/nrows"), text(tree, "imagesize/ncols"))
+    place = _Place(path, size_hw)
     kept = [element for element in tree.iter("object") if text(element, "deleted") not in ("1", "yes", "true")]
     groups = _groups(kept)
     pieces: list[Piece] = []
@@ -106,7 +95,7 @@ def _record(path: Path, root: Path, on_problem: OnProblem) -> Record:
         with noted(on_problem, path, f"object {text(element, 'id') or number} ({label})"):
             is_box = text(element, "type") == "bounding_box" and element.find("segm") is None
             pieces.append(Piece(label, _parts(element, place), groups.get(text(element, "id")), is_box=is_box))
-    return Record(image, size_hw, join(pieces))
+    return Record(found.name, size_hw, join(pieces))
 
 
 def _sibling(path: Path, folder: str) -> Path:
@@ -152,13 +141,14 @@ def _parts(element: Element, place: _Place) -> tuple[Polygon, ...]:
 
 def _mask(name: str, place: _Place) -> tuple[Polygon, ...]:
     folders = (place.path.parent / MASKS, _sibling(place.path, MASKS))
-    below = image_in(place.root, place.root, *(str((folder / name).relative_to(place.root)) for folder in folders))
-    if not (place.root / below).is_file():
-        raise BadRecord(f"its mask {below} is not there; restore it or delete the object")
-    mask = decode_png((place.root / below).read_bytes(), place.size_hw)
+    paths = [folder / below(".", name.strip()) for folder in folders]
+    path = next((path for path in paths if path.is_file()), paths[0])
+    if not path.is_file():
+        raise BadRecord(f"its mask {path} is not there; restore it or delete the object")
+    mask = decode_png(path.read_bytes(), place.size_hw)
     if mask.shape != place.size_hw:
         size = f"{mask.shape[1]} x {mask.shape[0]}"
-        raise BadRecord(f"its mask {below} is {size}, its image {place.size_hw[1]} x {place.size_hw[0]} pixels")
+        raise BadRecord(f"its mask {path} is {size}, its image {place.size_hw[1]} x {place.size_hw[0]} pixels")
     return mask_parts(mask, (0, 0), place.size_hw)
 
 

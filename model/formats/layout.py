@@ -44,24 +44,17 @@ def annotation_files(source: Path, suffix: str, on_problem: OnProblem, *, folder
         )
 
 
-def image_in(root: Path, folder: Path, *names: Any) -> str:
-    """POSIX path below `root` of the first name (relative to `folder`) that is a file, else of the first name.
+def below(folder: str, name: str) -> str:
+    """The POSIX path, counted from a root, of a name in one of its folders ("." is the root); it may hold backslashes.
 
-    Names may hold backslashes. Raises BadRecord for a name that is no text, absolute or leads out of `root`.
+    Raises BadRecord for a name that is absolute, an address, or leads out of the root.
     """
-    paths = [_below(root, folder, name) for name in names]
-    return next((path for path in paths if (root / path).is_file()), paths[0])
-
-
-def _below(root: Path, folder: Path, name: Any) -> str:
-    if not isinstance(name, str) or not name.strip():
-        raise BadRecord(f"wanted the name of its image, got {name!r}; enter the name or delete the file")
     posix = name.replace("\\", "/")
-    if PurePosixPath(posix).is_absolute() or PureWindowsPath(posix).drive or "\0" in posix:
+    if PurePosixPath(posix).is_absolute() or PureWindowsPath(posix).drive or "\0" in posix or "://" in posix:
         raise BadRecord(f"its image {name!r} has an absolute path; make it relative to the file")
-    path = os.path.normpath(os.path.join(os.path.relpath(folder, root), posix)).replace(os.sep, "/")
+    path = os.path.normpath(os.path.join(folder, posix)).replace(os.sep, "/")
     if path in (".", "..") or path.startswith("../"):
-        raise BadRecord(f"its image {name!r} lies outside of {root}; give the folder that holds both")
+        raise BadRecord(f"its image {name!r} lies outside of the folder; give the folder that holds both")
     return path
 
 
@@ -79,7 +72,7 @@ def written_path(folder: Path, image: str) -> Path:
         raise BadRecord(f"the image {image!r} has a name that annotation tools cannot hold; rename it")
     if image.startswith("./") or PurePosixPath(image).as_posix() != image:
         raise BadRecord(f"wanted the image as a path like 'field/a.jpg', got {image!r}; correct the record")
-    return folder / _below(folder, folder, image)
+    return folder / below(".", image)
 
 
 def beside(image: str, suffix: str) -> str:

@@ -8,21 +8,23 @@ from dataclasses import replace
 import numpy as np
 
 from model.formats.masks import has_pixels
-from model.formats.problems import OnProblem, problem_line
+from model.formats.problems import OnProblem, Remark, problem_line
 from model.records import Outline, Polygon, Record
 
 Size = tuple[int, int]
 
 
 def with_losses(make: Callable[[OnProblem], Record], on_problem: OnProblem) -> Record:
-    """The record that `make` gives, without what lies outside of its image; each line told on the way is in `unread`.
+    """The record that `make` gives, without what lies outside of its image.
 
-    `make` gets what it has to tell its problems to; what it raises goes on.
+    Each line told on the way is in `unread`, but for remarks. `make` gets what it has to tell its problems to; what it
+    raises goes on.
     """
     lost: list[str] = []
 
     def tell(line: str) -> None:
-        lost.append(line)
+        if not isinstance(line, Remark):
+            lost.append(line)
         on_problem(line)
 
     record = make(tell)

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from model.errors import BadRecord
-from model.geometry import box_of, mask_to_polygons, polygons_to_mask, shifted
+from model.geometry import box_of, mask_to_polygons, polygons_to_mask, rings_to_mask, shifted
 from model.image_files import UNREADABLE
 from model.records import Polygon
 
@@ -76,15 +76,28 @@ def check_runs(runs: np.ndarray, pixels: int, what: str, whole: str) -> None:
 def mask_parts(mask: np.ndarray, left_top: tuple[int, int], size_hw: tuple[int, int]) -> tuple[Polygon, ...]:
     """Exact outlines of a (h, w) bool mask whose upper left pixel is pixel `left_top` (x, y) of the image.
 
-    Raises BadRecord if it is empty or reaches out of the image.
+    What a mask that was moved by hand covers outside of the image is cut off, like that of a polygon. Raises BadRecord
+    if nothing is left.
     """
     if not mask.any():
         raise BadRecord("its mask holds no pixel; delete it")
-    x0, y0, x1, y1 = box_of(mask) + np.tile(left_top, 2)
-    if x0 < 0 or y0 < 0 or x1 > size_hw[1] or y1 > size_hw[0]:
-        box = f"x {x0:g}..{x1:g}, y {y0:g}..{y1:g}"
-        raise BadRecord(f"its mask covers {box}, its image is {size_hw[1]} x {size_hw[0]} pixels; export it again")
-    return tuple(shifted(part, np.array(left_top, float)) for part in mask_to_polygons(mask, 0))
+    left, top = left_top
+    inside = mask[max(-top, 0) : max(size_hw[0] - top, 0), max(-left, 0) : max(size_hw[1] - left, 0)]
+    if not inside.any():
+        x0, y0, x1, y1 = box_of(mask) + np.tile(left_top, 2)
+        box, size = f"x {x0:g}..{x1:g}, y {y0:g}..{y1:g}", f"{size_hw[1]} x {size_hw[0]}"
+        raise BadRecord(f"its mask covers {box}, all outside of its image of {size} pixels; delete it")
+    return tuple(shifted(part, np.maximum(left_top, 0.0)) for part in mask_to_polygons(inside, 0))
+
+
+def apart(parts: tuple[Polygon, ...], size_hw: tuple[int, int]) -> tuple[Polygon, ...]:
+    """The same pixels without overlap: where parts cover each other, the even-odd rule would see a hole."""
+    if len(parts) == 1:
+        return parts
+    mask = polygons_to_mask(parts, size_hw)
+    rings = [ring for part in parts for ring in (part.exterior, *part.holes)]
+    same = not (mask & ~rings_to_mask(rings, size_hw)).any()
+    return parts if same else mask_to_polygons(mask, 0)
 
 
 def has_pixels(part: Polygon, size_hw: tuple[int, int]) -> bool:

@@ -10,15 +10,25 @@ from model.errors import BadRecord
 
 OnProblem = Callable[[str], None]
 
+Tell = Callable[[str], None]
+"""Reports what is wrong at a place that is known already, and costs nothing but what it says."""
+
 BROKEN = (BadRecord, OSError, LookupError, ValueError, TypeError, AttributeError, ArithmeticError, RecursionError)
 """What reading a file raises that does not hold what it should: values of a wrong type or size, missing keys, ..."""
 
 
+class Remark(str):
+    """A line about what costs no object; whoever counts what was lost passes it over."""
+
+
 @contextmanager
-def noted(on_problem: OnProblem, *place: object) -> Iterator[None]:
-    """Report what is broken in the block as one line "file: place: reason"; what follows the block goes on."""
+def noted(on_problem: OnProblem, *place: object) -> Iterator[Tell]:
+    """Report what is broken in the block as one line "file: place: reason"; what follows the block goes on.
+
+    The block is given what makes a Remark about the same place.
+    """
     try:
-        yield
+        yield lambda fault: on_problem(Remark(problem_line(*place, fault)))
     except BROKEN as err:
         on_problem(problem_line(*place, reason(err)))
 

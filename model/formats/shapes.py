@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from model.errors import BadRecord
+from model.formats.problems import Tell
 from model.records import Polygon
 
 ARC_PX = 0.05  # how far the sides of a drawn ellipse may lie off it
+FEWEST_POINTS = 3  # of what has an area
 FEWEST_CORNERS, MOST_CORNERS = 16, 720
 
 
@@ -20,6 +23,31 @@ def ring(points: Any) -> np.ndarray:
     if array.ndim != 2 or array.shape[1] != 2:
         raise BadRecord(f"wanted points [[x, y], ...], got {str(points)[:60]}; export the file again")
     return array[:-1] if len(array) > 3 and (array[0] == array[-1]).all() else array
+
+
+def parts_of(polygons: Sequence[tuple[np.ndarray, Sequence[np.ndarray]]], tell: Tell) -> tuple[Polygon, ...]:
+    """The parts of one object from their outer rings, each with its holes, all (k, 2).
+
+    Rings of fewer than three different points, clicks that went wrong, cover nothing: they are left out and told in one
+    line each for parts and holes. BadRecord if no part is left.
+    """
+    kept = [(outer, holes) for outer, holes in polygons if _has_area(outer)] or polygons
+    _tell_lost(len(polygons) - len(kept), len(polygons), "parts", tell)
+    parts = []
+    for outer, holes in kept:
+        drawn = [hole for hole in holes if _has_area(hole)]
+        _tell_lost(len(holes) - len(drawn), len(holes), "holes", tell)
+        parts.append(Polygon(outer, tuple(drawn)))
+    return tuple(parts)
+
+
+def _has_area(points: np.ndarray) -> bool:
+    return len(np.unique(points, axis=0)) >= FEWEST_POINTS
+
+
+def _tell_lost(lost: int, rings: int, what: str, tell: Tell) -> None:
+    if lost:
+        tell(f"{lost} of its {rings} {what} left out: fewer than 3 points cover nothing; complete or delete them")
 
 
 def rectangle(x0: float, y0: float, x1: float, y1: float, degrees: float = 0.0) -> Polygon:

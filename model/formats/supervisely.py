@@ -23,12 +23,13 @@ import numpy as np
 
 from model.errors import BadRecord
 from model.files import read_json, write_json
-from model.formats.layout import annotation_files, checked_size, image_in, written_path
+from model.formats.images import ImageFinder
+from model.formats.layout import annotation_files, written_path
 from model.formats.losses import with_losses
 from model.formats.masks import cropped_mask, decode_base64, decode_png, encode_png, mask_parts
 from model.formats.pieces import Piece, check_labels, join
-from model.formats.problems import OnProblem, noted
-from model.formats.shapes import rectangle, ring
+from model.formats.problems import OnProblem, Tell, noted
+from model.formats.shapes import parts_of, rectangle, ring
 from model.geometry import mask_to_polygons, polygons_to_mask
 from model.records import Outline, Polygon, Record
 
@@ -43,15 +44,15 @@ Json = dict[str, Any]
 Size = tuple[int, int]
 
 
-def read(source: Path, on_problem: OnProblem) -> Iterator[Record]:
+def read(source: Path, on_problem: OnProblem, images: Path | None = None) -> Iterator[Record]:
     """One record for each file in the `ann` folders of a project or dataset, or for one such file.
 
     What is broken is told to `on_problem`. For one file images are told relative to its dataset.
     """
-    root = root_of(source)
+    finder = ImageFinder(root_of(source), images)
     for path in annotation_files(source, ".json", on_problem, folder=ANN):
         with noted(on_problem, path):
-            yield with_losses(partial(_record, path, root), on_problem)
+            yield with_losses(partial(_record, path, finder), on_problem)
 
 
 def root_of(source: Path) -> Path:
@@ -103,46 +104,48 @@ def class_names(path: Path) -> tuple[str, ...]:
     return tuple(entry["title"] for entry in _meta(path)["classes"])
 
 
-def _record(path: Path, root: Path, on_problem: OnProblem) -> Record:
+def _record(path: Path, finder: ImageFinder, on_problem: OnProblem) -> Record:
     content = read_json(path)
     if not isinstance(content, dict) or not isinstance(content.get("objects"), list):
         raise BadRecord("wanted a Supervisely annotation with 'size' and 'objects'; take the file out of the folder")
-    image = image_in(root, path.parent.parent / IMG, path.name.removesuffix(".json"))
-    size_hw = checked_size(content["size"]["height"], content["size"]["width"])
+    found = finder.find(path.name.removesuffix(".json"), (path.parent.parent / IMG,))
+    size = content.get("size") or {}
+    size_hw = finder.size_hw(found, size.get("height"), size.get("width"))
     pieces: list[Piece] = []
     for number, entry in enumerate(content["objects"], start=1):
         label = entry.get("classTitle") if isinstance(entry, dict) else None
-        with noted(on_problem, path, f"object {number} ({label})"):
-            pieces.append(Piece(entry["classTitle"], _parts(entry, size_hw), entry.get("instance")))
-    return Record(image, size_hw, join(pieces))
+        with noted(on_problem, path, f"object {number} ({label})") as tell:
+            pieces.append(Piece(entry["classTitle"], _parts(entry, size_hw, tell), entry.get("instance")))
+    return Record(found.name, size_hw, join(pieces))
 
 
-def _parts(entry: Json, size_hw: Size) -> tuple[Polygon, ...]:
+def _parts(entry: Json, size_hw: Size, tell: Tell) -> tuple[Polygon, ...]:
     """Files of before 2020 do not name the shape."""
     kind = entry.get("geometryType") or entry.get("shape") or ("bitmap" if entry.get("bitmap") else "polygon")
     if kind not in SHAPES:
         raise BadRecord(f"a {kind} is no object; it is left out (wanted {', '.join(SHAPES)})")
-    return SHAPES[kind](entry, size_hw)
+    return SHAPES[kind](entry, size_hw, tell)
 
 
-def _polygon(entry: Json, size_hw: Size) -> tuple[Polygon, ...]:
-    return (_with_holes(entry["points"]),)
+def _polygon(entry: Json, size_hw: Size, tell: Tell) -> tuple[Polygon, ...]:
+    return parts_of([_rings(entry["points"])], tell)
 
 
-def _multipolygon(entry: Json, size_hw: Size) -> tuple[Polygon, ...]:
-    return tuple(_with_holes(points) for points in entry["parts"])
+def _multipolygon(entry: Json, size_hw: Size, tell: Tell) -> tuple[Polygon, ...]:
+    return parts_of([_rings(points) for points in entry["parts"]], tell)
 
 
-def _with_holes(points: Json) -> Polygon:
-    return Polygon(ring(points["exterior"]), tuple(ring(hole) for hole in points.get("interior") or ()))
+def _rings(points: Json) -> tuple[np.ndarray, list[np.ndarray]]:
+    """The outer ring (k, 2) of a polygon, and its holes; a hole of no point is none."""
+    return ring(points["exterior"]), [ring(hole) for hole in points.get("interior") or () if hole]
 
 
-def _rectangle(entry: Json, size_hw: Size) -> tuple[Polygon, ...]:
+def _rectangle(entry: Json, size_hw: Size, tell: Tell) -> tuple[Polygon, ...]:
     (x0, y0), (x1, y1) = entry["points"]["exterior"]
     return (rectangle(float(x0), float(y0), float(x1), float(y1)),)
 
 
-def _bitmap(entry: Json, size_hw: Size) -> tuple[Polygon, ...]:
+def _bitmap(entry: Json, size_hw: Size, tell: Tell) -> tuple[Polygon, ...]:
     """A PNG, packed once more by zlib but in a few old files, and where its upper left pixel lies."""
     content = decode_base64(entry["bitmap"]["data"])
     if not content.startswith(b"\x89PNG"):
@@ -155,7 +158,7 @@ def _bitmap(entry: Json, size_hw: Size) -> tuple[Polygon, ...]:
     return mask_parts(decode_png(content, size_hw), (left, top), size_hw)
 
 
-SHAPES: dict[str, Callable[[Json, Size], tuple[Polygon, ...]]] = {
+SHAPES: dict[str, Callable[[Json, Size, Tell], tuple[Polygon, ...]]] = {
     "polygon": _polygon,
     "bitmap": _bitmap,
     "rectangle": _rectangle,

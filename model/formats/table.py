@@ -6,18 +6,26 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import Protocol
 
-from model.formats import coco, cvat, darwin, labelme, labelme_xml, supervisely
+from model.formats import coco, cvat, darwin, labelme, labelme_xml, supervisely, yolo, yolo_layout
 from model.formats.layout import beside, owner_is, root_of
 from model.formats.problems import OnProblem
 from model.records import Record
 
-Read = Callable[[Path, OnProblem], Iterator[Record]]
-"""Reads a folder or one file; images are told as POSIX paths relative to the folder (of the file).
 
-Nothing in a file raises: each broken file or object is one line "file: place: reason" to the callable, and the rest is
-read. Images need not be there, but for a file that does not tell the size of its image.
-"""
+class Read(Protocol):
+    """Reads a folder or one file; images are told as POSIX paths relative to the folder (of the file).
+
+    With `images`, a folder, they are looked for there first, and told relative to it; see ImageFinder. Nothing in a
+    file raises: each broken file or object is one line "file: place: reason" to `on_problem`, and the rest is read.
+    Images need not be there, but for a file that does not tell the size of its image.
+    """
+
+    def __call__(self, source: Path, on_problem: OnProblem, images: Path | None = None) -> Iterator[Record]:
+        """One record for each annotated image."""
+        ...
+
 
 Write = Callable[[Iterable[Record], Path, Sequence[str]], None]
 """Writes records with their classes, not images, into a folder that is made if it is missing.
@@ -121,6 +129,15 @@ FORMATS: dict[str, Format] = {
         write=supervisely.write,
         annotation_path=supervisely.annotation_path,
         image_path=supervisely.image_path,
+        wants_images=True,
+    ),
+    "yolo": Format(
+        title="YOLO segmentation (Ultralytics)",
+        read=yolo.read,
+        root=yolo_layout.root_of,
+        write=yolo.write,
+        annotation_path=yolo_layout.annotation_path,
+        image_path=yolo_layout.image_path,
         wants_images=True,
     ),
 }

@@ -11,6 +11,8 @@ from model.geometry import (
     polygons_to_mask,
     rings_to_mask,
     rings_to_polygons,
+    seamed,
+    unseamed,
     without_specks,
 )
 from model.records import Polygon
@@ -177,6 +179,45 @@ def test_a_keyhole_with_two_holes_has_no_area_between_its_bridges():
     expected[:] = True
     expected[3:6, 2:5] = expected[4:8, 12:16] = False
     assert np.array_equal(rings_to_mask([keyhole(part)], (10, 20)), expected)
+
+
+@given(MASKS)
+def test_parts_that_were_joined_by_seams_are_cut_apart_again(mask):
+    if mask.any():
+        ring = seamed(mask_to_polygons(mask, 0))
+        assert np.array_equal(rings_to_mask([ring], mask.shape), mask)
+        back = unseamed(ring)
+        assert np.array_equal(polygons_to_mask(back, mask.shape), mask)
+        assert len(back) == len(mask_to_polygons(mask, 0))
+
+
+@given(MASKS, st.integers(0, 200))
+def test_seams_are_found_wherever_the_ring_begins_and_whichever_way_it_runs(mask, start):
+    if mask.any():
+        ring = np.roll(seamed(mask_to_polygons(mask, 0))[:: -1 if start % 2 else 1], start, axis=0)
+        assert len(unseamed(ring)) == len(mask_to_polygons(mask, 0))
+
+
+def test_holes_that_were_joined_by_a_seam_are_holes_again():
+    holed = Polygon(box(0, 0, 20, 20), (box(2, 2, 8, 8), box(12, 12, 18, 18)))
+    parts = unseamed(seamed((Polygon(box(30, 0, 40, 9)), holed, Polygon(box(3, 3, 7, 7)))))
+    assert sorted((len(part.holes), len(part.exterior)) for part in parts) == [(0, 4), (0, 4), (2, 4)]
+
+
+@pytest.mark.parametrize(
+    "ring",
+    [
+        [[0, 0], [5, 5], [5, 0], [0, 5]],
+        [[0, 0], [5, 0], [5, 5], [9, 5], [9, 9], [5, 9], [5, 5], [0, 5]],
+        [[0, 0], [5, 0], [9, 0], [5, 0], [5, 5]],
+        [[0, 0], [9, 9], [0, 0]],
+    ],
+    ids=["crosses itself", "touches itself", "has a spike", "has no area"],
+)
+def test_a_ring_without_seams_stays_one_part(ring):
+    points = np.array(ring, float)
+    (part,) = unseamed(points)
+    assert np.array_equal(polygons_to_mask([part], (10, 10)), rings_to_mask([points], (10, 10)))
 
 
 def test_a_part_without_holes_is_its_own_keyhole():

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import csv
 import json
-import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -143,12 +142,24 @@ def test_all_bad_images_are_named_before_anything_is_trained(options: Simulation
 
 
 @pytest.mark.parametrize("name", ["photos\\3.png", "C:\\photos\\3.png", "gone/3.png"])
+def test_a_photo_is_found_without_the_folders_of_another_machine(
+    options: SimulationOptions, tmp_path: Path, name: str
+) -> None:
+    renamed = spoilt(options, tmp_path)
+    content = json.loads(renamed.annotations.read_text())
+    content["images"][3]["file_name"] = name
+    content["images"][3]["width"] = None
+    renamed.annotations.write_text(json.dumps(content))
+    assert run(replace(renamed, seeds=1, loops=1, strategies=("random",))).is_file()
+
+
+@pytest.mark.parametrize("name", ["photos\\33.png", "C:\\photos\\33.png", "gone/33.png"])
 def test_a_photo_that_is_somewhere_else_is_told_at_once(options: SimulationOptions, tmp_path: Path, name: str) -> None:
     wrong = spoilt(options, tmp_path)
     content = json.loads(wrong.annotations.read_text())
     content["images"][3]["file_name"] = name
     wrong.annotations.write_text(json.dumps(content))
-    with pytest.raises(BadRecord, match=rf"1 of 16 images cannot be used: image {re.escape(name)} is not in"):
+    with pytest.raises(BadRecord, match=r"1 of 16 images cannot be used: .*33\.png"):
         run(wrong)
 
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from model.formats.table import FORMATS
 from model.records import Outline, Polygon, Record
-from tests.model.formats.scenes import box
+from tests.model.formats.scenes import box, put
 
 LEAVES = tuple(Outline("leaf", (Polygon(box(x, 2, x + 6, 12)),)) for x in (2, 10))
 HOLED = Outline("leaf", (Polygon(box(2, 2, 16, 12), (box(5, 5, 9, 9),)),))
 JSON_FILES = {"darwin": "a.json", "labelme": "a.json", "supervisely": "ds0/ann/a.jpg.json", "coco": "annotations.json"}
 XML_FILES = {"cvat": "annotations.xml", "labelme_xml": "a.xml"}
-FILES = JSON_FILES | XML_FILES
+FILES = JSON_FILES | XML_FILES | {"yolo": "labels/a.txt"}
 
 
 def read(name: str, folder: Path) -> tuple[dict[str, int], list[str]]:
@@ -25,5 +25,5 @@ def read(name: str, folder: Path) -> tuple[dict[str, int], list[str]]:
 def written(name: str, folder: Path, *outlines: Outline) -> Path:
     """Write a.jpg with the outlines and b.jpg with two leaves; the file of a.jpg."""
     records = [Record("a.jpg", (20, 24), outlines or LEAVES), Record("b.jpg", (20, 24), LEAVES)]
-    FORMATS[name].write(records, folder, ("leaf",))
+    put(name, records, folder, ("leaf",))
     return folder / FILES[name]

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from model.formats.shapes import ellipse
 from model.formats.table import FORMATS
 from model.geometry import polygons_to_mask
 from model.records import Outline, Polygon, Record
 
+WITHOUT_SIZES = ("yolo",)
 CLASSES = ("Blatt, krank", "Läsion", "<stem> & 'root'", "never seen")
 
 
@@ -44,6 +46,16 @@ RECORDS = (
     Record("empty.png", (100, 120), ()),
     Record("b.jpg", (90, 121), (Outline(CLASSES[2], (Polygon(box(0, 0, 121, 90)),)),)),
 )
+
+
+def put(name: str, records: Sequence[Record], folder: Path, classes: Sequence[str] = CLASSES) -> None:
+    """Write records, and the images that tell the reader their sizes where the format does not."""
+    form = FORMATS[name]
+    form.write(records, folder, classes)
+    for record in records if name in WITHOUT_SIZES else ():
+        path = folder / form.image_path(record.image)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("1", record.size_hw[::-1]).save(path)
 
 
 def read(name: str, source: Path) -> list[Record]:

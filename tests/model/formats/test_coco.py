@@ -1,9 +1,11 @@
 import json
 import logging
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from pycocotools import mask as pycoco_mask
 
 from model.errors import BadRecord
@@ -107,7 +109,11 @@ def test_crowd_masks_are_read_on_request(coco_file):
     ("annotation", "reason"),
     [
         ({"segmentation": [[1, 1, 2, 2]]}, "at least 3 points"),
-        ({"segmentation": [[1, 1, 2, 2, 3]]}, r"a polygon is a list \[x, y, x, y, ...\], got \[1, 1, 2, 2, 3\]"),
+        ({"segmentation": [[1, 1, 2, 2, 3]]}, "at least 3 points"),
+        (
+            {"segmentation": [[1, 1, 2, 2, 3, 3, 4]]},
+            r"a polygon is a list \[x, y, x, y, ...\], got",
+        ),
         ({"segmentation": SQUARE}, r"a polygon is a list"),
         ({"segmentation": [[1, 1, "x", 2, 3, 3]]}, "could not convert"),
         ({"segmentation": [[1, 1, float("nan"), 2, 3, 3]]}, "not a finite number"),
@@ -115,7 +121,6 @@ def test_crowd_masks_are_read_on_request(coco_file):
         ({"segmentation": None}, "it has no outline"),
         ({}, "'segmentation' is missing"),
         ({"segmentation": [SQUARE], "category_id": 2}, "2 is missing or stands for nothing"),
-        ({"segmentation": [SQUARE], "image_id": 8}, "8 is missing or stands for nothing"),
         ({"segmentation": {"size": [5, 4], "counts": [20]}}, r"size \[5, 4\], its image \[4, 5\]"),
         ({"segmentation": {"size": [4, 5], "counts": [19]}}, "covers 19 pixels, its image has 20"),
         ({"segmentation": {"size": [4, 5], "counts": [20]}}, "holds no pixel"),
@@ -127,25 +132,84 @@ def test_crowd_masks_are_read_on_request(coco_file):
     ],
 )
 def test_a_broken_annotation_is_named(coco_file, annotation, reason):
-    path = coco_file({"segmentation": [SQUARE]}, annotation)
-    with pytest.raises(BadRecord, match=rf"coco\.json: annotation 12: .*{reason}|annotation 12: ({reason})"):
-        coco.read(path)
+    (record,) = coco.read(coco_file({"segmentation": [SQUARE]}, annotation))
+    assert len(record.outlines) == 1
+    (line,) = record.unread
+    assert re.match(rf"annotation 12: .*({reason})", line)
 
 
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"images": [{"id": 7, "file_name": "a.jpg", "width": 5}]}, "image 7: 'height' is missing"),
-        ({"images": [{"id": 7, "file_name": "a", "width": 5, "height": 4}] * 2}, "image 7: its id stands for another"),
+        (
+            {"images": [{"id": 7, "file_name": "a.jpg", "width": 5}]},
+            "the size of its image is not in the file",
+        ),
         ({"images": None}, "got other JSON"),
         ({"categories": None}, "categories:"),
         ({"categories": [{"id": 3}]}, "categories: 'name' is missing"),
-        ({"annotations": ["x"]}, "annotation 'x'"),
+        ({"annotations": "x"}, "got other JSON"),
     ],
 )
 def test_a_broken_file_is_named(coco_file, changes, reason):
     with pytest.raises(BadRecord, match=rf"coco\.json: {reason}|coco\.json: .*{reason}"):
         coco.read(coco_file(**changes))
+
+
+@pytest.mark.parametrize(
+    ("broken", "reason"),
+    [
+        ({"segmentation": [], "bbox": [1, 1, 3, 3]}, "annotation 12: it has no outline"),
+        ({"segmentation": [[1, 1, 2, 2]]}, "annotation 12: an outline needs at least 3 points"),
+        ({"segmentation": [SQUARE], "category_id": 2}, "annotation 12: 2 is missing"),
+    ],
+)
+def test_one_broken_object_does_not_cost_the_file(coco_file, caplog, broken, reason):
+    size = {"width": 5, "height": 4}
+    images = [{"id": 7, "file_name": "a.jpg"} | size, {"id": 8, "file_name": "b.jpg"} | size]
+    path = coco_file({"segmentation": [SQUARE]}, broken, {"segmentation": [SQUARE], "image_id": 8}, images=images)
+    with caplog.at_level(logging.WARNING):
+        whole, other = coco.read(path)
+    assert (len(whole.outlines), len(other.outlines), other.unread) == (1, 1, ())
+    assert len(whole.unread) == 1 and whole.unread[0].startswith(reason)
+    assert not caplog.records, "it is told with its record"
+
+
+@pytest.mark.parametrize("few", [[3, 3, 4, 4], [3, 3], [], [3, 3, 4], [3, 3, 4, 4, 5], [3, 3, 4, 4, 3, 3]])
+def test_a_part_without_area_costs_only_itself(coco_file, caplog, few):
+    path = coco_file({"segmentation": [SQUARE, few]}, {"segmentation": [few, SQUARE]})
+    with caplog.at_level(logging.WARNING):
+        (record,) = coco.read(path)
+    assert [mask.sum() for mask in masks_of(record)] == [9, 9] and record.unread == ()
+    lost = "1 of its 2 parts left out: fewer than 3 points cover nothing; complete or delete them"
+    assert [r.getMessage() for r in caplog.records] == [f"{path}: annotation {n}: {lost}" for n in (11, 12)]
+
+
+def test_an_annotation_of_no_image_is_told(coco_file, caplog):
+    with caplog.at_level(logging.WARNING):
+        (record,) = coco.read(coco_file({"segmentation": [SQUARE]}, {"segmentation": [SQUARE], "image_id": 8}))
+    assert len(record.outlines) == 1
+    assert "annotation 12: 8 is missing or stands for nothing" in caplog.text
+
+
+def test_an_image_id_that_comes_twice_stands_for_the_first(coco_file, caplog):
+    image = {"id": 7, "width": 5, "height": 4}
+    with caplog.at_level(logging.WARNING):
+        records = coco.read(coco_file(images=[image | {"file_name": "a.jpg"}, image | {"file_name": "b.jpg"}]))
+    assert [record.image for record in records] == ["a.jpg"]
+    assert "image 7: its id stands for another image already" in caplog.text
+
+
+def test_images_are_found_in_their_folder_and_tell_the_size(coco_file, tmp_path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    Image.new("RGB", (5, 4)).save(photos / "a.jpg")
+    image = {"id": 7, "file_name": "/data/upload/1/0a1b2c3d-a.jpg", "width": None, "height": None}
+    path = coco_file({"segmentation": [SQUARE]}, images=[image])
+    (record,) = coco.read(path, images=photos)
+    assert (record.image, record.size_hw, len(record.outlines)) == ("a.jpg", (4, 5), 1)
+    with pytest.raises(BadRecord, match="the size of its image is not in the file"):
+        coco.read(path)
 
 
 def test_a_file_that_is_not_json_is_named(tmp_path):

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from model.formats import darwin
+from model.formats.table import FORMATS
 from model.geometry import box_of, polygons_to_mask
 from model.records import Outline, Polygon, Record
 from tests.model.formats.scenes import box, read, two_parts
@@ -49,6 +50,37 @@ def test_paths_are_filled_by_the_even_odd_rule(tmp_path: Path) -> None:
 def test_additional_paths_of_1_x_belong_to_the_object(tmp_path: Path, kind: str) -> None:
     write_1(tmp_path, {"name": "leaf", kind: {"path": path_of(OUTER), "additional_paths": [path_of(INNER)]}})
     assert mask_of(tmp_path).sum() == 14 * 14 - 10 * 10
+
+
+@pytest.mark.parametrize("kind", ["polygon", "complex_polygon"])
+@pytest.mark.parametrize("key", ["path", "paths", "additional_paths"])
+def test_a_path_of_1_x_may_be_a_list_of_paths(tmp_path: Path, kind: str, key: str) -> None:
+    paths: dict[str, Any] = {key: [path_of(INNER), path_of(OUTER)]}
+    if key == "additional_paths":
+        paths = {"path": [path_of(OUTER)], key: [[path_of(INNER)]]}
+    write_1(tmp_path, {"name": "leaf", kind: paths})
+    assert mask_of(tmp_path).sum() == 14 * 14 - 10 * 10
+
+
+def test_parts_of_a_complex_polygon_are_one_object(tmp_path: Path) -> None:
+    triangles = [[[1, 1], [9, 1], [9, 9]], [[11, 11], [19, 11], [19, 19]]]
+    path = [[{"x": x, "y": y} for x, y in triangle] for triangle in triangles]
+    write_1(tmp_path, {"name": "leaf", "complex_polygon": {"path": path}})
+    (record,) = read("darwin", tmp_path)
+    (outline,) = record.outlines
+    assert [part.exterior.tolist() for part in outline.parts] == triangles
+
+
+@pytest.mark.parametrize("few", [[], [[1, 1]], [[1, 1], [2, 2]], [[1, 1], [2, 2], [1, 1]]])
+def test_a_path_without_area_costs_only_itself(tmp_path: Path, few: list[list[int]]) -> None:
+    paths = [path_of(OUTER), path_of(np.array(few, float).reshape(-1, 2))]
+    write_2(tmp_path, {"name": "leaf", "polygon": {"paths": paths}})
+    problems: list[str] = []
+    (record,) = FORMATS["darwin"].read(tmp_path, problems.append)
+    assert polygons_to_mask(record.outlines[0].parts, record.size_hw).sum() == 14 * 14
+    assert record.unread == (), "nothing is lost"
+    (problem,) = problems
+    assert problem.startswith(f"{tmp_path / 'x.json'}: annotation 1 (leaf): 1 of its 2 parts left out: fewer than 3")
 
 
 @pytest.mark.parametrize("write", [write_1, write_2])

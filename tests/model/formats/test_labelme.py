@@ -49,6 +49,8 @@ def test_one_group_and_one_label_is_one_object(tmp_path: Path) -> None:
         ({"shape_type": "rectangle", "points": [[9, 8], [2, 3]]}, 35),
         ({"shape_type": "rectangle", "points": [[2, 3], [9, 3], [9, 8], [2, 8]]}, 35),
         ({"shape_type": "oriented_rectangle", "points": [[2, 3], [9, 3], [9, 8], [2, 8]]}, 35),
+        ({"shape_type": "rotation", "points": [[2, 3], [9, 3], [9, 8], [2, 8]], "direction": 0.3}, 35),
+        ({"shape_type": "quadrilateral", "points": [[2, 3], [9, 3], [9, 8], [2, 8]]}, 35),
         ({"shape_type": "circle", "points": [[10, 10], [10, 15]]}, 80),
         ({"shape_type": None}, 64),
     ],
@@ -63,6 +65,35 @@ def test_files_of_version_4_without_shape_type_and_group_id_are_read(tmp_path: P
     write_json(tmp_path / "a.json", {"label": "leaf", "points": SQUARE})
     (record,) = read("labelme", tmp_path)
     assert len(record.outlines) == 1
+
+
+def test_a_turned_box_of_x_anylabeling_has_its_score(tmp_path: Path) -> None:
+    turned = {"shape_type": "rotation", "points": SQUARE, "direction": 0.0, "difficult": False, "attributes": {}}
+    write_json(tmp_path / "a.json", shape(**turned, score=0.87), shape(score=None), version="2.4.4")
+    (record,) = read("labelme", tmp_path)
+    assert [outline.score for outline in record.outlines] == [0.87, None]
+    assert [polygons_to_mask(outline.parts, (20, 24)).sum() for outline in record.outlines] == [64, 64]
+
+
+@pytest.mark.parametrize(
+    ("points", "pixels"),
+    [
+        ([[4.6, 2.6], [6.6, 4.6]], np.s_[3:6, 5:8]),
+        ([[4.5, 2.5], [6.5, 4.5]], np.s_[3:6, 5:8]),
+        ([[4.4, 2.4], [6.4, 4.4]], np.s_[2:5, 4:7]),
+        ([[5, 3], [8, 6]], np.s_[3:6, 5:8]),
+        ([[-1.4, 2], [0.6, 4]], np.s_[2:5, 0:2]),
+        ([[22.2, -2.3], [24.2, -0.3]], np.s_[0:1, 22:24]),
+        ([[-2, -2], [0, 0]], np.s_[0:1, 0:1]),
+    ],
+)
+def test_a_mask_that_was_moved_by_hand_covers_the_nearest_pixels(tmp_path: Path, points: Any, pixels: Any) -> None:
+    png = base64.b64encode(encode_png(np.ones((3, 3), bool))).decode()
+    write_json(tmp_path / "a.json", shape(shape_type="mask", points=points, mask=png))
+    (record,) = read("labelme", tmp_path)
+    wanted = np.zeros((20, 24), bool)
+    wanted[pixels] = True
+    assert np.array_equal(polygons_to_mask(record.outlines[0].parts, (20, 24)), wanted)
 
 
 def test_a_mask_lies_where_its_box_says(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image
 
@@ -34,6 +35,19 @@ def test_any_mask_survives_as_a_crop(mask: np.ndarray) -> None:
         crop, left_top = cropped_mask(mask_parts(mask, (0, 0), mask.shape), mask.shape)
         assert crop[0].any() and crop[-1].any() and crop[:, 0].any() and crop[:, -1].any()
         assert np.array_equal(polygons_to_mask(mask_parts(crop, left_top, mask.shape), mask.shape), mask)
+
+
+@given(MASKS, st.integers(-9, 9), st.integers(-9, 9))
+def test_of_a_mask_that_reaches_out_what_lies_inside_counts(mask: np.ndarray, left: int, top: int) -> None:
+    size_hw = (5, 6)
+    wanted = np.zeros((40, 40), bool)
+    wanted[top + 10 : top + 10 + mask.shape[0], left + 10 : left + 10 + mask.shape[1]] = mask
+    wanted = wanted[10:15, 10:16]
+    if wanted.any():
+        assert np.array_equal(polygons_to_mask(mask_parts(mask, (left, top), size_hw), size_hw), wanted)
+    else:
+        with pytest.raises(BadRecord, match="delete it"):
+            mask_parts(mask, (left, top), size_hw)
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "I;16"])

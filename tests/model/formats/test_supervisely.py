@@ -12,6 +12,7 @@ import pytest
 from model.errors import BadRecord
 from model.formats import supervisely
 from model.formats.masks import encode_png
+from model.formats.table import FORMATS
 from model.geometry import polygons_to_mask
 from model.records import Outline, Polygon, Record
 from tests.model.formats.scenes import box, read, two_parts
@@ -77,6 +78,24 @@ def test_rectangles_and_multipolygons_are_read(tmp_path: Path) -> None:
     (record,) = read("supervisely", tmp_path)
     assert [len(outline.parts) for outline in record.outlines] == [1, 2]
     assert polygons_to_mask(record.outlines[0].parts, (20, 24)).sum() == 35
+
+
+@pytest.mark.parametrize("few", [[], [[4, 4]], [[4, 4], [5, 5]], [[4, 4], [5, 5], [4, 4]]])
+def test_a_hole_or_part_without_area_costs_only_itself(tmp_path: Path, few: list[list[int]]) -> None:
+    holed = {**SQUARE, "interior": [box(2, 2, 4, 4).tolist(), few]}
+    write_ann(
+        tmp_path,
+        {"classTitle": "leaf", "geometryType": "polygon", "points": holed},
+        {"classTitle": "leaf", "geometryType": "multipolygon", "parts": [SQUARE, {"exterior": few or [[1, 1]]}]},
+    )
+    problems: list[str] = []
+    (record,) = FORMATS["supervisely"].read(tmp_path, problems.append)
+    areas = [polygons_to_mask(outline.parts, (20, 24)).sum() for outline in record.outlines]
+    assert areas == [60, 64]
+    path = tmp_path / "ds0" / "ann" / "a.jpg.json"
+    lost = "left out: fewer than 3 points cover nothing; complete or delete them"
+    told = [f"{path}: object 1 (leaf): 1 of its 2 holes {lost}"] if few else []
+    assert problems == [*told, f"{path}: object 2 (leaf): 1 of its 2 parts {lost}"]
 
 
 def test_meta_json_is_no_annotation(tmp_path: Path) -> None:
