@@ -90,6 +90,6 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_bytes())
     except UnicodeDecodeError as err:
         what = f"byte {err.object[err.start]:#x} at {err.start}"
-        raise ValueError(f"wanted UTF-8 in {path}, got another encoding ({what}); save it as UTF-8") from err
+        raise ValueError(f"wanted JSON in {path} as UTF-8, got another encoding ({what}); save it as UTF-8") from err
     except ValueError as err:
         raise ValueError(f"wanted JSON in {path}, got something else ({err}); restore the file or delete it") from err

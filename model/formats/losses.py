@@ -52,9 +52,9 @@ def _reasons(outside: list[Polygon], size_hw: Size) -> Iterator[str]:
 
 
 def _is_inside(part: Polygon, size_hw: Size) -> bool:
-    """Whether a part covers a pixel of the image, unless it is too small to cover one anywhere."""
-    size_xy = np.array(size_hw[::-1])
-    low, high = part.exterior.min(0), part.exterior.max(0)
-    if (low >= 0).all() and (high <= size_xy).all():
+    """Whether a part has a corner in the image or covers one of its pixels."""
+    points, size_xy = part.exterior, np.array(size_hw[::-1])
+    if ((points > 0) & (points < size_xy)).all(1).any():
         return True
+    low, high = points.min(0), points.max(0)
     return bool((high > 0).all() and (low < size_xy).all()) and has_pixels(part, size_hw)

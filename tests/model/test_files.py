@@ -73,7 +73,7 @@ def test_json_of_another_encoding_says_to_save_it_as_utf_8(tmp_path):
         assert read_json(path) == {"label": "Läsion"}
     path.write_bytes('{"label": "Läsion"}'.encode("latin-1"))
     with pytest.raises(
-        ValueError, match=r"wanted UTF-8 in .*a\.json, got another encoding \(byte 0xe4 at 12\); save it as"
+        ValueError, match=r"wanted JSON in .*a\.json as UTF-8, got another encoding \(byte 0xe4 at 12\); save it as"
     ):
         read_json(path)
     path.write_bytes(b'{"label": ')
