@@ -127,7 +127,10 @@ def _outline(values: Sequence[float], size_hw: Size) -> tuple[tuple[Polygon, ...
         raise BadRecord(f"a coordinate is {farthest:g}, wanted shares of the image, 0..1; divide pixels by its size")
     if score is not None and not 0 <= score <= 1:
         raise BadRecord(f"the last of an odd count of numbers is a confidence, 0..1, got {score:g}; take it out")
-    return unseamed(ring(np.clip(points, 0, 1) * size_hw[::-1])), score
+    clipped = np.clip(points, 0, 1)
+    if not np.ptp(clipped, axis=0).all():
+        raise BadRecord("its outline has no area inside of the image; delete it or draw it again")
+    return unseamed(ring(clipped * size_hw[::-1])), score
 
 
 def _shares(outline: Outline, record: Record) -> str:

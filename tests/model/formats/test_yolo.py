@@ -441,3 +441,15 @@ def test_coordinates_of_large_images_come_back_to_a_thousandth_of_a_pixel(tmp_pa
     points = np.array([[1 / 3, 2 / 3], [19999.123, 7.7], [12345.678, 0.001]])
     put("yolo", [Record("a.png", (8, 20000), (Outline("leaf", (Polygon(points),)),))], tmp_path, ("leaf",))
     assert np.abs(outlines_of(tmp_path)[0].parts[0].exterior - points).max() < 1e-3
+
+
+@pytest.mark.parametrize(
+    "points", ["1.01 .1 1.04 .1 1.04 .4 1.01 .4", ".1 .1 .1 .1 .1 .1"], ids=["outside", "one place"]
+)
+def test_an_outline_without_area_is_told(tmp_path: Path, points: str) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((40, 40, 3), np.uint8))
+    (tmp_path / "a.txt").write_text(f"0 {points}\n0 .1 .1 .6 .1 .6 .6\n")
+    (tmp_path / "classes.txt").write_text("leaf\n")
+    told: list[str] = []
+    (record,) = yolo.read(tmp_path, told.append)
+    assert len(record.outlines) == 1 and len(record.unread) == 1 and "no area inside" in told[0]
