@@ -24,7 +24,7 @@ SIDE, CLICK_SIDE = 128, 64
 ENLARGED = 4.0
 """A window's pixels become at most so many along a side."""
 
-ITERATIONS, CLICK_ITERATIONS = 3, 2
+ITERATIONS = 2
 SEED = 0
 
 SPANS = 0.75
@@ -128,7 +128,7 @@ class GrabCut:
         best, best_score = None, 0.0
         for side in _sides(click, max(seen.shape[:2])):
             window = _window(seen, _square(click.point_xy, side, seen.shape[:2]), AT_CLICK.margin, CLICK_SIDE)
-            found = _cut(window, AT_CLICK, CLICK_ITERATIONS, window.place(click.not_on_xy))
+            found = _cut(window, AT_CLICK, ITERATIONS, window.place(click.not_on_xy))
             is_there = _covers(found, window.place(click.point_xy[None]))
             if not is_there or not _is_answer(found, window, AT_CLICK) or _share(found, window) >= WHOLE:
                 continue
