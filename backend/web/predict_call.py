@@ -38,7 +38,10 @@ def read_call(tasks: Any, label_config: Any, params: Any) -> PredictCall:
 
 
 def answer(predictor: Predictor, folder: ProjectFolder, call: PredictCall) -> list[Result]:
-    """One result for each task, in order: what is in the box just drawn, or the task's prediction."""
-    if call.context.get("result"):
+    """One result for each task, in order: what is in the box or under the click just drawn, or the task's prediction.
+
+    Where a drawn region was taken away Label Studio asks with an empty list: not for the task's prediction.
+    """
+    if "result" in call.context:
         return [predictor.assist(folder, task, call, call.context) for task in call.tasks]
     return predictor.predict(folder, call.tasks, call)

@@ -24,7 +24,7 @@ SIDE, CLICK_SIDE = 128, 64
 ENLARGED = 4.0
 """A window's pixels become at most so many along a side."""
 
-ITERATIONS, CLICK_ITERATIONS = 3, 2
+ITERATIONS = 2
 SEED = 0
 
 SPANS = 0.75
@@ -48,6 +48,10 @@ SIDES_OF_KNOWN = (0.7, 2.5)
 
 SPREAD = 0.7
 """Of the logarithm of an object's side about that of its kind."""
+
+LOOSE, SAME = 0.06, 0.6
+"""Of the box that is drawn around the answer to a click: its distance, a share of the sides; and the IoU from which on
+its answer is the same object."""
 
 SECTORS = 12
 """Of an outline's surroundings; an object stands out if it does so nearly all around."""
@@ -124,11 +128,14 @@ class GrabCut:
         return best
 
     def at_point(self, seen: np.ndarray, click: Click, label: int | None = None) -> np.ndarray:
-        """What stands out most from its surroundings, of the answers for boxes of several sizes around the point."""
+        """What stands out most from its surroundings, of the answers for boxes of several sizes around the point.
+
+        Then it is outlined more finely, as if somebody had drawn a box around it.
+        """
         best, best_score = None, 0.0
         for side in _sides(click, max(seen.shape[:2])):
             window = _window(seen, _square(click.point_xy, side, seen.shape[:2]), AT_CLICK.margin, CLICK_SIDE)
-            found = _cut(window, AT_CLICK, CLICK_ITERATIONS, window.place(click.not_on_xy))
+            found = _cut(window, AT_CLICK, ITERATIONS, window.place(click.not_on_xy))
             is_there = _covers(found, window.place(click.point_xy[None]))
             if not is_there or not _is_answer(found, window, AT_CLICK) or _share(found, window) >= WHOLE:
                 continue
@@ -142,7 +149,20 @@ class GrabCut:
                 "nothing at the click stands out from its surroundings; draw a box around the object with a smart "
                 "rectangle, or outline it by hand"
             )
-        return best
+        return self._finer(seen, best, click)
+
+    def _finer(self, seen: np.ndarray, mask: np.ndarray, click: Click) -> np.ndarray:
+        """The same object (h, w) bool as an answer to a box around it; the mask as it is if that is another object."""
+        box = box_of(mask)
+        around = LOOSE * np.tile(box[2:] - box[:2], 2) * (-1, -1, 1, 1)
+        height, width = mask.shape
+        try:
+            finer = self.in_box(seen, (box + around).clip(0, (width, height, width, height)))
+        except NoOutline:
+            return mask
+        is_same = (finer & mask).sum() > SAME * (finer | mask).sum()
+        is_meant = _covers(finer, click.point_xy[None]) and not _covers(finer, click.not_on_xy)
+        return finer if is_same and is_meant else mask
 
 
 def _sides(click: Click, longest_px: int) -> np.ndarray:

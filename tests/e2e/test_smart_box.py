@@ -112,6 +112,8 @@ def test_a_click_in_the_browser_is_replaced_by_the_outline_and_leaves_no_point(
         outline = tasks[task].truth.outlines[0]
         truth = polygons_to_mask(outline.parts, SIZE)
         page.get_by_text("Auto-Annotation").click()
+        page.locator(".lsf-tool_smart >> visible=true").last.click()
+        page.get_by_label("key-point-tool").last.click()
         page.keyboard.press("5" if outline.label == "tomato" else "6")
         x0, y0, x1, y1 = box_of(truth)
         page.mouse.click(*to_screen(page, 0, SIZE)((x0 + x1) / 2, (y0 + y1) / 2))
