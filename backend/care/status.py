@@ -23,7 +23,7 @@ from model.errors import BadVersion, NewerFormat
 from model.registry import Version
 
 LISTED = 10
-"""Tasks that do not count, of which status tells one by one."""
+"""Tasks that do not count, and notes, of which status tells one by one."""
 
 
 def describe(settings: Settings, redis: Redis | None) -> Iterator[str]:
@@ -44,7 +44,10 @@ def _project_lines(settings: Settings, folder: ProjectFolder, redis: Redis | Non
     yield from (f"  {line}" for line in (_proposal(folder),) if line)
     yield from (_version_line(version) for version in folder.registry.versions())
     yield from (_round_line(r) for r in _rounds_of_interest(folder))
-    yield from (f"  note: {line}" for line in _last_notes(folder))
+    notes = _last_notes(folder)
+    yield from (f"  note: {line}" for line in notes[:LISTED])
+    if len(notes) > LISTED:
+        yield f"  and {len(notes) - LISTED} more such notes, all of them in the worker's log"
     yield from _job_lines(folder, redis)
     for task, failure in Unreadable(folder.path).failures().items():
         yield f"  task {task} is not scored: {failure.error}"

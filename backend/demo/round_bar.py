@@ -56,10 +56,8 @@ class RoundBar:
 def seconds_left(step: str, percent: int, step_left_s: float | None) -> float | None:
     """Seconds until the whole round is done, by what is left of a step; None where that says nothing yet."""
     start, end = SPANS.get(step, (0, 2))
-    if step_left_s is None or step not in ("prepare", "train", "rank") or percent < SURE_PERCENT:
+    if step_left_s is None or step not in ("prepare", "train", "rank") or not SURE_PERCENT <= percent < 100:
         return None
-    if percent >= 100:
-        return 0.0
     step_s = step_left_s / (1 - percent / 100)
     return step_left_s + step_s * (SPANS["publish"][1] - end) / (end - start)
 

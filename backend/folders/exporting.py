@@ -6,14 +6,13 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from tqdm import tqdm
 
 from backend.errors import BadImage, BadSetting
 from backend.folders.importing import SOURCE
-from backend.label_studio.annotations import choose_annotation, read_outlines
+from backend.label_studio.annotations import Annotation, choose_annotation, read_outlines
 from backend.label_studio.client import LabelStudio, Project, Task
 from backend.label_studio.images import Images
 from backend.label_studio.labels import LabelConfig, parse_label_config
@@ -31,8 +30,6 @@ NOT_IN_NAMES = re.compile(r"[^\w. ()+-]")
 
 LONGEST_NAME = 150
 """Of an image, in characters: file systems take 255 bytes, and tools add their endings."""
-
-Regions = list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -77,18 +74,18 @@ def export_records(settings: Settings, options: ExportOptions) -> Exported:
     return _write(form, options.out, source, tqdm(tasks, desc="exporting", unit="image"))
 
 
-def _annotated(client: LabelStudio, project: Project) -> Iterator[tuple[Task, Regions]]:
+def _annotated(client: LabelStudio, project: Project) -> Iterator[tuple[Task, Annotation]]:
     """Tasks with the one annotation that counts."""
     for task in client.annotated_tasks(project.id):
         if (chosen := choose_annotation(task.annotations)) is not None:
-            yield task, chosen["result"]
+            yield task, chosen
 
 
-def _predicted(client: LabelStudio, project: Project) -> Iterator[tuple[Task, Regions]]:
+def _predicted(client: LabelStudio, project: Project) -> Iterator[tuple[Task, Annotation]]:
     """Tasks with a prediction of the served version."""
     if project.model_version:
         for task in client.predicted_tasks(project.id, project.model_version):
-            yield task, task.predictions[-1]["result"]
+            yield task, task.predictions[-1]
 
 
 @dataclass(frozen=True)
@@ -100,18 +97,16 @@ class _Source:
     with_scores: bool
 
 
-def _write(form: Output, folder: Path, source: _Source, tasks: Iterable[tuple[Task, Regions]]) -> Exported:
+def _write(form: Output, folder: Path, source: _Source, tasks: Iterable[tuple[Task, Annotation]]) -> Exported:
     """Write the tasks' records, and their images to where the tool looks for them."""
     classes, written, problems = source.labels.classes, [], []
     taken: set[str] = set()
     if not form.is_one_file:
         form.write((), folder, classes)  # what all images share, or what is wrong with it
-    for task, regions in tasks:
+    for task, annotation in tasks:
         try:
             content, size_hw = _image(source, task)
-            outlines, left_out = read_outlines(
-                {"id": task.id, "result": regions}, source.labels, size_hw, with_scores=source.with_scores
-            )
+            outlines, left_out = read_outlines(annotation, source.labels, size_hw, with_scores=source.with_scores)
             if left_out:  # whoever trains on the export would learn that the object is background
                 problems.append(f"task {task.id} is not exported: {'; '.join(left_out)}")
                 continue

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
 import json
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
-import numpy as np
-from label_studio_sdk.converter import brush
-
 from backend.label_studio.labels import SHAPE_TAGS, UNREAD_TAGS, Control, LabelConfig
+from backend.label_studio.shapes import CHECKS, READERS
 from model.errors import BadRecord
-from model.geometry import mask_to_polygons, painted_polygons
 from model.records import Outline, Polygon
 
 NO_SHAPES = frozenset(
@@ -92,7 +85,7 @@ def doubts_about(annotation: Annotation, config: LabelConfig) -> tuple[str, ...]
                 f"region {drawn.result.get('id')} of annotation {annotation.get('id')} has the labels "
                 f"{', '.join(drawn.labels)}; it counts as {drawn.label(config)}; leave one"
             )
-    elsewhere = {r.get("id") for r in annotation["result"] if _is_shape(r, config) and not _is_here(r, config)}
+    elsewhere = {r.get("id") for r in annotation["result"] if _is_shape(r, config) and _is_on_another_image(r, config)}
     if elsewhere:
         lines.append(
             f"{len(elsewhere)} regions of annotation {annotation.get('id')} are not used: they lie on another image or "
@@ -148,10 +141,13 @@ def _regions(annotation: Annotation, config: LabelConfig) -> tuple[dict[Any, Dra
         rank = {name: place for place, name in enumerate(config.classes)}
         labels = tuple(sorted(names, key=lambda name: rank.get(name, len(rank))))
         shapes = [result for result in same if _kind(result, config) != "labels"]
-        if shapes:
-            regions[key] = Drawn(min(shapes, key=lambda result: _preference(result, config)), labels)
-        else:
+        if not shapes:
             problems.append(_left_out(same[0], annotation, BadRecord("it has a label and no shape; draw it again")))
+        elif any(_geometry(shape) != _geometry(shapes[0]) for shape in shapes):
+            fault = BadRecord("two different shapes have this id, of which Label Studio shows one; give each its own")
+            problems.append(_left_out(same[0], annotation, fault))
+        else:
+            regions[key] = Drawn(min(shapes, key=lambda result: _preference(result, config)), labels)
     return regions, problems
 
 
@@ -163,15 +159,25 @@ def _is_shape(result: Region, config: LabelConfig) -> bool:
     tag = config.tags.get(name)
     if tag in UNREAD_TAGS:  # a point or a line says that there is an object only if it is of a class
         return any(label in config.classes for label in _names(result, config))
-    if tag in SHAPE_TAGS and all(control.name != name for control in config.controls):
-        return False  # a shape that can have no label is of no class
-    return tag is None or tag.lower() not in NO_SHAPES
+    is_nameless = tag in SHAPE_TAGS and all(control.name != name for control in config.controls)
+    return not is_nameless  # a shape that can have no label is of no class
 
 
 def _is_here(result: Region, config: LabelConfig) -> bool:
     """Whether a result is about the first image, and not about another object of the task or another page."""
     target = result.get("to_name")
     return (target in config.image_names or target not in config.object_names) and not result.get("item_index")
+
+
+def _is_on_another_image(result: Region, config: LabelConfig) -> bool:
+    """Whether a result is about another image than the first, or another page of it."""
+    return result.get("to_name") in config.other_images or bool(result.get("item_index"))
+
+
+def _geometry(result: Region) -> Any:
+    """What a result's value says but for its labels."""
+    value = result.get("value")
+    return {k: v for k, v in value.items() if not k.endswith("labels")} if isinstance(value, dict) else value
 
 
 def _preference(result: Region, config: LabelConfig) -> int:
@@ -200,7 +206,8 @@ def _kind(result: Region, config: LabelConfig) -> str | None:
 
 def _names(result: Region, config: LabelConfig) -> list[str]:
     """Names of the labels that a result gives its region."""
-    names = (result.get("value") or {}).get(_kind(result, config)) or []
+    value = result.get("value")
+    names = value.get(_kind(result, config)) if isinstance(value, dict) else None
     return [str(name) for name in names] if isinstance(names, list) else []
 
 
@@ -209,108 +216,3 @@ def _left_out(result: Region, annotation: Annotation, err: Exception) -> str:
     reason = str(err) if isinstance(err, BadRecord) else f"its {type(err).__name__} {err} does not fit its kind"
     kind = "" if isinstance(err, BadRecord) else f" ({result.get('type')})"
     return f"region {result.get('id')} of annotation {annotation.get('id')} is left out: {reason}{kind}"
-
-
-def read_rectangle(region: Region, size_hw: tuple[int, int]) -> np.ndarray:
-    """The corners (4, 2) of a rectangle region in pixels of an image of that size; BadRecord if it is empty."""
-    return _rectangle(region["value"], size_hw)[0].exterior
-
-
-def _polygon(value: dict[str, Any], size_hw: tuple[int, int]) -> list[Polygon]:
-    """What Label Studio paints: all that the outline winds around, so that crossing itself makes no hole."""
-    ring = np.asarray(value["points"], float).reshape(-1, 2) * np.array([size_hw[1], size_hw[0]]) / 100
-    return list(painted_polygons(Polygon(ring).exterior, size_hw))
-
-
-def _brush(value: dict[str, Any], size_hw: tuple[int, int]) -> list[Polygon]:
-    _has_rle(value)
-    flat = brush.decode_rle(value["rle"])
-    if flat.size != size_hw[0] * size_hw[1] * 4:
-        raise BadRecord(
-            f"its brush mask holds {flat.size // 4} pixels, the image {size_hw[0] * size_hw[1]}; draw it again"
-        )
-    return list(mask_to_polygons(flat.reshape(*size_hw, 4)[..., 3] > 0, tolerance_px=0))
-
-
-def _bitmask(value: dict[str, Any], size_hw: tuple[int, int]) -> list[Polygon]:
-    """What is not transparent in a PNG (`data:image/png;base64,...`); in one without transparency what is not black."""
-    content = np.frombuffer(_png(value), np.uint8)
-    pixels = cv2.imdecode(content, cv2.IMREAD_UNCHANGED) if content.size else None
-    if pixels is None:
-        raise BadRecord("its bitmask is no image that can be read; draw it again")
-    if pixels.shape[:2] != size_hw:
-        raise BadRecord(
-            f"its bitmask has {pixels.shape[1]} x {pixels.shape[0]} px, the image {size_hw[1]} x {size_hw[0]}; "
-            "draw it again"
-        )
-    layers = pixels[..., None] if pixels.ndim == 2 else pixels
-    alpha = layers[..., 3] if layers.shape[2] == 4 else None
-    painted = layers[..., :3].any(2) if alpha is None or alpha.min() == np.iinfo(alpha.dtype).max else alpha > 0
-    return list(mask_to_polygons(painted, tolerance_px=0))
-
-
-def _png(value: dict[str, Any]) -> bytes:
-    head, _, coded = str(value["imageDataURL"]).partition(",")
-    if not head.startswith("data:image/") or not head.endswith(";base64"):
-        raise BadRecord("its bitmask is no data:image/png;base64 address; draw it again")
-    try:
-        return base64.b64decode(coded, validate=True)
-    except binascii.Error as err:
-        raise BadRecord(f"its bitmask is no base64 ({err}); draw it again") from err
-
-
-def _ellipse(value: dict[str, Any], size_hw: tuple[int, int]) -> list[Polygon]:
-    """A polygon of so many corners that it lies nowhere more than ELLIPSE_PX inside of the ellipse."""
-    scale = np.array([size_hw[1], size_hw[0]]) / 100
-    radii = np.array([float(value["radiusX"]), float(value["radiusY"])]) * scale
-    if not radii.all():
-        raise BadRecord(
-            f"its ellipse has the radii {value['radiusX']} and {value['radiusY']} %; delete it or draw it larger"
-        )
-    corners = max(12, math.ceil(math.pi / math.acos(max(0.0, 1 - ELLIPSE_PX / np.abs(radii).max()))))
-    turns = np.arange(corners) * 2 * math.pi / corners
-    points = np.stack([np.cos(turns), np.sin(turns)], 1) * radii
-    return [Polygon(points @ _turn(value) + np.array([value["x"], value["y"]], float) * scale)]
-
-
-def _rectangle(value: dict[str, Any], size_hw: tuple[int, int]) -> list[Polygon]:
-    scale = np.array([size_hw[1], size_hw[0]]) / 100
-    width, height = value["width"], value["height"]
-    if not width or not height:  # one that was drawn upwards has a height below 0
-        raise BadRecord(f"its rectangle is {width} by {height} %; delete it or draw it larger")
-    corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], float) * scale
-    return [Polygon(corners @ _turn(value) + np.array([value["x"], value["y"]], float) * scale)]
-
-
-def _turn(value: dict[str, Any]) -> np.ndarray:
-    """The matrix (2, 2) that turns rows of points by a value's `rotation`, degrees clockwise."""
-    angle = math.radians(value.get("rotation") or 0)
-    return np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
-
-
-ELLIPSE_PX = 0.05
-
-READERS: dict[str, Callable[[dict[str, Any], tuple[int, int]], list[Polygon]]] = {
-    "PolygonLabels": _polygon,
-    "BrushLabels": _brush,
-    "BitmaskLabels": _bitmask,
-    "RectangleLabels": _rectangle,
-    "EllipseLabels": _ellipse,
-}
-
-ANY_SIZE = (100, 100)
-
-
-def _has_rle(value: dict[str, Any]) -> None:
-    if not isinstance(value["rle"], list) or not value["rle"]:
-        raise BadRecord("its brush mask is empty; draw it again or delete it")
-
-
-CHECKS: dict[str, Callable[[dict[str, Any]], object]] = {
-    "PolygonLabels": lambda value: Polygon(np.asarray(value["points"], float).reshape(-1, 2)),
-    "BrushLabels": _has_rle,
-    "BitmaskLabels": _png,
-    "RectangleLabels": lambda value: _rectangle(value, ANY_SIZE),
-    "EllipseLabels": lambda value: _ellipse(value, ANY_SIZE),
-}
-"""What can be said of a region's value without its image, at little cost."""

@@ -67,6 +67,7 @@ class LabelConfig:
 
     image_key   key of a task's data that holds the image's address
     image_names  names of the Image tags that show it; regions on other objects are not this image's
+    other_images  names of the other Image tags
     object_names  names of all objects of a task: images, texts and so on
     controls    preferred first; `predicted_values` maps a model's class name to a label
     has_smart_tool  whether a tool asks for outlines of what is drawn with it (`smart="true"`)
@@ -79,6 +80,7 @@ class LabelConfig:
     predicted_values: dict[str, str]
     has_smart_tool: bool = False
     image_names: tuple[str, ...] = ()
+    other_images: tuple[str, ...] = ()
     object_names: tuple[str, ...] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
@@ -141,9 +143,16 @@ def parse_label_config(xml: str) -> LabelConfig:
         _predicted_values(parsed),
         has_smart_tool=any(_smartness(element) for element in elements),
         image_names=image_names,
+        other_images=tuple(
+            str(e.get("name")) for e in elements if e.tag == "Image" and e.get("name") not in image_names
+        ),
         object_names=tuple(str(e.get("name")) for e in elements if e.get("name") and not e.get("toName")),
         tags=tags,
-        remarks=(*_remarks_on(elements, controls, image_names), *_smart_remarks(elements, controls, image_names)),
+        remarks=tuple(
+            remark
+            for part in (_unused, _invitations, _smart_remarks)
+            for remark in part(elements, controls, image_names)
+        ),
     )
 
 
@@ -209,43 +218,53 @@ def _predicted_values(parsed: Mapping[str, dict[str, Any]]) -> dict[str, str]:
     return mapping
 
 
-def _remarks_on(
+def _unused(
     elements: Sequence[ElementTree.Element], controls: Sequence[Control], image_names: Collection[str]
-) -> tuple[str, ...]:
-    """One line for each image and control that is not used, and for what lets a region have two labels."""
-    lines = []
+) -> Iterator[str]:
+    """One line for each image and control that is not used."""
     for element in elements:
-        name, targets = element.get("name"), [n.strip() for n in (element.get("toName") or "").split(",")]
+        name, targets = element.get("name"), _names_in(element.get("toName"))
         is_drawn = element.tag in (*CONTROL_TAGS, *SHAPE_TAGS, *UNREAD_TAGS)
         if element.tag == "Image" and name not in image_names:
-            lines.append(
+            yield (
                 f"the image {name!r} is not used: only the first one, {next(iter(image_names))!r}, is trained and "
                 "pre-labelled; what is drawn on the other stays as it is"
             )
         elif is_drawn and not set(targets) & set(image_names):
-            lines.append(f"the {element.tag} {name!r} is not used: it draws on {', '.join(targets)}")
+            yield f"the {element.tag} {name!r} is not used: it draws on {', '.join(targets)}"
         elif element.tag in SHAPE_TAGS and all(control.name != name for control in controls):
-            lines.append(
-                f"the {element.tag} {name!r} is not used: it has no labels, nor is there a Labels tag beside it"
-            )
+            yield f"the {element.tag} {name!r} is not used: it has no labels, nor is there a Labels tag beside it"
         elif element.tag in UNREAD_TAGS and not (element.tag in ANSWERED_TAGS and _smartness(element)):
-            lines.append(
+            yield (
                 f"the {element.tag} {name!r} outlines nothing that can be learned; an image where it marks one of the "
                 "classes does not count"
             )
-        if is_drawn and element.get("choice") == "multiple":
-            lines.append(
-                f'the {element.tag} {name!r} lets a region have several labels (choice="multiple"); of those the first '
-                'in the labelling config counts; set choice="single"'
+
+
+def _invitations(
+    elements: Sequence[ElementTree.Element], controls: Sequence[Control], image_names: Collection[str]
+) -> Iterator[str]:
+    """One line for each control, and for each group of them, that lets a region have two labels."""
+    here = [element for element in elements if set(_names_in(element.get("toName"))) & set(image_names)]
+    for element in here:
+        if element.tag in (*CONTROL_TAGS, *UNREAD_TAGS, "Labels") and element.get("choice") == "multiple":
+            yield (
+                f'the {element.tag} {element.get("name")!r} lets a region have several labels (choice="multiple"); of '
+                'those the first in the labelling config counts; set choice="single"'
             )
-    for tag in CONTROL_TAGS:
-        twins = [control.name for control in controls if control.tag == tag and control.labels_name is None]
-        if len(twins) > 1:
-            lines.append(
-                f"{' and '.join(twins)} are both {tag}, so a region can have a label of each; the first in the "
-                "labelling config counts; put their labels into one"
-            )
-    return tuple(lines)
+    beside = [str(element.get("name")) for element in here if element.tag == "Labels"]
+    own = {tag: [c.name for c in controls if c.tag == tag and c.labels_name is None] for tag in CONTROL_TAGS}
+    groups = {(*names, *beside) for names in own.values() if names} or {tuple(beside)}
+    for names in sorted(group for group in groups if len(group) > 1):
+        yield (
+            f"{' and '.join(names)} can each give a region of one kind a label; of several the first in the labelling "
+            "config counts; put their labels into one"
+        )
+
+
+def _names_in(to_name: str | None) -> list[str]:
+    """The names of a `toName`, which may be several."""
+    return [name.strip() for name in (to_name or "").split(",") if name.strip()]
 
 
 def _smartness(element: ElementTree.Element) -> str | None:

@@ -20,8 +20,8 @@ STATES = ("started", "read", "trained", "evaluated", "ranked", "pushed", "curren
 REFUSED, FAILED, CANCELLED = "refused", "failed", "cancelled"
 MAX_ATTEMPTS = 3
 BACK_OFF_S = (30.0, 120.0)
-UNREADABLE_S = 60.0
-"""How often a round that can read nothing looks again."""
+WAIT_S, LONGEST_WAIT_S = 60.0, 900.0
+"""When a round that can read too little looks again: the first time, and at most; each time twice as late."""
 
 FORMAT = 1
 """Of `state.json`; raised when a release writes it so that the one before cannot read it."""
@@ -52,7 +52,8 @@ class RoundState:
     """What `state.json` holds.
 
     state moves forward through STATES, or ends as refused, cancelled or failed; attempts counts errors; retry_at is
-    Unix time; reason is the gate's verdict or why it failed; seconds per step.
+    Unix time; reason is the gate's verdict or why it failed; is_forced: somebody asked for it; waits counts the looks
+    at images of which too few could be read; seconds per step.
     """
 
     number: int
@@ -62,6 +63,7 @@ class RoundState:
     retry_at: float = 0.0
     reason: str | None = None
     is_forced: bool = False
+    waits: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
 
 
@@ -144,7 +146,8 @@ class Round:
         if isinstance(err, LabelStudioBusy):
             self.state.retry_at = time.time() + BACK_OFF_S[0]
         elif isinstance(err, NothingToLearn):
-            self.state.retry_at = time.time() + UNREADABLE_S
+            self.state.retry_at = time.time() + min(LONGEST_WAIT_S, WAIT_S * 2**self.state.waits)
+            self.state.waits += 1
         else:
             self.state.attempts += 1
             if self.state.attempts >= MAX_ATTEMPTS:
@@ -165,9 +168,8 @@ def left_out_before(folder: ProjectFolder, label_config: str) -> tuple[LeftOut, 
     """What the newest round could not read of annotations; nothing if the labelling config has changed since."""
     for begun in reversed(all_rounds(folder)):
         snapshot, config = begun.snapshot(), begun.path / "label_config.xml"
-        if snapshot is not None:
-            is_same = config.exists() and config.read_text() == label_config
-            return snapshot.left_out if is_same else ()
+        if snapshot is not None and config.exists():  # not one that was cancelled before it had looked at the images
+            return snapshot.left_out if config.read_text() == label_config else ()
     return ()
 
 
@@ -188,10 +190,11 @@ def unfinished(folder: ProjectFolder) -> Round | None:
     return rounds[-1] if rounds and rounds[-1].is_unfinished else None
 
 
-def start_round(folder: ProjectFolder, known_number: int) -> Round:
+def start_round(folder: ProjectFolder, known_number: int, *, is_forced: bool = False) -> Round:
     """A new round, numbered above the registry, the other rounds and `known_number` (Label Studio's largest)."""
     rounds = all_rounds(folder)
     number = folder.registry.next_number(max(known_number, rounds[-1].state.number if rounds else 0))
     new = Round(folder.rounds / str(number))
+    new.state.is_forced = is_forced
     new.save()
     return new

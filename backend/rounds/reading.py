@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,8 +11,8 @@ from backend.errors import BadImage, NothingToLearn
 from backend.label_studio.annotations import doubts_about, read_outlines
 from backend.label_studio.client import Task
 from backend.project.workplace import Workplace
-from backend.rounds.folder import AnnotatedImage, Report, Round, left_out_before
-from backend.rounds.snapshots import Entry, LeftOut, Snapshot, take_snapshot, write_snapshot
+from backend.rounds.folder import AnnotatedImage, Report, Round, last_concluded, left_out_before
+from backend.rounds.snapshots import Entry, LeftOut, Snapshot, assess_need, take_snapshot, write_snapshot
 from model.image_files import DARK
 
 logger = logging.getLogger(__name__)
@@ -50,7 +50,8 @@ class _Found:
 def read(place: Workplace, current: Round, report: Report) -> None:
     """Write down what is annotated, and read every image once, so that training meets no broken one.
 
-    An image of which not all regions can be read is left out. NothingToLearn if none is left to train on.
+    An image of which not all regions can be read is left out. NothingToLearn if none is left to train on, or too few
+    for the round to be due.
     """
     snapshot, chosen = read_snapshot_of(place, afresh=True)
     found = _Found(left_out=list(snapshot.left_out))
@@ -60,11 +61,13 @@ def read(place: Workplace, current: Round, report: Report) -> None:
     problems = [*_label_changes(place), *found.unreadable, *found.doubts, *_darkness(found)]
     for line in (*problems, *(reason for one in found.left_out for reason in one.reasons)):
         logger.warning("project %s: %s", place.folder.uid, line)
-    _require_something(found)
     dropped = {one.task for one in found.left_out}
     entries = tuple(entry for entry in snapshot.entries if entry.task not in dropped)
-    current.write_annotated(found.rows, place.label_config)
     kept = replace(snapshot, entries=entries, problems=tuple(problems), left_out=tuple(found.left_out))
+    _require_something(found)
+    if len(entries) < len(snapshot.entries):
+        _require_still_due(place, current, kept)
+    current.write_annotated(found.rows, place.label_config)
     write_snapshot(current.path / "snapshot.json", kept)
 
 
@@ -94,7 +97,7 @@ def _look_at(place: Workplace, entry: Entry, chosen: Chosen, found: _Found) -> N
     if unread:
         found.left_out.append(LeftOut(task.id, entry.annotation, entry.digest, unread))
         return
-    found.doubts += doubts_about(annotation, place.labels)
+    found.doubts += [f"task {task.id}: {line}" for line in doubts_about(annotation, place.labels)]
     found.rows.append(AnnotatedImage(task.id, str(uri), size_hw, entry.split, entry.annotation, annotation["result"]))
 
 
@@ -112,12 +115,33 @@ def _require_something(found: _Found) -> None:
     """NothingToLearn that names the images and why, if no image is left to train on."""
     if any(row.split == "train" for row in found.rows):
         return
-    reasons = found.reasons
-    more = f"; and {len(reasons) - NAMED} more" if len(reasons) > NAMED else ""
+    if not found.reasons:
+        raise NothingToLearn("nothing outside of the validation split is annotated any more; the round waits for it")
     raise NothingToLearn(
-        f"no annotated image outside of the validation split can be used: {'; '.join(reasons[:NAMED])}{more}; the "
-        "round goes on by itself once they can be read"
+        f"no annotated image outside of the validation split can be used: {_listed(found.reasons)}; the round goes on "
+        "by itself once they can be read"
     )
+
+
+def _require_still_due(place: Workplace, current: Round, kept: Snapshot) -> None:
+    """NothingToLearn if what the images showed leaves too few annotations for this round."""
+    concluded = last_concluded(place.folder)
+    need = assess_need(
+        kept,
+        concluded.snapshot() if concluded else None,
+        initial_datasize=place.config.initial_datasize,
+        pool_size=place.config.pool_size,
+        is_forced=current.state.is_forced,
+    )
+    if not need.is_due:
+        reasons = [reason for one in kept.left_out for reason in one.reasons]
+        raise NothingToLearn(f"{need.reason}: {_listed(reasons)}; the round goes on once there are enough")
+
+
+def _listed(reasons: Sequence[str]) -> str:
+    """The first reasons, and how many more there are."""
+    more = f"; and {len(reasons) - NAMED} more" if len(reasons) > NAMED else ""
+    return "; ".join(reasons[:NAMED]) + more
 
 
 def _label_changes(place: Workplace) -> list[str]:

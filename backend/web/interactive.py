@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from backend.errors import BadSetting
-from backend.label_studio.annotations import Region, read_rectangle
+from backend.label_studio.annotations import Region
 from backend.label_studio.labels import LabelConfig
+from backend.label_studio.shapes import read_rectangle
 from model.errors import BadRecord
 from model.outlining.base import Click
 

@@ -149,12 +149,14 @@ def _due_round(redis: Redis, place: Workplace) -> Round | None:
     """A new round if the project's annotations ask for one."""
     uid = place.folder.uid
     project = place.client.project(place.folder.project_id)
-    found = need_of(place, project, in_full=True, is_forced=marks.is_forced(redis, uid))
+    is_forced = marks.is_forced(redis, uid)
+    found = need_of(place, project, in_full=True, is_forced=is_forced)
     if not found.is_due:
         return None
     marks.forget_force(redis, uid)
     logger.info("project %s: a round is due: %s", uid, found.reason)
-    return start_round(place.folder, task_queue.largest_number(place.client, place.folder.project_id))
+    known = task_queue.largest_number(place.client, place.folder.project_id)
+    return start_round(place.folder, known, is_forced=is_forced)
 
 
 class _logged:

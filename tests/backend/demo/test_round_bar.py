@@ -14,6 +14,7 @@ def test_the_training_s_first_steps_tell_how_long_all_takes() -> None:
     assert seconds_left("train", 1, 60.0) is None, "too early to say"
     left_s = seconds_left("train", 50, 39.0)
     assert left_s == pytest.approx(39 + 78 * 20 / 78), "half of the training, and what comes after it"
+    assert seconds_left("train", 100, 0.0) is None, "what comes after it is not known"
     assert seconds_left("read", 50, 10.0) is None and seconds_left("train", 50, None) is None
 
 

@@ -198,8 +198,27 @@ def test_a_config_that_invites_two_labels_or_a_second_image_says_so() -> None:
     assert any("the image 'right' is not used: only the first one, 'left', is trained" in line for line in remarks)
     own = '<PolygonLabels name="{0}" toName="image"><Label value="{0}"/></PolygonLabels>'
     twins = JOINED.replace("</View>", own.format("p") + own.format("q") + "</View>")
-    assert any(line.startswith("p and q are both PolygonLabels") for line in parse_label_config(twins).remarks)
+    assert any("p and q" in line for line in parse_label_config(twins).remarks)
     assert parse_label_config(JOINED).remarks == ()
+
+
+LABELS, POLYGON = '<Labels name="{}" toName="i">{}</Labels>', '<Polygon name="s" toName="i"/>'
+OWN, BRUSH = (f'<{tag} name="{{}}" toName="i">{{}}</{tag}>' for tag in ("PolygonLabels", "BrushLabels"))
+A = '<Label value="a"/>'
+
+
+@pytest.mark.parametrize(
+    ("controls", "told"),
+    [
+        (LABELS.format('l" choice="multiple', A) + POLYGON, "the Labels 'l' lets"),
+        (LABELS.format("l", A) + LABELS.format("m", A) + POLYGON, "l and m can each"),
+        (OWN.format("p", A) + LABELS.format("l", A), "p and l can each"),
+        (OWN.format("p", A) + BRUSH.format("b", A), ""),
+    ],
+)
+def test_configs_that_let_a_region_have_two_labels_say_so(controls: str, told: str) -> None:
+    remarks = parse_label_config(f'<View><Image name="i" value="$i"/>{controls}</View>').remarks
+    assert any(told in line for line in remarks) if told else remarks == ()
 
 
 # other images
@@ -212,7 +231,7 @@ def test_what_lies_on_another_image_or_page_is_not_of_this_one() -> None:
     (line,) = doubts_about({"id": 7, "result": results}, CONFIG)
     assert line.startswith("2 regions of annotation 7 are not used: they lie on another image or page")
     words = {**result("words", "labels", "t", labels=["w"], start=0, end=3), "to_name": "told"}
-    assert read(words) == ((), ())
+    assert read(words) == ((), ()) and doubts_about({"id": 7, "result": [words]}, CONFIG) == ()
 
 
 def test_the_first_image_is_the_first_that_shapes_are_drawn_on() -> None:
@@ -274,6 +293,8 @@ UNREAD = [
     (result("round", "ellipselabels", labels=["plum"], x=1, y=1, radiusX=0, radiusY=3), "ellipse has the radii 0"),
     (result("box", "rectanglelabels", labels=["plum"], x=1, y=1, width=0, height=3), "rectangle is 0 by 3 %"),
     (result("brush", "brushlabels", labels=["plum"], format="rle", rle=[]), "brush mask"),
+    (result("ripe", "polygonlabels", labels=["plum"], points=TRIANGLE), "is of the kind polygonlabels"),
+    ({**polygon(), "value": "x"}, "its label"),
     (result("shape", "polygonlabels", labels=["plum"]), "its KeyError 'points'"),
 ]
 
@@ -315,6 +336,29 @@ def test_masks_of_another_size_are_noticed_when_the_image_is_known() -> None:
         assert unread_regions({"id": 7, "result": [drawn]}, CONFIG) == ()
         outlines, (line,) = read(drawn)
         assert not outlines and "draw it again" in line
+
+
+def test_masks_of_which_nothing_is_left_are_named() -> None:
+    erased = brush.mask2rle(np.zeros(SIZE, np.uint8))
+    clear = np.zeros((*SIZE, 4), np.uint8)
+    for drawn in (
+        result("brush", "brushlabels", labels=["plum"], format="rle", rle=erased),
+        result("bits", "bitmasklabels", labels=["plum"], imageDataURL=png(clear)),
+    ):
+        outlines, (line,) = read(drawn)
+        assert not outlines and "nothing of its mask is left" in line
+
+
+def test_a_bitmask_that_is_painted_all_over_is_the_whole_image() -> None:
+    black = np.zeros((*SIZE, 4), np.uint8)  # as Label Studio paints
+    black[..., 3] = 255
+    (outline,), left_out = read(result("bits", "bitmasklabels", labels=["plum"], imageDataURL=png(black)))
+    assert not left_out and mask_of(outline).all()
+
+
+def test_two_shapes_under_one_id_are_named() -> None:
+    outlines, (line,) = read(polygon(), polygon(points=[[60, 60], [80, 60], [80, 80]]), polygon("b"))
+    assert len(outlines) == 1 and "two different shapes have this id" in line
 
 
 def test_a_label_without_its_shape_is_named() -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ from backend.rounds.folder import AnnotatedImage, Round, start_round, unfinished
 from backend.rounds.learning import train_round
 from backend.rounds.need import need_of
 from backend.rounds.reading import read, read_snapshot_of
-from backend.rounds.snapshots import Snapshot, write_snapshot
+from backend.rounds.snapshots import Entry, Snapshot, write_snapshot
 from model.files import read_json
 from tests.backend.configs import POLYGONS
 from tests.backend.fake_label_studio import FakeLabelStudio, place_of
@@ -95,7 +95,7 @@ def test_new_annotations_that_cannot_be_read_bring_no_round(folder: ProjectFolde
 def test_masks_that_do_not_fit_are_left_out_until_they_are_drawn_again_or_the_config_changes(
     folder: ProjectFolder,
 ) -> None:
-    client = FakeLabelStudio(folder.uid, 12, 8)
+    client = FakeLabelStudio(folder.uid, 12, 9)
     client.annotate(2, OTHER_SIZE)
     place = replace(place_of(folder, client), label_config=WITH_BRUSH, labels=parse_label_config(WITH_BRUSH))
     assert not read_snapshot_of(place)[0].left_out, "only the image tells"
@@ -108,14 +108,47 @@ def test_masks_that_do_not_fit_are_left_out_until_they_are_drawn_again_or_the_co
     assert not read_snapshot_of(place)[0].left_out
 
 
+def test_masks_that_do_not_fit_count_for_no_round(folder: ProjectFolder) -> None:
+    client = FakeLabelStudio(folder.uid, 12, 8)
+    client.annotate(2, OTHER_SIZE)
+    place = replace(place_of(folder, client), label_config=WITH_BRUSH, labels=parse_label_config(WITH_BRUSH))
+    assert need_of(place, client.project(1), in_full=True).is_due, "only the image tells"
+    with pytest.raises(NothingToLearn, match="7 of 8 annotated tasks; 1 annotated tasks do not count: region b of"):
+        read(place, start_round(folder, 0), quiet)
+    forced = start_round(folder, 0, is_forced=True)
+    read(place, forced, quiet)
+    assert len(learned(forced)) == 7, "somebody asked for it"
+
+
+def test_a_round_that_was_cancelled_before_it_looked_forgets_nothing(folder: ProjectFolder) -> None:
+    client = FakeLabelStudio(folder.uid, 12, 9)
+    client.annotate(2, OTHER_SIZE)
+    place = replace(place_of(folder, client), label_config=WITH_BRUSH, labels=parse_label_config(WITH_BRUSH))
+    read(place, start_round(folder, 0), quiet)
+    cancelled = start_round(folder, 0)
+    write_snapshot(cancelled.path / "snapshot.json", read_snapshot_of(place)[0])
+    cancelled.cancel()
+    assert [one.task for one in read_snapshot_of(place)[0].left_out] == [2]
+
+
+def test_a_round_of_which_all_was_deleted_says_so(folder: ProjectFolder) -> None:
+    with pytest.raises(NothingToLearn, match="nothing outside of the validation split is annotated any more"):
+        read(place_of(folder, FakeLabelStudio(folder.uid, 3, 0)), start_round(folder, 0), quiet)
+
+
 def test_what_an_older_release_learned_from_is_named_and_corrected(folder: ProjectFolder) -> None:
     client = FakeLabelStudio(folder.uid, 16, 8)
     client.annotate(2, VECTOR)
     place = place_of(folder, client)
     first = start_round(folder, 0)
-    as_before, chosen = read_snapshot_of(replace(place, labels=_blind()))
+    now, _ = read_snapshot_of(place)
+    (left,) = now.left_out
+    taken = Entry(left.task, left.annotation, left.digest, "train")
+    as_before = replace(now, entries=tuple(sorted((*now.entries, taken), key=lambda e: e.task)), left_out=())
     rows = [
-        AnnotatedImage(e.task, f"{e.task}.png", (60, 80), "train", e.annotation, chosen[e.task][1]["result"])
+        AnnotatedImage(
+            e.task, f"{e.task}.png", (60, 80), "train", e.annotation, client.annotations[e.task][0]["result"]
+        )
         for e in as_before.entries
     ]
     assert len(rows) == 8
@@ -137,11 +170,6 @@ def test_what_an_older_release_learned_from_is_named_and_corrected(folder: Proje
     assert need_of(place, client.project(1), in_full=True).is_due, "it counts as changed, with the two new ones"
 
 
-def _blind() -> Any:
-    """A config that passes over what it does not know, as all did."""
-    return replace(parse_label_config(POLYGONS), tags={"gone": "choices", "shape": "PolygonLabels"})
-
-
 def test_a_round_that_can_read_no_image_says_so_waits_and_goes_on(folder: ProjectFolder) -> None:
     client = FakeLabelStudio(folder.uid, 12, 8)
     current = start_round(folder, 0)
@@ -149,8 +177,11 @@ def test_a_round_that_can_read_no_image_says_so_waits_and_goes_on(folder: Projec
         steps.run(place_of(folder, client, NoPhotos()), current, quiet)
     assert "annotation 1 is not trained on: the server answered 403 for the image of task 1" in str(caught.value)
     assert "and 3 more; the round goes on by itself once they can be read" in str(caught.value)
-    for _ in range(5):
+    waited = []
+    for _ in range(6):
         current.note_failure(caught.value)
+        waited.append(round(current.state.retry_at - time.time()))
+    assert waited == [60, 120, 240, 480, 900, 900]
     waiting = unfinished(folder)
     assert waiting is not None and (waiting.state.state, waiting.state.attempts) == ("started", 0)
     steps.run(place_of(folder, client, Photos()), waiting, quiet)
