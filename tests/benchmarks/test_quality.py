@@ -24,6 +24,7 @@ def options(**changes: object) -> argparse.Namespace:
         "train": [],
         "fact": [],
         "input_scale": 1.0,
+        "starts": None,
     }
     return argparse.Namespace(**{**known, **changes})
 
