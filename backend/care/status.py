@@ -59,7 +59,7 @@ def _outlook(settings: Settings, folder: ProjectFolder, redis: Redis | None) -> 
         project = find_project(settings, folder)
         place = open_workplace(settings, folder, project)
         is_forced = redis is not None and marks.is_forced(redis, folder.uid)
-        now, _ = read_snapshot_of(place)
+        now = read_snapshot_of(place)[0] if project.counters[1] else Snapshot(())
         need = need_of(place, project, in_full=True, is_forced=is_forced, now=now)
     except BackendError as err:
         yield f"  not known what the next round needs: {err}"
