@@ -19,8 +19,8 @@ from model.errors import ModelError
 
 ACTIONS = {
     "serve": ("backend.web.server", "serve"),
-    "work": ("backend.work.supervisor", "work"),
-    "work_on": ("backend.work.worker", "work_on"),
+    "work": ("backend.workers.supervisor", "work"),
+    "work_on": ("backend.workers.worker", "work_on"),
     "connect": ("backend.care.connect", "connect"),
     "connection": ("backend.care.connect", "Connection"),
     "open_redis": ("backend.queue.connection", "open_redis"),

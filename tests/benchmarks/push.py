@@ -39,7 +39,7 @@ from backend.rounds import task_queue
 from backend.rounds.scoring import score_images
 from backend.settings import read_settings
 from backend.system.processes import Processes
-from backend.work.jobs import examine_project
+from backend.workers.jobs import examine_project
 from model.engines.base import EngineConfig
 from model.engines.loader import build_engine
 from model.files import write_json

@@ -19,7 +19,7 @@ from backend.project.credentials import BASIC_USER
 from backend.project.folder import connect_folder, find_folder
 from backend.project.workplace import find_project
 from backend.system.processes import Processes, free_port
-from backend.work.jobs import examine_project
+from backend.workers.jobs import examine_project
 from model.registry import VersionFields
 from tests.e2e.conftest import COLOURS, discs
 from tests.e2e.users import add_annotator

@@ -17,7 +17,7 @@ from backend.label_studio.pushing import Pusher
 from backend.project.folder import ProjectFolder
 from backend.rounds import task_queue
 from backend.rounds.folder import all_rounds
-from backend.work.jobs import examine_project
+from backend.workers.jobs import examine_project
 from model.rankings import RankedTask
 from tests.benchmarks.push import counted
 from tests.e2e.conftest import discs

@@ -8,7 +8,7 @@ from rq.job import Job, JobStatus
 
 from backend.queue.jobs import EXAMINE, FUNCTIONS_IN, ROUNDS, RUN_ROUND, TIDY, describe, enqueue, round_job
 from backend.queue.locks import held
-from backend.work import jobs
+from backend.workers import jobs
 from tests.backend.conftest import UID, queued
 
 
@@ -22,7 +22,7 @@ def test_a_job_that_another_release_enqueued_is_replaced(redis: Redis) -> None:
     Queue(ROUNDS, connection=redis).enqueue_call("backend.jobs.run_round", args=(UID,), job_id=job_id)
     assert enqueue(redis, RUN_ROUND, UID)
     assert queued(redis, ROUNDS) == [job_id]
-    assert Job.fetch(job_id, connection=redis).func_name == "backend.work.jobs.run_round"
+    assert Job.fetch(job_id, connection=redis).func_name == "backend.workers.jobs.run_round"
 
 
 def test_a_job_of_a_killed_worker_is_replaced(redis: Redis) -> None:

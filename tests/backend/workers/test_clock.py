@@ -10,7 +10,7 @@ from backend.queue.jobs import SHORT, hint
 from backend.queue.locks import held
 from backend.queue.marks import DIRTY
 from backend.settings import Settings
-from backend.work import clock
+from backend.workers import clock
 from tests.backend.conftest import UID, queued
 
 

@@ -7,7 +7,7 @@ import os
 from backend.queue.connection import open_redis
 from backend.queue.jobs import run_jobs
 from backend.settings import Settings
-from backend.work import jobs as jobs  # imports torch once, before each job is forked
+from backend.workers import jobs as jobs  # imports torch once, before each job is forked
 
 NICENESS = 10
 

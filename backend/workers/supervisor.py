@@ -14,7 +14,7 @@ from backend.queue.connection import open_redis
 from backend.queue.jobs import ROUNDS, SHORT
 from backend.settings import Settings, child_environment
 from backend.system.processes import Processes
-from backend.work.clock import tick
+from backend.workers.clock import tick
 
 logger = logging.getLogger(__name__)
 
