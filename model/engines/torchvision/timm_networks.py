@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any
 
 import timm
@@ -18,6 +18,7 @@ from torchvision.models.detection import MaskRCNN
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
+from model.engines.torchvision.centring import centred
 from model.engines.torchvision.depthwise import with_wide_depthwise
 from model.engines.torchvision.heads import SCALES, mask_rcnn, plain_anchors
 from model.errors import BadEngine
@@ -43,6 +44,7 @@ class TimmFacts:
     scale         key of SCALES: input and number of proposals
     width         channels of the pyramid
     box_channels, mask_channels   of the heads
+    is_centred    its cells lie where RoIAlign looks for them, see `centring`; stored facts without it are of before
     """
 
     name: str
@@ -54,6 +56,7 @@ class TimmFacts:
     width: int
     box_channels: int
     mask_channels: int
+    is_centred: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """The facts as JSON has them, lists in place of tuples; `facts_of` reads them."""
@@ -71,6 +74,7 @@ LITE = TimmFacts(
     width=64,
     box_channels=256,
     mask_channels=64,
+    is_centred=True,
 )
 """`lite`: the input is (x - 127) / 128, as its weights were trained; the heads are as wide as those of `nano`."""
 
@@ -142,6 +146,7 @@ def read_facts(name: str) -> TimmFacts:
         mean=tuple(body.pretrained_cfg["mean"]),
         std=tuple(body.pretrained_cfg["std"]),
         scale="large",
+        is_centred=True,
         **LARGE_WIDTHS,
     )
 
@@ -149,7 +154,11 @@ def read_facts(name: str) -> TimmFacts:
 def facts_of(stored: Mapping[str, Any]) -> TimmFacts:
     """Facts as `TimmFacts.as_json` wrote them; BadEngine if they are not all there."""
     try:
-        found: dict[str, Any] = {field.name: _tuple(stored[field.name]) for field in fields(TimmFacts)}
+        found: dict[str, Any] = {
+            field.name: _tuple(stored[field.name])
+            for field in fields(TimmFacts)
+            if field.name in stored or field.default is MISSING
+        }
     except KeyError as err:
         raise BadEngine(f"the stored network lacks {err}; give the network that the weights were trained with") from err
     return TimmFacts(**found)
@@ -158,7 +167,8 @@ def facts_of(stored: Mapping[str, Any]) -> TimmFacts:
 def features_of(facts: TimmFacts, **options: Any) -> nn.Module:
     """A backbone as timm builds it, (n, 3, h, w) -> levels; with random weights unless the options say otherwise."""
     try:
-        return timm.create_model(facts.name, features_only=True, out_indices=facts.levels, **options)
+        body: nn.Module = timm.create_model(facts.name, features_only=True, out_indices=facts.levels, **options)
+        return centred(body) if facts.is_centred else body
     except TIMM_ERRORS as err:
         if options:
             raise

@@ -79,6 +79,11 @@ def test_a_network_that_gives_no_pyramid_is_refused_with_what_was_wanted(name: s
         build_engine("torchvision", ("leaf",), EngineConfig(f"timm/{name}"))
 
 
+def test_a_version_of_before_cells_were_centred_stays_as_it_was() -> None:
+    stored = {name: value for name, value in LITE.as_json().items() if name != "is_centred"}
+    assert facts_of(stored) == replace(LITE, is_centred=False)
+
+
 def test_facts_survive_json_and_must_be_whole() -> None:
     stored = LITE.as_json()
     assert facts_of(stored) == LITE and isinstance(stored["levels"], list)
