@@ -6,6 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +24,10 @@ from model.engines.loader import build_engine, load_version
 from model.files import read_json, write_json
 from model.judging.evaluation import Detections, detections_of, evaluate, truth_of
 from model.judging.gate import MIN_IMAGES, Contender, judge
+from model.outlining.base import Outliner
+from model.outlining.grabcut import GrabCut
+from model.outlining.network import NetworkOutliner
+from model.outlining.trial import iou_of_answers
 from model.records import Record
 from model.registry import Version, VersionFields
 from model.training.loop import Progress, place_in_group, train
@@ -32,6 +37,9 @@ logger = logging.getLogger(__name__)
 
 LOOKED_AT = 40
 """Validation images that are measured while training goes on."""
+
+BOXES, NETWORK, GRABCUT = "smart_boxes", "network", "grabcut"
+"""Names in a version's metrics: of who is how good at outlining what is in a box, mean IoU."""
 
 EVALUATION_THRESHOLD = 0.05
 """Scores from which on detections count for AP, as COCO's evaluation has it."""
@@ -182,6 +190,7 @@ def evaluate_round(place: Workplace, current: Round, report: Report) -> Version:
         metrics={
             **evaluate(truths, new.found, classes).as_dict(),
             "comparisons": list(verdict.comparisons),
+            BOXES: _answers_to_boxes(engine, records, images, current.state.number),
             "training": read_json(current.path / "training.json"),
         },
         parent=plan.parent,
@@ -192,6 +201,13 @@ def evaluate_round(place: Workplace, current: Round, report: Report) -> Version:
     version = registry.add(fields, tensors)
     current.weights.unlink(missing_ok=True)
     return version
+
+
+def _answers_to_boxes(engine: Engine, records: Sequence[Record], images: _Loader, seed: int) -> dict[str, Any] | None:
+    """How well the network and GrabCut outline what is in a box; None where there are too few objects to tell."""
+    grabcut = GrabCut()
+    outliners: dict[str, Outliner] = {NETWORK: NetworkOutliner(engine, otherwise=grabcut), GRABCUT: grabcut}
+    return iou_of_answers(outliners, records, images.of, seed)
 
 
 def _records(place: Workplace, current: Round, split: str) -> tuple[list[Record], dict[str, str]]:

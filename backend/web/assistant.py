@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 from backend.label_studio.annotations import Region
 from backend.label_studio.labels import LabelConfig
 from backend.label_studio.predictions import mask_to_regions
+from backend.rounds.learning import GRABCUT, NETWORK
 from backend.web.interactive import SmartBox, SmartPoints
 from model.engines.base import Engine
 from model.errors import NoOutline
@@ -25,9 +26,15 @@ KEPT_IMAGES = 3
 """Images that are kept as the outliner sees them, per project: the one at hand and those just left."""
 
 
-def choose_outliner(engine: Engine | None) -> Outliner:
-    """Who answers: the served version's network, or GrabCut while there is none."""
-    return GrabCut() if engine is None else NetworkOutliner(engine, otherwise=GrabCut())
+def choose_outliner(engine: Engine | None, trial: Mapping[str, Any] | None = None) -> Outliner:
+    """Who answers: the served version's network, or GrabCut while there is none.
+
+    Boxes are GrabCut's, too, where it was better at them when the version was measured (`rounds.learning`).
+    """
+    if engine is None:
+        return GrabCut()
+    is_better = trial is None or trial[NETWORK] >= trial[GRABCUT]
+    return NetworkOutliner(engine, otherwise=GrabCut(), is_better_at_boxes=is_better)
 
 
 @dataclass(frozen=True, eq=False)

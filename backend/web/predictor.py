@@ -16,7 +16,7 @@ from backend.label_studio.client import Task
 from backend.project.folder import ProjectFolder
 from backend.project.workplace import ProjectFacts, Workplace, open_workplace
 from backend.rounds.folder import has_smart_tool
-from backend.rounds.learning import load_engine
+from backend.rounds.learning import BOXES, load_engine
 from backend.rounds.scoring import score_tasks
 from backend.rounds.snapshots import split_of
 from backend.rounds.steps import late_score
@@ -123,8 +123,11 @@ class Predictor:
 
     def _assistant(self, place: Workplace, served: _Served) -> Assistant:
         if served.assistant is None:
-            engine = None if served.version == FIRST_VERSION else self._engine(place, served)
-            served.assistant = Assistant(choose_outliner(engine))
+            if served.version == FIRST_VERSION:
+                served.assistant = Assistant(choose_outliner(None))
+            else:
+                trial = place.folder.registry.get(served.version).metrics.get(BOXES)
+                served.assistant = Assistant(choose_outliner(self._engine(place, served), trial))
         return served.assistant
 
     def _load(self, folder: ProjectFolder, version: str) -> _Served:

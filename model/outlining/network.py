@@ -41,10 +41,13 @@ class Look:
 
 
 class NetworkOutliner:
-    """See `base.Outliner`; `otherwise` outlines objects that the network does not see at a click."""
+    """See `base.Outliner`; `otherwise` outlines what the network does not see.
 
-    def __init__(self, engine: Engine, otherwise: Outliner) -> None:
-        self._engine, self._otherwise = engine, otherwise
+    is_better_at_boxes   the network is asked first about a box; else the other outliner is, and then the network
+    """
+
+    def __init__(self, engine: Engine, otherwise: Outliner, is_better_at_boxes: bool = True) -> None:
+        self._engine, self._otherwise, self._is_better_at_boxes = engine, otherwise, is_better_at_boxes
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -56,7 +59,18 @@ class NetworkOutliner:
         return Look(self._engine, image, self._otherwise)
 
     def in_box(self, seen: Look, box_xyxy: np.ndarray, label: int | None) -> np.ndarray:
-        """The mask head's answer for the box."""
+        """The mask head's answer for the box, or the other outliner's, whoever is asked first and has one."""
+        ways = [
+            lambda: self._segmented(seen, box_xyxy, label),
+            lambda: self._otherwise.in_box(seen.otherwise, box_xyxy, None),
+        ]
+        first, second = ways if self._is_better_at_boxes else reversed(ways)
+        try:
+            return first()
+        except NoOutline:
+            return second()
+
+    def _segmented(self, seen: Look, box_xyxy: np.ndarray, label: int | None) -> np.ndarray:
         mask = smooth(self._engine.segment(seen.features, box_xyxy, label), box_xyxy)
         if not mask.any():
             raise NoOutline("the served version sees no object that fills the box; outline it by hand")

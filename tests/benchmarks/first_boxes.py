@@ -33,10 +33,9 @@ from model.image_files import decode_image
 from model.outlining.base import Click, Outliner
 from model.outlining.grabcut import GrabCut
 from model.outlining.network import NetworkOutliner
+from model.outlining.trial import SMALLEST_PX, loose_box
 
 OBJECTS, SEED = 200, 7
-LOOSE = 0.08
-SMALLEST_SIDE_PX = 6
 
 FILES = {
     "leaf": ("coffee_leaf", "annotations.json"),
@@ -82,7 +81,7 @@ def objects(data: Path, name: str) -> list[Asked]:
     rng = np.random.default_rng(SEED)
     asked: list[Asked] = []
     for image, masks in fields() if name == "fields" else annotated(data, *FILES[name], rng):
-        usable = [mask for mask in masks if (box_of(mask)[2:] - box_of(mask)[:2]).min() >= SMALLEST_SIDE_PX]
+        usable = [mask for mask in masks if (box_of(mask)[2:] - box_of(mask)[:2]).min() >= SMALLEST_PX]
         for index in rng.permutation(len(usable))[:2]:
             asked.append(Asked(image, usable[index], loose_box(usable[index], rng), middle(usable[index])))
         if len(asked) >= OBJECTS:
@@ -102,15 +101,6 @@ def annotated(
         record = records[index]
         image = decode_image((data / folder / "images" / record.image).read_bytes(), record.image, 50)
         yield image, [polygons_to_mask(outline.parts, record.size_hw) for outline in record.outlines]
-
-
-def loose_box(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The box (4,) that somebody draws around an object: a little too large on each side, within the image."""
-    box = box_of(mask)
-    sides = np.tile(box[2:] - box[:2], 2)
-    drawn = box + sides * rng.uniform(0, LOOSE, 4) * (-1, -1, 1, 1)
-    height, width = mask.shape
-    return np.asarray(drawn.clip(0, (width, height, width, height)))
 
 
 def middle(mask: np.ndarray) -> np.ndarray:

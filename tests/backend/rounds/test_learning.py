@@ -104,6 +104,8 @@ def test_evaluation_tells_each_image_so_that_it_can_be_stopped(tmp_path: Path) -
     version = evaluate_round(place, current, lambda step, share, **details: told.append(share))
     assert told == [pytest.approx(n / 8) for n in range(1, 9)]
     assert version.metrics["per_class"]["leaf"]["instances"] == sum(label_of(t) == "leaf" for t in range(9, 17))
+    boxes = version.metrics["smart_boxes"]
+    assert boxes["objects"] == 8 and boxes["network"] > 0.5 and boxes["grabcut"] > 0.5
 
 
 def test_a_round_can_be_cancelled_while_its_start_is_prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

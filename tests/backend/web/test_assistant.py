@@ -53,6 +53,27 @@ def is_red_square(mask: np.ndarray) -> bool:
     return bool((mask & truth).sum() / (mask | truth).sum() > 0.9)
 
 
+@pytest.mark.parametrize(("network", "grabcut", "knows_red"), [(0.9, 0.8, True), (0.7, 0.8, False)])
+def test_a_box_is_answered_by_whoever_was_better_at_boxes(network: float, grabcut: float, knows_red: bool) -> None:
+    """The network finds a red object only; GrabCut whatever is in the box."""
+    engine = build_engine("fake", ("red",), EngineConfig())
+    engine.load_tensors({"colours": torch.tensor([[0.85, 0.1, 0.1]])}, ("red",))
+    asked: list[str] = []
+    segment = engine.segment
+    engine.segment = lambda *args: (asked.append("network"), segment(*args))[1]  # type: ignore[method-assign]
+    outliner = choose_outliner(engine, {"objects": 30, "network": network, "grabcut": grabcut})
+    assert is_red_square(outliner.in_box(outliner.look(picture()), np.array([15.0, 25, 85, 95]), None))
+    assert bool(asked) is knows_red
+
+
+def test_what_the_network_does_not_see_in_a_box_grabcut_outlines() -> None:
+    engine = build_engine("fake", ("red",), EngineConfig())
+    engine.load_tensors({"colours": torch.tensor([[0.85, 0.1, 0.1]])}, ("red",))
+    outliner = choose_outliner(engine)
+    mask = outliner.in_box(outliner.look(picture()), np.array([96.0, 26, 154, 94]), None)
+    assert mask[60, 125] and mask.sum() == pytest.approx(50 * 60, rel=0.1)
+
+
 BOTH = pytest.mark.parametrize("make", [untrained, trained], ids=["before version 1", "version 1"])
 
 
