@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -22,9 +23,19 @@ STEP = 1.25
 IMAGES = 30
 """Images for which a network's iterations are meant."""
 
-GROWTH, GROWTH_FOR_CLASSES = 0.5, 0.75
-"""Power of the number of images with which the iterations grow: to outline objects, and to tell classes apart without
-having learned to see on photos before."""
+
+@dataclass(frozen=True)
+class Growth:
+    """How iterations grow with the number of images from IMAGES on: in proportion up to `alike` images, then by a power."""
+
+    power: float
+    alike: int = IMAGES
+
+
+GROWTH, GROWTH_FOR_CLASSES, GROWTH_FOR_SIGHT = Growth(0.5), Growth(0.75), Growth(0.5, alike=150)
+"""To outline objects; to tell classes apart without having learned to see on photos before; and with it: each of the
+first photos is then worth as many looks, as the classes are learned from few and not forgotten again.
+"""
 
 MOST_REPEATED = 2.0
 
@@ -80,9 +91,10 @@ def anchor_sizes(records: Sequence[Record], size: tuple[int, int], known: InputR
     return tuple(round(first * growth**level, 1) for level in range(LEVELS))
 
 
-def iterations_for(images: int, base: int, growth: float = GROWTH) -> int:
+def iterations_for(images: int, base: int, growth: Growth = GROWTH) -> int:
     """Training iterations for so many images, where `base` is right for 30 or fewer."""
-    return round(base * max(1.0, images / IMAGES) ** growth)
+    in_proportion = max(1.0, min(images, growth.alike) / IMAGES)
+    return round(base * in_proportion * max(1.0, images / growth.alike) ** growth.power)
 
 
 def repeat_factor(records: Sequence[Record]) -> float:
