@@ -26,7 +26,7 @@ IMAGES = 30
 
 @dataclass(frozen=True)
 class Growth:
-    """How iterations grow with the number of images from IMAGES on: in proportion up to `alike` images, then by a power."""
+    """How iterations grow with the images from IMAGES on: in proportion up to `alike` of them, then by a power."""
 
     power: float
     alike: int = IMAGES

@@ -411,10 +411,11 @@ def has_bfloat16(device: torch.device) -> bool:
     """Whether a device computes with bfloat16 itself; where it is emulated it is slower than float32.
 
     torch.cuda.is_bf16_supported() says yes to older GPUs too, which can hold bfloat16 but have no convolutions for it.
+    torch's own ATEN_CPU_CAPABILITY=avx2 in the environment turns it off on a CPU.
     """
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
-    return torch.cpu._is_avx512_bf16_supported()
+    return torch.cpu._is_avx512_bf16_supported() and torch.backends.cpu.get_cpu_capability() == "AVX512"
 
 
 def _fast_layout_in_training(backbone: torch.nn.Module, inputs: tuple[torch.Tensor]) -> tuple[torch.Tensor] | None:

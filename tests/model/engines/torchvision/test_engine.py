@@ -65,6 +65,15 @@ def test_a_fast_look_leaves_training_all_proposals() -> None:
     assert losses[0] == pytest.approx(losses[1])
 
 
+@pytest.mark.parametrize(("capability", "has"), [("AVX512", True), ("AVX2", False)])
+def test_a_cpu_that_torch_is_told_to_use_as_a_plain_one_has_no_bfloat16(
+    monkeypatch: pytest.MonkeyPatch, capability: str, has: bool
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    assert has_bfloat16(torch.device("cpu")) is has
+
+
 @pytest.mark.parametrize(("capability", "has"), [((7, 5), False), ((8, 0), True), ((9, 0), True)])
 def test_bfloat16_is_used_only_by_gpus_that_compute_with_it(
     monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], has: bool
