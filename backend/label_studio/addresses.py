@@ -79,9 +79,10 @@ def _below(url: str, base: str) -> str | None:
         same = (whole.host, _port(whole)) == (own.host, _port(own))
     except (httpx.InvalidURL, ValueError):  # the second where a host's name is decoded
         return None
-    rest = whole.raw_path.decode()
-    prefix = _path(base)
-    return rest.removeprefix(prefix) if same and rest.startswith(f"{prefix}/") else None
+    rest, prefix = whole.raw_path.decode(), _path(base)
+    if not same or not rest.startswith(f"{prefix}/") or ".." in re.split(r"[/\\]", whole.path):
+        return None  # encoded dots pass here and would lead a proxy out of the path again
+    return rest.removeprefix(prefix)
 
 
 def _port(url: httpx.URL) -> int | None:

@@ -41,14 +41,17 @@ def at(port: int, place: str) -> str:
 
 @pytest.fixture(scope="module")
 def proxies(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """Addresses of one nginx: before Label Studio, before a server that is dead, and leading on to TLS."""
-    ports = {name: free_port() for name in ("label studio", "dead", "leads on")}
+    """Addresses of one nginx: before Label Studio, a dead server, the web with its pictures, and leading on to TLS."""
+    ports = {name: free_port() for name in ("label studio", "dead", "web", "leads on")}
+    folder = tmp_path_factory.mktemp("nginx")
+    (folder / "a.png").write_bytes(discs(1).images[0].content)
     servers = (
         at(ports["label studio"], f"proxy_pass {stack.label_studio_url};"),
         at(ports["dead"], "proxy_pass http://127.0.0.1:9;"),
+        at(ports["web"], f"root {folder};"),
         at(ports["leads on"], "return 301 https://studio.example$request_uri;"),
     )
-    with nginx(tmp_path_factory.mktemp("nginx"), *servers):
+    with nginx(folder, *servers):
         yield {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
 
 
@@ -109,6 +112,16 @@ def test_own_images_by_another_name_are_fetched_at_the_one_that_is_reached(stack
         Images(client, settings, None, project.id).load(address, task)
     told = LabelStudio(stack.label_studio_url, stack.login.token, public_url=public)
     assert Images(told, settings, None, project.id).load(address, task).shape == (240, 320, 3)
+
+
+def test_a_web_image_is_asked_of_the_proxy_where_nobody_else_knows_its_host(
+    stack: Stack, proxies, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", proxies["web"])
+    images = Images(stack.client(), replace(stack.settings, data_dir=tmp_path), None, 1)
+    assert images.load("http://no-such-host.invalid/a.png", 7).shape == (240, 320, 3)
+    with pytest.raises(BadImage, match=rf"answered 404 .*asked through the proxy {proxies['web']} of HTTP_PROXY"):
+        images.load("http://no-such-host.invalid/b.png", 7)
 
 
 def test_connect_says_where_another_address_of_label_studio_wins(stack: Stack, proxies, caplog) -> None:

@@ -39,6 +39,8 @@ def test_own_addresses_by_either_name_are_fetched_where_the_server_is_reached(ur
         "https://host/other/a.png",
         "https://host/label-studio-two/a.png",
         "https://host/label-studio/../other/a.png",
+        "https://host/label-studio/%2e%2e/other/a.png",
+        "https://host/label-studio/data/..%2F..%2Fother/a.png",
         "https://host:8443/label-studio/a.png",
         "http://studio:8081/data/a.png",
         "http://studio:8080@elsewhere.org/a.png",
