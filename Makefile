@@ -1,7 +1,7 @@
 PYTHON ?= python3
 MASKAL := .venv/bin/maskal
 
-.PHONY: setup demo test test-all check lint format chromium constraints-check clean
+.PHONY: setup demo test test-all check lint format chromium nginx constraints-check clean
 
 setup:  ## build .venv and .venv-labelstudio, or do nothing where they are up to date
 	@env -u PYTHONHOME -u PYTHONPATH -u VIRTUAL_ENV $(PYTHON) bootstrap.py
@@ -9,10 +9,10 @@ setup:  ## build .venv and .venv-labelstudio, or do nothing where they are up to
 demo: setup  ## Label Studio, backend, worker and Redis with a ready project; ARGS="..." are options of `maskal demo`
 	@exec $(MASKAL) demo $(ARGS)
 
-test: setup chromium check  ## everything but what takes minutes and proves little more
+test: setup chromium nginx check  ## everything but what takes minutes and proves little more
 	.venv/bin/python -m pytest -m "not slow"
 
-test-all: setup chromium check  ## everything that this machine can run
+test-all: setup chromium nginx check  ## everything that this machine can run
 	.venv/bin/python -m pytest
 
 check: setup  ## lint, format and types
@@ -33,6 +33,16 @@ chromium:  ## a browser for the browser test: there already, or by Debian's pack
 		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium; } >/dev/null 2>&1 \
 			|| echo "chromium could not be installed; the browser test is skipped"; \
 	else echo "no browser for the browser test: install chromium, or run .venv/bin/playwright install chromium"; fi
+
+nginx:  ## a proxy for the tests behind one: there already, or Debian's packages unpacked here, not installed; else a hint
+	@if PATH="$$PATH:/usr/sbin:.venv/nginx/usr/sbin" command -v nginx >/dev/null 2>&1; then :; \
+	elif command -v apt-get >/dev/null 2>&1; then \
+		echo "fetching nginx for the tests behind a proxy"; \
+		if [ "$$(id -u)" = 0 ]; then apt-get update -qq >/dev/null 2>&1 || :; fi; \
+		mkdir -p .venv/nginx && cd .venv/nginx && { apt-get download -qq nginx; apt-get download -qq nginx-core; } >/dev/null 2>&1; \
+		for package in *.deb; do dpkg-deb -x "$$package" . 2>/dev/null || :; done; rm -f *.deb; \
+		[ -x usr/sbin/nginx ] || echo "nginx could not be fetched; the tests behind a proxy are skipped"; \
+	else echo "no nginx for the tests behind a proxy: install nginx"; fi
 
 constraints-check: setup  ## do the constraints resolve for every Python that we name?
 	.venv/bin/python -m tests.constraints_check

@@ -116,6 +116,9 @@ def worker(queue: str | None) -> None:
 @click.option("--url", "label_studio_url", help="Address of Label Studio, as this machine reaches it.")
 @click.option("--api-key", help="API key: a legacy token or a personal access token.")
 @click.option("--backend-url", help="Address of `maskal serve`, as Label Studio reaches it.")
+@click.option(
+    "--public-url", "label_studio_public_url", help="Label Studio as browsers call it  [default: what it says itself]"
+)
 @click.option("--config", type=FILE, help="The project's settings (YAML).")
 @click.option("--label-studio-ml", "is_hosted", is_flag=True, help="It is label-studio-ml's server that answers there.")
 def connect(**options: Any) -> None:

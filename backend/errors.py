@@ -29,6 +29,10 @@ class WrongToken(LabelStudioError):
     """Label Studio does not accept the API key, or its user may not do this."""
 
 
+class TooLarge(LabelStudioError):
+    """Label Studio, or a proxy before it, does not take so much in one call."""
+
+
 class NotFound(LabelStudioError):
     """Label Studio, or this backend, does not know the thing asked for."""
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from backend.errors import BadSetting
 
@@ -21,6 +24,8 @@ class Settings:
     host, port          where `maskal serve` listens (HOST, PORT)
     backend_url         this backend as Label Studio reaches it (BACKEND_URL)
     label_studio_url, label_studio_api_key   win over what `maskal connect` stored (LABEL_STUDIO_URL, ..._API_KEY)
+    label_studio_public_url   Label Studio as its users' browsers and its tasks call it, likewise; None: what Label
+                        Studio says itself (LABEL_STUDIO_PUBLIC_URL)
     basic_password, webhook_secret           likewise (MASKAL_BASIC_PASSWORD, MASKAL_WEBHOOK_SECRET)
     max_image_mb, max_image_megapixels       larger images are refused (MAX_IMAGE_MB, MAX_IMAGE_MEGAPIXELS)
     image_cache_gb      size of the image cache on disk (IMAGE_CACHE_GB)
@@ -38,6 +43,7 @@ class Settings:
     backend_url: str | None = None
     label_studio_url: str | None = None
     label_studio_api_key: str | None = None
+    label_studio_public_url: str | None = None
     basic_password: str | None = None
     webhook_secret: str | None = None
     max_image_mb: float = 200.0
@@ -50,16 +56,18 @@ class Settings:
 
 def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
     """Settings from the environment; BadSetting names a variable whose value does not fit."""
-    environ = os.environ if environ is None else environ
+    environ = {name: text.strip() for name, text in (os.environ if environ is None else environ).items()}
     hosts = environ.get("ALLOWED_PRIVATE_HOSTS", "")
+    key = environ.get("LABEL_STUDIO_API_KEY")
     return Settings(
         data_dir=Path(environ.get("DATA_DIR") or "maskal-data").expanduser().resolve(),
         redis_url=environ.get("REDIS_URL") or None,
         host=environ.get("HOST") or Settings.host,
         port=int(_number(environ, "PORT", Settings.port)),
-        backend_url=environ.get("BACKEND_URL") or None,
-        label_studio_url=environ.get("LABEL_STUDIO_URL") or None,
-        label_studio_api_key=environ.get("LABEL_STUDIO_API_KEY") or None,
+        backend_url=_address(environ, "BACKEND_URL"),
+        label_studio_url=_address(environ, "LABEL_STUDIO_URL"),
+        label_studio_api_key=read_key(key, "environment variable LABEL_STUDIO_API_KEY") if key else None,
+        label_studio_public_url=_address(environ, "LABEL_STUDIO_PUBLIC_URL"),
         basic_password=environ.get("MASKAL_BASIC_PASSWORD") or None,
         webhook_secret=environ.get("MASKAL_WEBHOOK_SECRET") or None,
         max_image_mb=_number(environ, "MAX_IMAGE_MB", Settings.max_image_mb),
@@ -71,9 +79,50 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
     )
 
 
+def read_address(text: str, name: str) -> str:
+    """A web address as people paste it, without what stands around it; BadSetting names the setting if it is none."""
+    address = text.strip().rstrip("/")
+    try:
+        parts = urlsplit(address)
+        is_whole = parts.scheme.lower() in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # such as a port that is no number
+        is_whole = False
+    if not is_whole or re.search(r"[\s?#'\"\\]", address) or not address.isprintable():
+        raise BadSetting(
+            f"{name} must be an address such as http://127.0.0.1:8080 or https://host/label-studio, got {text!r}"
+        )
+    return address
+
+
+def read_key(text: str, name: str) -> str:
+    """An API key as people paste it, without what stands around it; BadSetting names the setting if it is none."""
+    key = text.strip()
+    if not re.fullmatch(r"[!-~]+", key):
+        raise BadSetting(f"{name} must be the API key alone, without blanks or a word before it; copy it again")
+    return key
+
+
+def proxy_for(url: str) -> str | None:
+    """The proxy by which an address is asked: HTTP_PROXY, HTTPS_PROXY or ALL_PROXY; None where NO_PROXY has its host.
+
+    Nor does a proxy know what this machine calls itself.
+    """
+    parts, proxies = urlsplit(url), getproxies()
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    is_here = parts.hostname in ("localhost", "::1") or (parts.hostname or "").startswith("127.")
+    if not proxy or is_here or proxy_bypass(parts.netloc.rpartition("@")[2]):
+        return None
+    return proxy if "://" in proxy else f"http://{proxy}"
+
+
 def child_environment(**changes: str) -> dict[str, str]:
     """This process's environment with some variables set, for a child process."""
     return {**os.environ, **changes}
+
+
+def _address(environ: Mapping[str, str], name: str) -> str | None:
+    text = environ.get(name)
+    return read_address(text, f"environment variable {name}") if text else None
 
 
 def _number(environ: Mapping[str, str], name: str, default: float) -> float:

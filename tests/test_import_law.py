@@ -64,6 +64,9 @@ NEVER_IN = {
 }
 SAMPLING_NEEDS = {"torch", "numpy", "sampling", *sys.stdlib_module_names}
 HTTP_IN = {
+    "backend/label_studio/addresses.py",
+    "backend/label_studio/answers.py",
+    "backend/label_studio/connections.py",
     "backend/label_studio/calls.py",
     "backend/label_studio/client.py",
     "backend/label_studio/hosts.py",

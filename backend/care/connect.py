@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from base64 import b64encode
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +18,10 @@ from backend.project.credentials import BASIC_USER, SECRET_HEADER, Credentials, 
 from backend.project.folder import connect_folder
 from backend.queue.connection import open_redis
 from backend.queue.jobs import hint
+from backend.queue.marks import address_of_worker
 from backend.rounds import task_queue
 from backend.rounds.starts import check_start
-from backend.settings import Settings
+from backend.settings import Settings, read_address, read_key
 
 logger = logging.getLogger(__name__)
 
@@ -29,10 +31,17 @@ SWITCHES = (
 )
 
 
+OTHER_PASSWORD = (
+    "it is reached but refuses the password: the `maskal serve` there has another DATA_DIR (or MASKAL_BASIC_PASSWORD) "
+    "than this command; give both the same"
+)
+
+
 @dataclass(frozen=True)
 class Connection:
     """What `connect` was asked for; what is None comes from the environment or from the last time.
 
+    label_studio_public_url  Label Studio as its users' browsers call it, where it does not say so itself
     is_hosted    label-studio-ml's server answers at `backend_url`, at one address for all projects
     """
 
@@ -40,6 +49,7 @@ class Connection:
     label_studio_url: str | None = None
     api_key: str | None = None
     backend_url: str | None = None
+    label_studio_public_url: str | None = None
     config: Path | ProjectConfig | None = None
     is_hosted: bool = False
 
@@ -49,12 +59,8 @@ def connect(settings: Settings, wanted: Connection) -> Project:
 
     Checks the key, the labelling config and the weights first, so that nothing is changed if they are wrong.
     """
-    known = load_credentials(settings)
-    url = (wanted.label_studio_url or known.label_studio_url or "").rstrip("/")
-    key = wanted.api_key or known.label_studio_api_key
-    if not url or not key:
-        raise BadSetting("the address and an API key of Label Studio are needed: --url and --api-key")
-    client = LabelStudio(url, key, attempts=2)
+    client = _client(settings, wanted)
+    backend_url = read_address(wanted.backend_url, "--backend-url") if wanted.backend_url else settings.backend_url
     client.whoami()
     project = client.project(wanted.project_id)
     labels = parse_label_config(project.label_config)
@@ -63,22 +69,59 @@ def connect(settings: Settings, wanted: Connection) -> Project:
     config = read_config(wanted.config) if isinstance(wanted.config, Path) else wanted.config
     if config is not None:
         check_start(config.pretrained_weights, config.network_config, config.engine, labels.classes)
-    credentials = store_label_studio(settings, url, key)
+    credentials = store_label_studio(settings, client.url, client.auth.api_key, client.public_url)
     folder = connect_folder(settings.data_dir, project.uid)
     if config is not None:
         folder.store_config(config)
-    backend_url = wanted.backend_url or settings.backend_url or f"http://{settings.host}:{settings.port}"
-    address = backend_url.rstrip("/") + ("" if wanted.is_hosted else f"/p/{project.id}")
+    backend_url = backend_url or f"http://{settings.host}:{settings.port}"
+    address = backend_url + ("" if wanted.is_hosted else f"/p/{project.id}")
     _add_backend(client, Backend(project.id, address, BASIC_USER, credentials.basic_password, labels.has_smart_tool))
     _secure_webhook(client, project.id, f"{address}/webhook", credentials, is_hosted=wanted.is_hosted)
     client.update_project(project.id, sampling="Uncertainty sampling", show_collab_predictions=True)
     task_queue.publish(client, folder.registry, client.project(project.id))
-    try:
-        hint(open_redis(settings), project.uid)
-    except (QueueUnavailable, RedisError) as err:
-        logger.warning("%s; the first round starts once a worker runs", err)
+    _hint(settings, project.uid, client.url)
     logger.info("project %d is connected, labels %s", project.id, ", ".join(labels.classes))
     return client.project(project.id)
+
+
+def _client(settings: Settings, wanted: Connection) -> LabelStudio:
+    """The Label Studio that is asked for, else that of the environment, else that of the last time."""
+    known = load_credentials(settings)
+    url = read_address(wanted.label_studio_url, "--url") if wanted.label_studio_url else known.label_studio_url
+    key = read_key(wanted.api_key, "--api-key") if wanted.api_key else known.label_studio_api_key
+    if not url or not key:
+        raise BadSetting("the address and an API key of Label Studio are needed: --url and --api-key")
+    public = settings.label_studio_public_url or (
+        known.label_studio_public_url if url == known.label_studio_url else None
+    )
+    if wanted.label_studio_public_url:
+        public = read_address(wanted.label_studio_public_url, "--public-url")
+    if settings.label_studio_url not in (None, url):
+        logger.warning(
+            "LABEL_STUDIO_URL=%s in this environment wins over --url %s for every other command and process with it; "
+            "unset it or correct it",
+            settings.label_studio_url,
+            url,
+        )
+    return LabelStudio(url, key, public_url=public, attempts=2)
+
+
+def _hint(settings: Settings, uid: str, url: str) -> None:
+    """Let the workers look at the project, and say so if they look for it in another Label Studio."""
+    try:
+        redis = open_redis(settings)
+        hint(redis, uid)
+        theirs = address_of_worker(redis)
+    except (QueueUnavailable, RedisError) as err:
+        logger.warning("%s; the first round starts once a worker runs", err)
+        return
+    if theirs not in (None, url):
+        logger.warning(
+            "the running worker has LABEL_STUDIO_URL=%s in its environment, which wins over %s; unless both are the "
+            "same server, unset it there and start the worker and `maskal serve` again",
+            theirs,
+            url,
+        )
 
 
 def _add_backend(client: LabelStudio, backend: Backend) -> None:
@@ -90,7 +133,9 @@ def _add_backend(client: LabelStudio, backend: Backend) -> None:
         else:
             client.add_backend(backend)
     except LabelStudioError as err:
-        raise LabelStudioError(f"Label Studio does not take the backend {backend.url}: {err}; {SWITCHES}") from err
+        told = str(err).replace(backend.url, "")  # whose port may be 401
+        mend = OTHER_PASSWORD if re.search(r"\b401\b", told) else SWITCHES
+        raise LabelStudioError(f"Label Studio does not take the backend {backend.url}: {err}; {mend}") from err
 
 
 def _secure_webhook(

@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from redis import Redis
 
 from backend.errors import BackendError, WrongToken
+from backend.label_studio.answers import plain
 from backend.label_studio.client import TITLE, LabelStudio, Project
 from backend.label_studio.images import Images
 from backend.label_studio.labels import LabelConfig, parse_label_config
@@ -20,7 +21,7 @@ from backend.project.folder import ProjectFolder, connected_projects
 from backend.project.workplace import open_workplace
 from backend.queue.connection import open_redis, redis_address
 from backend.queue.jobs import ROUNDS, SHORT, has_worker
-from backend.queue.marks import data_of_worker, last_event
+from backend.queue.marks import address_of_worker, data_of_worker, last_event
 from backend.rounds.learning import device_in_words
 from backend.rounds.reading import read_snapshot_of
 from backend.settings import Settings
@@ -71,7 +72,8 @@ class Case:
     @cached_property
     def client(self) -> LabelStudio:
         """Label Studio, with few attempts: a doctor does not wait."""
-        return LabelStudio(*self.credentials.require_label_studio(), timeout_s=10, attempts=2)
+        public_url = self.credentials.label_studio_public_url
+        return LabelStudio(*self.credentials.require_label_studio(), public_url=public_url, timeout_s=10, attempts=2)
 
     @cached_property
     def project(self) -> Project:
@@ -161,9 +163,17 @@ def _project(case: Case) -> str:
     return f"{case.project.title!r}, uid {case.project.uid}, {case.project.counters[0]} tasks"
 
 
+def _public_address(case: Case) -> str:
+    """By which name the tasks may call Label Studio, and where that is fetched."""
+    addresses = case.client.addresses(case.project_id)
+    if not addresses.public:
+        return f"none told (LABEL_STUDIO_HOST), so only {addresses.reached} is taken for Label Studio's own"
+    return f"{addresses.public}, fetched at {addresses.reached}"
+
+
 def _label_config(case: Case) -> str:
     controls = ", ".join(control.tag for control in case.labels.controls)
-    told = f"{controls} on ${case.labels.image_key}, labels {', '.join(case.labels.classes)}"
+    told = f"{controls} on {case.labels.image_value.text}, labels {', '.join(case.labels.classes)}"
     if case.labels.remarks:
         raise Doubt("; ".join((told, *case.labels.remarks)))
     return told
@@ -196,7 +206,7 @@ def _reachable(case: Case) -> str:
         raise Fault(
             f"Label Studio blocks the backend's private address {case.address}; start it with ML_BLOCK_LOCAL_IP=false"
         )
-    if "401" not in answer:
+    if "401" not in answer.replace(case.address, ""):  # whose port may be that
         raise Fault(
             f"Label Studio cannot reach the backend at {case.address} ({answer}); start `maskal serve` there, open the "
             "firewall, or connect with another --backend-url"
@@ -208,8 +218,9 @@ def _backend(case: Case) -> str:
     address = case.address
     (row,) = [b for b in case.client.backends(case.project_id) if b["url"].rstrip("/") == address][:1]
     if row["state"] != "CO":
+        reason = plain(row["error_message"] or "no reason")
         raise Fault(
-            f"Label Studio calls the backend {row['readable_state'].lower()} ({row['error_message'] or 'no reason'}); "
+            f"Label Studio calls the backend {row['readable_state'].lower()} ({reason}); "
             f"{case.mend}; if that does not help, `maskal serve` uses another DATA_DIR than this command"
         )
     if row["title"] != TITLE:
@@ -316,8 +327,9 @@ def _image(case: Case) -> str:
     if task is None:
         raise Doubt("the project has no task yet; import images")
     with TemporaryDirectory() as empty:  # the cache of DATA_DIR would hide that the image can no longer be fetched
-        images = Images(case.client, replace(case.settings, data_dir=Path(empty)), case.project.image_login)
-        image = images.load(task.data.get(case.labels.image_key), task.id)
+        settings = replace(case.settings, data_dir=Path(empty))
+        images = Images(case.client, settings, case.project.image_login, case.project_id)
+        image = images.load(case.labels.image_value.of(task.data), task.id)
     return f"task {task.id}: {image.shape[1]} x {image.shape[0]} px"
 
 
@@ -337,7 +349,9 @@ def _workers(case: Case) -> str:
         raise Fault("the workers' clock does not tick; start `maskal worker` again")
     if theirs != fingerprint(case.credentials):
         raise Fault("the worker uses another DATA_DIR than this command; give all of them the same one")
-    return "both queues are looked after"
+    address = address_of_worker(case.redis)
+    own = f", with the LABEL_STUDIO_URL={address} of the worker's environment" if address else ""
+    return f"both queues are looked after{own}"
 
 
 def _device(case: Case) -> str:
@@ -348,6 +362,7 @@ CHECKS: tuple[tuple[str, tuple[str, ...], Callable[[Case], str]], ...] = (
     ("server", (), _server),
     ("token", ("server",), _token),
     ("project", ("token",), _project),
+    ("public address", ("project",), _public_address),
     ("labelling config", ("project",), _label_config),
     ("connected", ("project",), _connected),
     ("ML backend", ("connected",), _registered),

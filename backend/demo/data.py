@@ -79,7 +79,7 @@ def import_images(
     """Upload images as tasks, the first `annotated` ones with their truth as annotation; yields (task id, image)."""
     for index, image in enumerate(images):
         address = client.upload_image(project_id, image.name, image.content)
-        task: dict[str, object] = {"data": {labels.image_key: address}}
+        task: dict[str, object] = {"data": labels.image_value.data_with(address)}
         if index < annotated:
             task["annotations"] = [{"result": true_regions(image, labels)}]
         yield client.import_tasks(project_id, [task])[0], image

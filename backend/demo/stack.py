@@ -13,6 +13,7 @@ import httpx
 
 from backend.errors import ProcessFailed
 from backend.label_studio.client import LabelStudio
+from backend.label_studio.connections import open_http
 from backend.settings import Settings, child_environment
 from backend.system.processes import Processes, free_port, require_port_free
 from backend.system.redis_server import start_redis
@@ -83,7 +84,7 @@ def start_stack(
         label_studio_api_key=login.token,
     )
     tell(f"starting the backend at {backend} and the worker")
-    _start_backend(processes, own, logs)
+    start_backend(processes, own, logs)
     return Stack(url, login, own)
 
 
@@ -106,7 +107,8 @@ def find_label_studio(settings: Settings) -> str:
 def is_up(url: str) -> bool:
     """Whether an address answers 200."""
     try:
-        return httpx.get(url, timeout=2).status_code == 200
+        with open_http(url, timeout=2) as http:
+            return http.get(url).status_code == 200
     except httpx.HTTPError:
         return False
 
@@ -144,7 +146,8 @@ def start_label_studio(
     )
 
 
-def _start_backend(processes: Processes, settings: Settings, logs: Path) -> None:
+def start_backend(processes: Processes, settings: Settings, logs: Path) -> None:
+    """Start `maskal worker` and `maskal serve` with those settings, and wait until the second answers."""
     environment = environment_of(settings)
     command = [sys.executable, "-m", "backend.cli"]
     processes.start("worker", [*command, "worker"], env=environment, log=logs / "worker.log", ready=None, timeout_s=60)
@@ -173,5 +176,6 @@ def environment_of(settings: Settings) -> dict[str, str]:
         BACKEND_URL=settings.backend_url or "",
         LABEL_STUDIO_URL=settings.label_studio_url or "",
         LABEL_STUDIO_API_KEY=settings.label_studio_api_key or "",
+        LABEL_STUDIO_PUBLIC_URL=settings.label_studio_public_url or "",
         MASKAL_BASIC_PASSWORD=settings.basic_password or "",
     )

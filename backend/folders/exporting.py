@@ -70,7 +70,7 @@ def export_records(settings: Settings, options: ExportOptions) -> Exported:
         what = "predictions of a served version" if options.predictions else "submitted annotations"
         raise BadSetting(f"project {project.id} holds no {what} yet; nothing was written")
     form = format_for(options.format, options.supervisely_meta_json)
-    source = _Source(Images(client, settings, project.image_login), labels, with_scores=options.predictions)
+    source = _Source(Images(client, settings, project.image_login, project.id), labels, with_scores=options.predictions)
     return _write(form, options.out, source, tqdm(tasks, desc="exporting", unit="image"))
 
 
@@ -128,7 +128,7 @@ def _write(form: Output, folder: Path, source: _Source, tasks: Iterable[tuple[Ta
 
 def _image(source: _Source, task: Task) -> tuple[bytes, tuple[int, int]]:
     """A task's image file and its upright (height, width)."""
-    content = source.images.fetch(str(task.data.get(source.labels.image_key)), task.id)
+    content = source.images.fetch(str(source.labels.image_value.of(task.data)), task.id)
     limit = source.images.settings.max_image_megapixels
     height, width = decode_image(content, f"the image of task {task.id}", limit).shape[:2]
     return content, (height, width)
@@ -139,8 +139,8 @@ def _name(form: Output, task: Task, labels: LabelConfig, content: bytes, taken: 
 
     The number comes first too where the name would take the place of another image or of its annotations.
     """
-    address = urlsplit(str(task.data.get(labels.image_key)))
-    path = parse_qs(address.query).get("d", [address.path])[0]
+    address = urlsplit(str(labels.image_value.of(task.data)))
+    path = "" if address.scheme == "data" else parse_qs(address.query).get("d", [address.path])[0]
     last = UPLOAD_PREFIX.sub("", NOT_IN_NAMES.sub("_", unquote(path).rstrip("/").rpartition("/")[2]), count=1)
     own = PurePosixPath(last.strip()[-LONGEST_NAME:])
     source = PurePosixPath(str(task.data.get(SOURCE) or ""))
@@ -148,7 +148,7 @@ def _name(form: Output, task: Task, labels: LabelConfig, content: bytes, taken: 
     is_usable = is_below and is_plain(str(source)) and len(source.name) <= LONGEST_NAME
     if is_usable and source.suffix.lower() in IMAGE_SUFFIXES and not taken & _places(form, str(source)):
         return str(source)
-    name = f"{task.id}-{own.name}"
+    name = f"{task.id}-{own.name}" if own.name else f"{task.id}"
     return name if own.suffix.lower() in IMAGE_SUFFIXES else f"{name}{suffix_of(content)}"
 
 

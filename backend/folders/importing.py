@@ -147,7 +147,7 @@ class _Tasks:
         if (record.image, digest) in self.known:
             return None
         address = _uploaded(self.client, self.project, record.image, content)
-        data = {self.labels.image_key: address, SOURCE: record.image, DIGEST: digest}
+        data = {**self.labels.image_value.data_with(address), SOURCE: record.image, DIGEST: digest}
         return {"data": data, **_shown(record, self.labels, self.options, self.problems)}
 
 

@@ -44,4 +44,4 @@ def write(
 
 def _task(record: Record, config: LabelConfig, image_root_url: str, version: str) -> dict[str, object]:
     prediction = {"model_version": version, "result": outlines_to_regions(record.outlines, record.size_hw, config)}
-    return {"data": {config.image_key: image_root_url + quote(record.image)}, "predictions": [prediction]}
+    return {"data": config.image_value.data_with(image_root_url + quote(record.image)), "predictions": [prediction]}

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import logging
 import math
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-import httpx
-
-from backend.errors import LabelStudioBusy, LabelStudioError, NotFound
+from backend.errors import LabelStudioBusy, LabelStudioError, NotFound, WrongToken
+from backend.label_studio.addresses import Addresses
 from backend.label_studio.calls import Caller
 
 logger = logging.getLogger(__name__)
@@ -46,7 +43,9 @@ OPTIONS = (
 )
 """Settings of a project that decide what its queue serves and what annotators see."""
 
-URI = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+EXAMPLE_CONFIG = '<View><Image name="example" value="$example"/></View>'
+EXAMPLE_PATH = "/static/samples/sample.jpg"
+"""Where an example of that config lies, which Label Studio begins with LABEL_STUDIO_HOST."""
 
 TITLE = "MaskAL"
 """Title of the ML backend in every project: fixed, and never the name of a version."""
@@ -100,7 +99,14 @@ class Backend:
 
 
 class LabelStudio(Caller):
-    """One Label Studio server, seen with one API key."""
+    """One Label Studio server, seen with one API key.
+
+    `public_url` is its address as its users and its tasks know it; None: what it says itself.
+    """
+
+    def __init__(self, url: str, api_key: str, *, public_url: str | None = None, **options: Any) -> None:
+        super().__init__(url, api_key, **options)
+        self.public_url = public_url
 
     # the server
 
@@ -228,7 +234,7 @@ class LabelStudio(Caller):
         path = f"/api/projects/{project_id}/import?commit_to_project=false"
         ids = self.request("POST", path, files=files, retry=False)["file_upload_ids"]
         upload = self.request("GET", f"/api/import/file-upload/{ids[0]}")
-        return "/data/" + str(upload["file"]).lstrip("/")
+        return self.addresses(project_id).in_task("/data/" + str(upload["file"]).lstrip("/"))
 
     # predictions and versions
 
@@ -323,20 +329,24 @@ class LabelStudio(Caller):
 
     # images
 
-    def image_address(self, uri: str, task_id: int) -> str:
-        """Where an image's bytes are: the server's own files and cloud URIs through the server, others as they are."""
-        scheme = uri.partition("://")[0].lower() if URI.match(uri) else ""
-        if scheme in ("http", "https"):
-            return uri
-        if scheme:
-            encoded = base64.urlsafe_b64encode(uri.encode()).decode()
-            return f"{self.url}/tasks/{task_id}/resolve/?fileuri={encoded}"
-        return f"{self.url}/{uri.lstrip('/')}"
+    def addresses(self, project_id: int) -> Addresses:
+        """Which addresses in tasks are the server's own; its public one is asked for once, by any of its projects."""
+        if self.public_url is None:
+            self.public_url = self._told_address(project_id)
+        return Addresses(self.url, self.public_url)
 
-    def is_own(self, url: str) -> bool:
-        """Whether an address belongs to this server, so that it may see the API key."""
-        own, other = httpx.URL(self.url), httpx.URL(url)
-        return (own.scheme, own.host, own.port) == (other.scheme, other.host, other.port)
+    def _told_address(self, project_id: int) -> str:
+        """LABEL_STUDIO_HOST as the server was started with, empty without; it stands before its own examples."""
+        path, body = f"/api/projects/{project_id}/sample-task/", {"label_config": EXAMPLE_CONFIG}
+        try:
+            example = str(self.request("POST", path, json=body)["sample_task"]["example"])
+        except (LabelStudioBusy, WrongToken):
+            raise
+        except (LabelStudioError, KeyError, TypeError):
+            logger.warning("Label Studio does not tell its public address; set LABEL_STUDIO_PUBLIC_URL if it has one")
+            return ""
+        is_told = example.startswith(("http://", "https://")) and example.endswith(EXAMPLE_PATH)
+        return example.removesuffix(EXAMPLE_PATH) if is_told else ""
 
     def _holds_exactly(self, row: dict[str, Any], version: str) -> bool:
         """Whether a listed task holds a prediction of exactly that version; asked for where its cell may be cut."""

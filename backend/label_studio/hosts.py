@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import httpx
 
 from backend.errors import BadImage
+from backend.settings import proxy_for
 
 NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
@@ -19,11 +20,13 @@ def pinned(request: httpx.Request, allowed: Sequence[str], task_id: int) -> list
     """The same request to each of the host's addresses, which were checked: no second look-up can lead elsewhere.
 
     `allowed` holds host names, addresses and networks (10.1.0.0/16) that may be private. Raises BadImage.
+    A proxy is asked by the name, which it looks up itself: also one that is not known here.
     """
     url = request.url
     if url.scheme not in ("http", "https"):
         raise BadImage(f"the image of task {task_id} has a {url.scheme}: address; http(s) was wanted")
-    addresses = _resolve(url, task_id)
+    is_by_proxy = proxy_for(str(url)) is not None
+    addresses = _resolve(url, task_id, may_be_unknown=is_by_proxy)
     if url.host.lower() not in {entry.lower() for entry in allowed}:
         networks = [network for entry in allowed if (network := _network(entry)) is not None]
         plain = [_plain(address) for address in addresses]
@@ -33,6 +36,8 @@ def pinned(request: httpx.Request, allowed: Sequence[str], task_id: int) -> list
                 f"the image of task {task_id} lies on the private host {url.host}; "
                 "add it to ALLOWED_PRIVATE_HOSTS if that is meant"
             )
+    if is_by_proxy:
+        return [request]
     headers = httpx.Headers(request.headers)
     headers["Host"] = url.netloc.decode()
     extensions = {**request.extensions, "sni_hostname": url.host}
@@ -40,13 +45,18 @@ def pinned(request: httpx.Request, allowed: Sequence[str], task_id: int) -> list
     return [httpx.Request(request.method, place, headers=headers, extensions=extensions) for place in places]
 
 
-def _resolve(url: httpx.URL, task_id: int) -> list[Address]:
+def _resolve(url: httpx.URL, task_id: int, *, may_be_unknown: bool) -> list[Address]:
     try:
         found = socket.getaddrinfo(
             url.host, url.port or (443 if url.scheme == "https" else 80), type=socket.SOCK_STREAM
         )
     except (OSError, UnicodeError) as err:
-        raise BadImage(f"the host {url.host} of task {task_id}'s image is not known; check the address") from err
+        if may_be_unknown:
+            return []
+        raise BadImage(
+            f"the host {url.host} of task {task_id}'s image is not known; check the address, or set HTTP_PROXY and "
+            "HTTPS_PROXY if a proxy knows it"
+        ) from err
     return [ipaddress.ip_address(info[4][0]) for info in found]
 
 

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hashlib
 import logging
 import os
+import re
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
+from urllib.parse import unquote_to_bytes
 
 import httpx
 import numpy as np
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
 from backend.errors import BadImage, LabelStudioBusy, WrongToken
+from backend.label_studio.addresses import Addresses
 from backend.label_studio.client import LabelStudio
+from backend.label_studio.connections import by_proxy, open_http, why
 from backend.label_studio.hosts import pinned
 from backend.settings import Settings
 from model.errors import BadImageFile
@@ -29,6 +36,12 @@ READ_TIMEOUT_S = 30.0
 FETCH_TIMEOUT_S = 300.0
 ATTEMPTS = 3
 
+LONGEST_SHOWN = 100
+"""Characters of what stands in a task in place of an address."""
+
+OF_LABEL_STUDIO = re.compile(r"/(data/(upload|local-files)|tasks/\d+/resolve|storage-data)/")
+"""Paths that only Label Studio has."""
+
 
 class _TryAgain(BadImage):
     """A fetch failed in a way that may pass."""
@@ -37,14 +50,29 @@ class _TryAgain(BadImage):
 class Images:
     """Images of one Label Studio server, kept in a cache on disk under `DATA_DIR/cache/images`.
 
-    `login` is the project's name and password for task data, shown to a host that asks for one.
+    `login` is the project's name and password for task data, shown to a host that asks for one. `project_id` is any
+    project of the server, by which it is asked for its public address; None: nobody asks.
     """
 
-    def __init__(self, client: LabelStudio, settings: Settings, login: tuple[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        client: LabelStudio,
+        settings: Settings,
+        login: tuple[str, str] | None = None,
+        project_id: int | None = None,
+    ) -> None:
         self.client = client
         self.settings = settings
         self.login = login
+        self.project_id = project_id
         self.folder = settings.data_dir / "cache" / "images"
+
+    @cached_property
+    def addresses(self) -> Addresses:
+        """Which addresses are Label Studio's own."""
+        if self.project_id is None:
+            return Addresses(self.client.url, self.client.public_url or "")
+        return self.client.addresses(self.project_id)
 
     def load(self, uri: str | None, task_id: int) -> np.ndarray:
         """RGB uint8 (h, w, 3), turned as its EXIF orientation says.
@@ -53,7 +81,9 @@ class Images:
         WrongToken if it does not accept the API key.
         """
         if not isinstance(uri, str) or not uri:
-            raise BadImage(f"task {task_id} holds no image address, got {uri!r}; check its data")
+            raise BadImage(f"task {task_id} holds no image address, got {repr(uri)[:LONGEST_SHOWN]}; check its data")
+        if _is_embedded(uri):
+            return self._decode(self.fetch(uri, task_id), task_id)
         name = hashlib.sha256(f"{self.client.url}\n{uri}".encode()).hexdigest()
         path = self.folder / name[:2] / name
         try:
@@ -72,6 +102,8 @@ class Images:
 
     def fetch(self, uri: str, task_id: int) -> bytes:
         """The image file itself, past the cache; what may be a passing failure is tried three times."""
+        if _is_embedded(uri):
+            return self._embedded(uri, task_id)
         retrying = Retrying(
             retry=retry_if_exception_type((_TryAgain, LabelStudioBusy)),
             stop=stop_after_attempt(ATTEMPTS),
@@ -81,70 +113,84 @@ class Images:
         return retrying(self._fetch_once, uri, task_id)
 
     def _fetch_once(self, uri: str, task_id: int) -> bytes:
-        first = url = _address(self.client.image_address(uri, task_id), task_id)
-        with httpx.Client(timeout=READ_TIMEOUT_S, follow_redirects=False) as http:
-            for _ in range(MAX_REDIRECTS + 1):
-                is_first = (url.scheme, url.host, url.port) == (first.scheme, first.host, first.port)
-                with self._answer(http, url, task_id, is_first_host=is_first) as response:
+        first = url = _address(self.addresses.of_image(uri, task_id), task_id)
+        for _ in range(MAX_REDIRECTS + 1):
+            own = self.addresses.own(str(url))
+            is_first = (url.scheme, url.host, url.port) == (first.scheme, first.host, first.port)
+            login = self.login if is_first else None
+            try:
+                with self._of_own(own, task_id) if own else self._of_other(url, task_id, login) as response:
                     if not response.has_redirect_location:
                         return self._read(response, task_id)
                     url = _address(response.headers["location"], task_id, url)
+            except BadImage as err:
+                if own or not OF_LABEL_STUDIO.search(url.path):
+                    raise
+                name = f"{url.scheme}://{url.netloc.decode()}{OF_LABEL_STUDIO.split(url.path)[0]}"
+                raise type(err)(f"{err}; if that is Label Studio, set LABEL_STUDIO_PUBLIC_URL={name}") from err
         raise BadImage(
             f"the image of task {task_id} is redirected more than {MAX_REDIRECTS} times; use its final address"
         )
 
     @contextmanager
-    def _answer(
-        self, http: httpx.Client, url: httpx.URL, task_id: int, *, is_first_host: bool
-    ) -> Iterator[httpx.Response]:
-        """The answer to one request, its body not read yet; the API key goes to Label Studio alone."""
-        is_own = self.client.is_own(str(url))
-        auth: httpx.Auth | None = self.client.auth if is_own else None
-        if not is_own and is_first_host and self.login is not None:
-            auth = _LoginOnDemand(*self.login)
-        requests = [http.build_request("GET", url)]
-        if not is_own:
-            requests = pinned(requests[0], self.settings.allowed_private_hosts, task_id)
-        try:
-            response = _send_first(http, requests, auth)
-        except httpx.RequestError as err:
-            raise self._no_answer(is_own, url, task_id, err) from err
-        try:
-            if is_own and response.status_code == 401:
-                raise WrongToken(f"Label Studio does not accept the API key for the image of task {task_id}; renew it")
-            yield response
-        except httpx.RequestError as err:  # Label Studio too did answer: the fault is this image's
-            raise _TryAgain(
-                f"the image of task {task_id} broke off on its way from {url.host} ({type(err).__name__}); "
-                "check that it opens in a browser"
-            ) from err
-        finally:
-            response.close()
+    def _of_own(self, url: str, task_id: int) -> Iterator[httpx.Response]:
+        """Label Studio's own answer to one request, its body not read yet; it alone sees the API key."""
+        with open_http(url, timeout=READ_TIMEOUT_S) as http:
+            try:
+                response = http.send(http.build_request("GET", url), stream=True, auth=self.client.auth)
+            except httpx.RequestError as err:
+                raise LabelStudioBusy(f"the image of task {task_id} could not be fetched: {why(err, url)}") from err
+            with _closing(response, httpx.URL(url).host, task_id):
+                if response.status_code == 401:
+                    raise WrongToken(
+                        f"Label Studio does not accept the API key for the image of task {task_id}; renew it"
+                    )
+                yield response
 
-    @staticmethod
-    def _no_answer(is_own: bool, url: httpx.URL, task_id: int, err: httpx.RequestError) -> Exception:
-        if is_own:
-            return LabelStudioBusy(f"the image of task {task_id} could not be fetched ({type(err).__name__})")
-        return _TryAgain(
-            f"{url.host} gave no answer for the image of task {task_id} ({type(err).__name__}); check its address"
-        )
+    @contextmanager
+    def _of_other(self, url: httpx.URL, task_id: int, login: tuple[str, str] | None) -> Iterator[httpx.Response]:
+        """Another server's answer to one request, its body not read yet."""
+        auth = None if login is None else _LoginOnDemand(*login)
+        with open_http(str(url), timeout=READ_TIMEOUT_S) as http:
+            requests = pinned(http.build_request("GET", url), self.settings.allowed_private_hosts, task_id)
+            try:
+                response = _send_first(http, requests, auth)
+            except httpx.RequestError as err:
+                raise _TryAgain(
+                    f"{url.host} gave no answer for the image of task {task_id}: {why(err, str(url))}"
+                ) from err
+            with _closing(response, url.host, task_id):
+                yield response
+
+    def _embedded(self, uri: str, task_id: int) -> bytes:
+        """The content of a `data:` address, within the limit of a file."""
+        head, _, body = uri.partition(",")
+        self._check_size(len(body) * 3 // 4, task_id)
+        content = unquote_to_bytes(body)
+        try:
+            return base64.b64decode(content) if head.lower().rstrip().endswith(";base64") else content
+        except binascii.Error as err:
+            raise BadImage(f"the data: image of task {task_id} is not valid base64 ({err}); encode it anew") from err
+
+    def _check_size(self, size: float, task_id: int) -> None:
+        if size > self.settings.max_image_mb * 1e6:
+            raise BadImage(
+                f"the image of task {task_id} is larger than {self.settings.max_image_mb:g} MB; "
+                "make it smaller or raise MAX_IMAGE_MB"
+            )
 
     def _read(self, response: httpx.Response, task_id: int) -> bytes:
         if response.status_code != 200:
             kind = _TryAgain if response.status_code >= 500 or response.status_code == 429 else BadImage
             raise kind(
                 f"the server answered {response.status_code} for the image of task {task_id}; check its address and, "
-                "for cloud storage, the project's storage settings"
+                f"for cloud storage, the project's storage settings{by_proxy(str(response.url))}"
             )
-        limit, deadline = self.settings.max_image_mb * 1e6, time.monotonic() + FETCH_TIMEOUT_S
+        deadline = time.monotonic() + FETCH_TIMEOUT_S
         content = bytearray()
         for chunk in response.iter_bytes():
             content += chunk
-            if len(content) > limit:
-                raise BadImage(
-                    f"the image of task {task_id} is larger than {self.settings.max_image_mb:g} MB; "
-                    "make it smaller or raise MAX_IMAGE_MB"
-                )
+            self._check_size(len(content), task_id)
             if time.monotonic() > deadline:
                 raise BadImage(
                     f"the image of task {task_id} did not arrive within {FETCH_TIMEOUT_S:g} s; use a quicker server"
@@ -156,6 +202,24 @@ class Images:
             return decode_image(content, f"the image of task {task_id}", self.settings.max_image_megapixels)
         except BadImageFile as err:
             raise BadImage(str(err)) from err
+
+
+def _is_embedded(uri: str) -> bool:
+    return uri[:5].lower() == "data:"
+
+
+@contextmanager
+def _closing(response: httpx.Response, host: str, task_id: int) -> Iterator[None]:
+    """Close an answer in the end; what breaks off until then is the image's fault, as its server did answer."""
+    try:
+        yield
+    except httpx.RequestError as err:
+        raise _TryAgain(
+            f"the image of task {task_id} broke off on its way from {host} ({type(err).__name__}); "
+            "check that it opens in a browser"
+        ) from err
+    finally:
+        response.close()
 
 
 def _address(text: str, task_id: int, base: httpx.URL | None = None) -> httpx.URL:

@@ -14,6 +14,7 @@ from label_studio_sdk._extensions.label_studio_tools.core.utils.exceptions impor
 )
 
 from backend.errors import BadLabelConfig
+from backend.label_studio.image_values import ImageValue, first_image
 
 CONTROL_TAGS = ("PolygonLabels", "BrushLabels", "BitmaskLabels", "RectangleLabels", "EllipseLabels")
 """Controls that take an instance, the preferred first."""
@@ -65,7 +66,7 @@ class Control:
 class LabelConfig:
     """The part of a labelling config that matters here.
 
-    image_key   key of a task's data that holds the image's address
+    image_value  where a task's data holds the image's address
     image_names  names of the Image tags that show it; regions on other objects are not this image's
     other_images  names of the other Image tags
     object_names  names of all objects of a task: images, texts and so on
@@ -75,7 +76,7 @@ class LabelConfig:
     remarks     one line for each thing in the config that is not used, or that invites what cannot be learned
     """
 
-    image_key: str
+    image_value: ImageValue
     controls: tuple[Control, ...]
     predicted_values: dict[str, str]
     has_smart_tool: bool = False
@@ -126,7 +127,8 @@ def parse_label_config(xml: str) -> LabelConfig:
             f"{', '.join(sorted(set(tags.values()))) or 'no control at all'}; add one in the "
             "project's settings under Labeling Interface"
         )
-    image_key, image_names = _first_image(elements, {name for c in candidates for name in _targets(parsed[c.name])})
+    image_value, image_names = first_image(elements, {name for c in candidates for name in _targets(parsed[c.name])})
+    _require_own_labels(elements, image_names)
     thresholds = _score_thresholds(elements)
     controls = tuple(
         replace(control, to_name=target, score_threshold=thresholds.get(control.labels_name or control.name))
@@ -138,7 +140,7 @@ def parse_label_config(xml: str) -> LabelConfig:
             "the labelling config's controls hold no Label; add at least one in the project's settings"
         )
     return LabelConfig(
-        image_key,
+        image_value,
         controls,
         _predicted_values(parsed),
         has_smart_tool=any(_smartness(element) for element in elements),
@@ -173,17 +175,17 @@ def _targets(tag: Mapping[str, Any]) -> list[str]:
     return [name.strip() for name in tag["to_name"]]
 
 
-def _first_image(elements: Sequence[ElementTree.Element], used: Collection[str]) -> tuple[str, tuple[str, ...]]:
-    """Data key of the first Image that shapes are drawn on, and the names of the tags that show it."""
-    images = [e for e in elements if e.tag == "Image" and e.get("value")]
-    first = next((image for image in images if image.get("name") in used), None)
-    if first is None:
-        raise BadLabelConfig(
-            'the labelling config has no Image that its controls point to; add <Image name="image" value="$image"/> '
-            'and toName="image" in the project\'s settings under Labeling Interface'
-        )
-    same = [str(image.get("name")) for image in images if image.get("value") == first.get("value")]
-    return str(first.get("value")).lstrip("$"), tuple(same)
+def _require_own_labels(elements: Sequence[ElementTree.Element], image_names: Collection[str]) -> None:
+    """BadLabelConfig if a control takes its labels from the data of each task: the classes are then not known."""
+    for element in elements:
+        value = element.get("value") or ""
+        is_used = element.tag in (*CONTROL_TAGS, "Labels") and set(_names_in(element.get("toName"))) & set(image_names)
+        if is_used and value.startswith("$"):
+            raise BadLabelConfig(
+                f"the {element.tag} {element.get('name')!r} takes its labels from each task's data (value={value!r}), "
+                "and a network learns classes that are the same for all; write them as Label tags in the project's "
+                "settings under Labeling Interface"
+            )
 
 
 def _score_thresholds(elements: Sequence[ElementTree.Element]) -> dict[str, float]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from backend.errors import LabelStudioBusy, LabelStudioError
+from backend.errors import LabelStudioBusy, LabelStudioError, TooLarge
 from backend.label_studio.client import LabelStudio
 from model.files import read_json, write_json
 from model.rankings import RankedTask
@@ -47,7 +47,8 @@ class Pusher:
     """Sends predictions of one version of one project.
 
     `journal` is a file that says which call is on its way. Who goes on after a kill or a time-out waits until that
-    call has arrived, or cannot arrive any more, before it looks at what is missing.
+    call has arrived, or cannot arrive any more, before it looks at what is missing. What a proxy takes in one call is
+    kept in a file beside it.
     """
 
     def __init__(self, client: LabelStudio, project_id: int, version: str, journal: Path) -> None:
@@ -58,11 +59,21 @@ class Pusher:
         held = self._settle()
         arrived = self._arrived(rows) if held else set()
         missing = [row for row in rows if row.task not in arrived]
-        done = 0
-        for chunk in _chunks([(row.task, json.dumps(prediction(row, self.version))) for row in missing]):
-            self._send(chunk, held + done)
+        bodies = [(row.task, json.dumps(prediction(row, self.version))) for row in missing]
+        limit, done = _CallLimit(self.journal.with_name("push-limit.json")), 0
+        while done < len(bodies):
+            chunk = _first(bodies, done, limit.size)
+            size = sum(len(text) for _, text in chunk)
+            try:
+                self._send(chunk, held + done)
+            except TooLarge as err:
+                if len(chunk) == 1:
+                    raise TooLarge(f"the prediction of task {chunk[0][0]} alone cannot be sent: {err}") from err
+                limit.note_refused(size)
+                continue
+            limit.note_taken(size)
             done += len(chunk)
-            on_progress(done / len(missing))
+            on_progress(done / len(bodies))
         logger.info("project %d: %d predictions of %s pushed", self.project_id, done, self.version)
         return done
 
@@ -92,6 +103,9 @@ class Pusher:
             self._import(chunk)
         except LabelStudioBusy:
             raise  # it may still arrive: the journal stays
+        except TooLarge:
+            self.journal.unlink()
+            raise
         except LabelStudioError:
             existing = {task.id for task in self.client.tasks(self.project_id)}
             present = [body for body in chunk if body[0] in existing]
@@ -111,14 +125,36 @@ def prediction(row: RankedTask, version: str) -> dict[str, Any]:
     return {"task": row.task, "score": row.score, "model_version": version, "result": row.regions}
 
 
-def _chunks(bodies: Sequence[Body]) -> Iterator[list[Body]]:
-    chunk: list[Body] = []
-    size = 0
-    for body in bodies:
-        if chunk and (len(chunk) == PUSH_ROWS or size + len(body[1]) > PUSH_BYTES):
-            yield chunk
-            chunk, size = [], 0
-        chunk.append(body)
-        size += len(body[1])
-    if chunk:
-        yield chunk
+class _CallLimit:
+    """How large a call may be: as much as the server took last time, and twice that for the first call of a push.
+
+    So a proxy's limit is found once, and noticed when it has been raised.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.taken: int | None = read_json(path)["bytes"] if path.exists() else None
+        self.size = PUSH_BYTES if self.taken is None else min(PUSH_BYTES, 2 * self.taken)
+
+    def note_refused(self, size: int) -> None:
+        """A call of that size was too large: halve it."""
+        self.size = size // 2
+        self._keep(self.size)
+
+    def note_taken(self, size: int) -> None:
+        """A call of that size passed; where that was in doubt, it is remembered."""
+        if self.taken is not None and size > self.taken:
+            self._keep(size)
+
+    def _keep(self, size: int) -> None:
+        self.taken = size
+        write_json(self.path, {"bytes": size})
+
+
+def _first(bodies: Sequence[Body], begin: int, limit: float) -> list[Body]:
+    """As many of the predictions from there on as one call may hold, at least one."""
+    end, size = begin, 0
+    while end < min(len(bodies), begin + PUSH_ROWS) and (end == begin or size + len(bodies[end][1]) <= limit):
+        size += len(bodies[end][1])
+        end += 1
+    return list(bodies[begin:end])

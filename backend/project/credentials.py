@@ -24,6 +24,7 @@ class Credentials:
     label_studio_api_key: str | None
     basic_password: str
     webhook_secret: str
+    label_studio_public_url: str | None = None
 
     def __repr__(self) -> str:
         return f"Credentials(label_studio_url={self.label_studio_url!r}, ...)"
@@ -55,6 +56,7 @@ def load_credentials(settings: Settings) -> Credentials:
         label_studio_api_key=settings.label_studio_api_key or stored.get("label_studio_api_key"),
         basic_password=settings.basic_password or stored["basic_password"],
         webhook_secret=settings.webhook_secret or stored["webhook_secret"],
+        label_studio_public_url=settings.label_studio_public_url or stored.get("label_studio_public_url"),
     )
 
 
@@ -72,8 +74,9 @@ def _make_passwords(path: Path) -> None:
         fresh.unlink()
 
 
-def store_label_studio(settings: Settings, url: str, api_key: str) -> Credentials:
-    """Keep the address and key of Label Studio for the web app and the workers."""
-    credentials = replace(load_credentials(settings), label_studio_url=url, label_studio_api_key=api_key)
+def store_label_studio(settings: Settings, url: str, api_key: str, public_url: str | None = None) -> Credentials:
+    """Keep the addresses and the key of Label Studio for the web app and the workers."""
+    known = load_credentials(settings)
+    credentials = replace(known, label_studio_url=url, label_studio_api_key=api_key, label_studio_public_url=public_url)
     write_json(settings.data_dir / "secrets.json", asdict(credentials), mode=0o600)
     return credentials

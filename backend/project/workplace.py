@@ -13,7 +13,7 @@ from backend.label_studio.pushing import Pusher
 from backend.project.config import ProjectConfig
 from backend.project.credentials import load_credentials
 from backend.project.folder import ProjectFolder
-from backend.settings import Settings
+from backend.settings import Settings, read_address, read_key
 
 
 class ProjectFacts(Protocol):
@@ -54,7 +54,7 @@ def open_workplace(settings: Settings, folder: ProjectFolder, source: ProjectFac
     """
     client = open_client(settings)
     source = source or client.project(folder.project_id)
-    images = Images(client, settings, source.image_login)
+    images = Images(client, settings, source.image_login, folder.project_id)
     labels = parse_label_config(source.label_config)
     return Workplace(folder, client, images, source.label_config, labels, folder.config())
 
@@ -64,10 +64,11 @@ def open_client(settings: Settings, url: str | None = None, api_key: str | None 
     known = load_credentials(settings)
     chosen = replace(
         known,
-        label_studio_url=url or known.label_studio_url,
-        label_studio_api_key=api_key or known.label_studio_api_key,
+        label_studio_url=read_address(url, "--url") if url else known.label_studio_url,
+        label_studio_api_key=read_key(api_key, "--api-key") if api_key else known.label_studio_api_key,
     )
-    return LabelStudio(*chosen.require_label_studio())
+    is_known = chosen.label_studio_url == known.label_studio_url
+    return LabelStudio(*chosen.require_label_studio(), public_url=known.label_studio_public_url if is_known else None)
 
 
 def find_project(settings: Settings, folder: ProjectFolder) -> Project:

@@ -8,6 +8,7 @@ from redis import Redis
 
 DIRTY = "maskal:dirty"
 CLOCK = "maskal:clock"
+ADDRESS = "maskal:worker-address"
 CLOCK_TTL_S = 15
 
 
@@ -68,15 +69,22 @@ def last_event(redis: Redis, uid: str) -> float | None:
     return None if moment is None else float(moment)
 
 
-def note_worker(redis: Redis, fingerprint: str) -> None:
-    """Say that a `maskal worker` lives, and which secrets it holds."""
+def note_worker(redis: Redis, fingerprint: str, label_studio_url: str | None) -> None:
+    """Say that a `maskal worker` lives, which secrets it holds, and which Label Studio its environment names."""
     redis.set(CLOCK, fingerprint, ex=CLOCK_TTL_S)
+    redis.set(ADDRESS, label_studio_url or "", ex=CLOCK_TTL_S)
 
 
 def data_of_worker(redis: Redis) -> str | None:
     """Fingerprint of the secrets of the `maskal worker` that ticked last; None if none ticks."""
     found: bytes | None = redis.get(CLOCK)  # type: ignore[assignment]
     return None if found is None else found.decode()
+
+
+def address_of_worker(redis: Redis) -> str | None:
+    """Label Studio's address in the environment of the `maskal worker` that ticked last; None if it has none."""
+    found: bytes | None = redis.get(ADDRESS)  # type: ignore[assignment]
+    return found.decode() if found else None
 
 
 def key(kind: str, uid: str) -> str:

@@ -86,7 +86,7 @@ def read_snapshot_of(place: Workplace, *, afresh: bool = False) -> tuple[Snapsho
 def _look_at(place: Workplace, entry: Entry, chosen: Chosen, found: _Found) -> None:
     """Read one annotated image, and put it where it belongs."""
     task, annotation = chosen[entry.task]
-    uri = task.data.get(place.labels.image_key)
+    uri = place.labels.image_value.of(task.data)
     try:
         pixels = place.images.load(uri, task.id)
     except BadImage as err:

@@ -74,7 +74,8 @@ def score_tasks(
 
 
 def _load(place: Workplace, loaders: ThreadPoolExecutor, tasks: Sequence[Task]) -> list[Future[np.ndarray]]:
-    return [loaders.submit(place.images.load, task.data.get(place.labels.image_key), task.id) for task in tasks]
+    value = place.labels.image_value
+    return [loaders.submit(place.images.load, value.of(task.data), task.id) for task in tasks]
 
 
 def score_images(

@@ -111,7 +111,7 @@ class Predictor:
                 return {"result": []}
             with self._lock:
                 assistant = self._assistant(place, self._load(folder, version))
-                uri = task.data.get(place.labels.image_key)
+                uri = place.labels.image_value.of(task.data)
                 regions = assistant.answer(asked, str(uri), lambda: place.images.load(uri, task.id), place.labels)
         except NoOutline as err:
             logger.warning("nothing is outlined on task %d: %s", task.id, err)

@@ -23,7 +23,7 @@ EVERYWHERE = "all"
 
 def tick(redis: Redis, settings: Settings) -> None:
     """Enqueue what is due; called about once a second by every `maskal worker`. A flushed Redis loses nothing."""
-    note_worker(redis, fingerprint(load_credentials(settings)))
+    note_worker(redis, fingerprint(load_credentials(settings)), settings.label_studio_url)
     if redis.set(RECONCILED, 1, nx=True, ex=RECONCILE_S):
         for folder in connected_projects(settings.data_dir):
             enqueue(redis, EXAMINE, folder.uid)

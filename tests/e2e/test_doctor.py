@@ -241,6 +241,10 @@ def test_a_backend_that_stopped_and_one_with_another_password_are_told_apart(
     with Processes() as processes:
         start_web_app(processes, replace(own, basic_password="another one"), tmp_path)
         found = broken(own, project.id)
+        with pytest.raises(
+            LabelStudioError, match="refuses the password: the `maskal serve` there has another DATA_DIR"
+        ):
+            connect(own, Connection(project.id))
     assert found.keys() == {"backend state"}, "events come with their own secret"
     assert "401" in found["backend state"] and "uses another DATA_DIR" in found["backend state"]
 

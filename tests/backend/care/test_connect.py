@@ -18,7 +18,7 @@ from tests.backend.configs import POLYGONS
 class Untouched:
     """A Label Studio with one project that takes no change."""
 
-    def __init__(self, url: str, key: str, attempts: int) -> None:
+    def __init__(self, url: str, key: str, public_url: str | None, attempts: int) -> None:
         pass
 
     def whoami(self) -> dict[str, object]:

@@ -12,7 +12,7 @@ def test_label_studio_tasks_have_predictions_and_a_config_for_them(photos: Path,
     run(photos, weights, "labelstudio")
     config = parse_label_config((photos / "labelstudio_config.xml").read_text())
     tasks = json.loads((photos / "labelstudio.json").read_text())
-    addresses = {task["data"][config.image_key]: task["predictions"][0] for task in tasks}
+    addresses = {config.image_value.of(task["data"]): task["predictions"][0] for task in tasks}
     assert set(addresses) == {
         "/data/local-files/?d=photos/a.png",
         "/data/local-files/?d=photos/field%201/R%C3%BCbe.png",

@@ -238,9 +238,9 @@ def test_the_first_image_is_the_first_that_shapes_are_drawn_on() -> None:
     xml = """<View><Image name="guide" value="$guide"/><Image name="photo" value="$photo"/>
     <PolygonLabels name="p" toName="photo"><Label value="plum"/></PolygonLabels></View>"""
     config = parse_label_config(xml)
-    assert (config.image_key, config.image_names) == ("photo", ("photo",))
+    assert (config.image_value.text, config.image_names) == ("$photo", ("photo",))
     spaced = parse_label_config(xml.replace('toName="photo"', 'toName="guide, photo"'))
-    assert spaced.image_key == "guide" and spaced.controls[0].to_name == "guide"
+    assert spaced.image_value.text == "$guide" and spaced.controls[0].to_name == "guide"
 
 
 # as it is seen

@@ -150,3 +150,39 @@ def test_the_certificate_is_checked_against_the_name_not_the_address(servers, tm
     assert loader.load(f"https://images.example:{port}/a.png", 7).shape == (10, 20, 3)
     with pytest.raises(BadImage, match=r"other\.example gave no answer for the image of task 7"):
         loader.load(f"https://other.example:{port}/a.png", 7)
+
+
+def unknown(host: str, port: int, *args: object, **options: object) -> list:
+    """A resolver without a public DNS."""
+    if host == "127.0.0.1":
+        return at_loopback(host, port)
+    raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+
+def test_a_proxy_looks_up_the_names_that_are_not_known_here(servers, tmp_path: Path, monkeypatch) -> None:
+    label_studio, proxy = servers
+    label_studio.files["/a.png"] = png(30, 20)
+    proxy.files["http://images.example/a.png"] = png(20, 10)
+    proxy.redirects["http://images.example/b.png"] = "http://127.0.0.1:1/a.png"
+    monkeypatch.setenv("HTTP_PROXY", proxy.url)
+    monkeypatch.setattr(hosts.socket, "getaddrinfo", unknown)
+    loader = images(label_studio, tmp_path)
+    assert loader.load("http://images.example/a.png", 7).shape == (10, 20, 3)
+    with pytest.raises(BadImage, match=r"private host 127\.0\.0\.1"):
+        loader.load("http://images.example/b.png", 7)
+    assert loader.load("/a.png", 7).shape == (20, 30, 3), "Label Studio is asked without it"
+    assert [path for path, _ in proxy.seen] == ["http://images.example/a.png", "http://images.example/b.png"]
+    with pytest.raises(BadImage, match=r"answered 404 .*task 7; .*it was asked through the proxy http://127"):
+        loader.load("http://images.example/gone.png", 7)
+    monkeypatch.delenv("HTTP_PROXY")
+    with pytest.raises(BadImage, match=r"the host images\.example of task 7's image is not known; .*HTTP_PROXY"):
+        loader.load("http://images.example/c.png", 7)
+
+
+def test_a_name_that_is_private_here_is_not_asked_of_a_proxy(servers, tmp_path: Path, monkeypatch) -> None:
+    label_studio, proxy = servers
+    monkeypatch.setenv("HTTP_PROXY", proxy.url)
+    monkeypatch.setattr(hosts.socket, "getaddrinfo", at_loopback)
+    with pytest.raises(BadImage, match=r"private host nas\.example"):
+        images(label_studio, tmp_path).load("http://nas.example/a.png", 7)
+    assert proxy.seen == []

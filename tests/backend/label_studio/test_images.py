@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import io
 import multiprocessing
 import os
@@ -7,6 +8,7 @@ import socket
 import struct
 import threading
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -234,3 +236,50 @@ def test_a_file_that_another_process_removes_does_not_stop_the_trimming(tmp_path
     (tmp_path / "aa" / "gone").symlink_to("nowhere")  # listed, but without a size
     (tmp_path / "aa" / "there").write_bytes(b"x" * 100)
     assert trim_cache(tmp_path, 0) == 1
+
+
+def embedded(content: bytes, head: str = "data:image/png;base64,") -> str:
+    return head + base64.b64encode(content).decode()
+
+
+def test_an_embedded_image_is_decoded_within_the_limits_and_not_cached(label_studio: Server, tmp_path: Path) -> None:
+    loader = images(label_studio, tmp_path)
+    for uri in (embedded(png(20, 10)), embedded(png(20, 10), "DATA:image/png;charset=utf-8;BASE64,")):
+        assert loader.load(uri, 7).shape == (10, 20, 3)
+    assert loader.load("data:image/png," + quote(png(20, 10)), 7).shape == (10, 20, 3)
+    assert loader.fetch(embedded(b"x"), 7) == b"x"
+    assert label_studio.seen == [] and not loader.folder.exists()
+    for limit, message in (({"max_image_mb": 0.0001}, "MAX_IMAGE_MB"), ({"max_image_megapixels": 1e-5}, "MEGAPIXELS")):
+        with pytest.raises(BadImage, match=f"the image of task 7 .*{message}"):
+            images(label_studio, tmp_path, **limit).load(embedded(png(20, 10)), 7)
+
+
+@pytest.mark.parametrize(
+    "uri", ["data:image/png;base64,iVBOR", "data:image/png;base64", "data:,", "data:text/html,<p>"]
+)
+def test_an_embedded_image_that_is_none_is_named(label_studio: Server, tmp_path: Path, uri: str) -> None:
+    with pytest.raises(BadImage, match="task 7"):
+        images(label_studio, tmp_path).load(uri, 7)
+
+
+def test_what_is_no_address_is_shown_in_part(label_studio: Server, tmp_path: Path) -> None:
+    with pytest.raises(BadImage, match=r"task 7 holds no image address, got \['/a.png', ") as caught:
+        images(label_studio, tmp_path).load(["/a.png"] * 1000, 7)  # type: ignore[arg-type]
+    assert len(str(caught.value)) < 200
+
+
+def test_own_images_by_a_public_name_are_fetched_with_the_key_where_the_server_is_reached(servers, tmp_path) -> None:
+    label_studio, other = servers
+    label_studio.files["/data/upload/1/a.png"] = png(20, 10)
+    client = LabelStudio(label_studio.url, "the-key", public_url="https://studio.example/ls")
+    loader = Images(client, Settings(data_dir=tmp_path), project_id=3)
+    for number, uri in enumerate(("https://studio.example/ls/data/upload/1/a.png", "/ls/data/upload/1/a.png")):
+        assert loader.load(uri, 7).shape == (10, 20, 3)
+        assert label_studio.seen[number:] == [("/data/upload/1/a.png", "Token the-key")]
+    label_studio.redirects["/data/upload/1/b.png"] = "https://studio.example/ls/data/upload/1/a.png"
+    assert loader.load("/ls/data/upload/1/b.png", 7).shape == (10, 20, 3)
+    other.closed.add("/x/data/upload/1/a.png")
+    unknown = images(label_studio, tmp_path, allowed_private_hosts=("127.0.0.1",))
+    with pytest.raises(BadImage, match=rf"answered 401 .*is Label Studio, set LABEL_STUDIO_PUBLIC_URL={other.url}/x$"):
+        unknown.load(f"{other.url}/x/data/upload/1/a.png", 7)
+    assert {authorization for _, authorization in other.seen} == {None}

@@ -11,7 +11,7 @@ from tests.backend.configs import ALL_SHAPES, POLYGONS
 
 def test_labels_image_and_predicted_values_are_read() -> None:
     config = parse_label_config(POLYGONS)
-    assert config.image_key == "photo"
+    assert config.image_value.text == "$photo"
     assert config.classes == ("leaf", "spot")
     assert [config.label_for(name) for name in ("leaf", "lesion", "blot", "pear")] == ["leaf", "spot", "spot", None]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from backend.errors import LabelStudioBusy, LabelStudioError
+from backend.errors import LabelStudioBusy, LabelStudioError, TooLarge
 from backend.label_studio import pushing
 from backend.label_studio.client import Task
 from backend.label_studio.pushing import Pusher
@@ -127,3 +127,42 @@ def test_what_a_killed_process_sent_is_waited_for(server: FakeLabelStudio, pushe
     server.late = [3, 2, 1]
     assert pusher.push(rows(1, 2, 3, 4)) == 1
     assert sorted(server.held) == [1, 2, 3, 4]
+
+
+class Limited(FakeLabelStudio):
+    """Behind a proxy that takes so many bytes a call."""
+
+    limit, refused = 1000, 0
+
+    def import_predictions(self, project_id: int, predictions: str) -> int:
+        if len(predictions) > self.limit:
+            self.refused += 1
+            raise TooLarge("413; raise client_max_body_size")
+        return super().import_predictions(project_id, predictions)
+
+
+def test_a_call_that_a_proxy_refuses_is_halved_and_its_size_remembered(tmp_path: Path) -> None:
+    server, queue = Limited(*range(100)), rows(*range(100))
+
+    def push(version: str) -> tuple[int, int]:
+        server.held, server.calls, server.refused = [], [], 0
+        assert Pusher(server, 1, version, tmp_path / f"push-{version}.json").push(queue) == 100
+        assert sorted(server.held) == list(range(100))
+        return server.refused, len(server.calls)
+
+    first, second = push("maskal-r2"), push("maskal-r3")
+    assert first[0] >= 3 and second[0] == 1, "what passed last time is known, and twice that is tried once"
+    server.limit = 10**6
+    counts = [push(f"maskal-r{number}") for number in range(4, 10)]
+    assert [refused for refused, _ in counts] == [0] * 6 and counts[-1] == (0, 1), "a limit that was raised is noticed"
+
+
+def test_a_prediction_that_alone_is_too_large_is_named(tmp_path: Path) -> None:
+    server = Limited(1, 2)
+    server.limit = 50
+    pusher = Pusher(server, 1, VERSION, tmp_path / "push.json")
+    with pytest.raises(
+        TooLarge, match=r"the prediction of task 1 alone cannot be sent: 413; raise client_max_body_size"
+    ):
+        pusher.push(rows(1, 2))
+    assert not pusher.journal.exists()

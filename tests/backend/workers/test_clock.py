@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from redis import Redis
 from rq import Queue
 
 from backend.project.folder import connect_folder
 from backend.queue.jobs import SHORT, hint
 from backend.queue.locks import held
-from backend.queue.marks import DIRTY
+from backend.queue.marks import DIRTY, address_of_worker
 from backend.settings import Settings
 from backend.workers import clock
 from tests.backend.conftest import UID, queued
@@ -58,3 +60,10 @@ def test_every_project_is_looked_at_once_a_minute_also_after_a_flush(redis: Redi
     redis.flushall()
     clock.tick(redis, settings)
     assert sorted(queued(redis)) == first
+
+
+def test_the_worker_tells_which_label_studio_its_environment_names(redis: Redis, settings: Settings) -> None:
+    clock.tick(redis, settings)
+    assert address_of_worker(redis) is None
+    clock.tick(redis, replace(settings, label_studio_url="http://studio:8080"))
+    assert address_of_worker(redis) == "http://studio:8080"
