@@ -1,12 +1,10 @@
 from __future__ import annotations
 
-import re
-
 import pytest
 from playwright.sync_api import Page, expect
 
 from backend.demo.stack import Stack
-from tests.e2e.browser import logged_in
+from tests.e2e.browser import label_all_tasks, logged_in, submit_button
 from tests.e2e.waiting import concluded, wait_for
 
 pytestmark = pytest.mark.e2e
@@ -25,8 +23,8 @@ def test_the_annotator_sees_polygons_and_gets_the_least_certain_task_next(
     ranking = folder.registry.read_ranking("maskal-r1")
     with logged_in(stack) as page:
         page.goto(f"{stack.label_studio_url}/projects/{project.id}/data", wait_until="domcontentloaded")
-        page.get_by_role("button", name=re.compile("Label (All )?Tasks")).first.click()
-        submit = page.get_by_test_id("bottombar-submit-button")
+        label_all_tasks(page).click()
+        submit = submit_button(page)
         expect(submit).to_be_visible(timeout=60_000)
         assert shown_task(page) == ranking[0].task
         expect(page.locator("canvas").first).to_be_visible()

@@ -21,7 +21,7 @@ from backend.label_studio.labels import parse_label_config
 from backend.label_studio.predictions import mask_to_regions
 from backend.rounds.folder import all_rounds
 from model.geometry import box_of, polygons_to_mask
-from tests.e2e.browser import logged_in
+from tests.e2e.browser import logged_in, submit_button
 from tests.e2e.configs import config
 from tests.e2e.test_shapes import SIZE, iou, open_stream, ring_and_island, stain_with_hole, to_screen
 from tests.e2e.waiting import concluded, wait_for
@@ -88,7 +88,7 @@ def test_bitmasks_ellipses_stars_and_what_is_said_of_a_region_are_read_as_seen(s
         page.screenshot(path=artefacts / "region_chosen.png")
         page.get_by_text("unripe").first.click(timeout=5000)
         page.screenshot(path=artefacts / "said_of_a_region.png")
-        page.get_by_test_id("bottombar-submit-button").click()
+        submit_button(page).click()
         (done,) = wait_for(lambda: list(client.annotated_tasks(project.id)), "the annotation", 30)
 
     annotation = done.annotations[0]
@@ -119,7 +119,7 @@ def test_an_object_drawn_with_the_bitmask_tool_is_read_where_it_was_seen(stack: 
         page.mouse.up()
         page.wait_for_timeout(500)
         page.screenshot(path=artefacts / "bitmask_by_hand.png")
-        page.get_by_test_id("bottombar-submit-button").click()
+        submit_button(page).click()
         (done,) = wait_for(lambda: list(client.annotated_tasks(project.id)), "the annotation", 30)
     (outline,), left_out = read_outlines(done.annotations[0], labels, SIZE)
     mask = polygons_to_mask(outline.parts, SIZE)
