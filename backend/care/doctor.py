@@ -15,6 +15,7 @@ from backend.errors import BackendError, WrongToken
 from backend.label_studio.client import TITLE, LabelStudio, Project
 from backend.label_studio.images import Images
 from backend.label_studio.labels import LabelConfig, parse_label_config
+from backend.label_studio.tabs import NEXT, is_queue, tabs
 from backend.project.credentials import BASIC_USER, SECRET_HEADER, Credentials, fingerprint, load_credentials
 from backend.project.folder import ProjectFolder, connected_projects
 from backend.project.workplace import open_workplace
@@ -300,6 +301,19 @@ def _pre_labels(case: Case) -> str:
     return "shown to annotators"
 
 
+def _tab(case: Case) -> str:
+    tab = tabs(case.client, case.project_id).get(case.folder.tab() or 0)
+    if tab is None:
+        raise Doubt(f"the Data Manager has no tab that shows the queue; {case.mend}")
+    title = str(tab.get("title"))
+    if not is_queue(tab):
+        raise Doubt(
+            f"the tab {title!r} has another order or filter than the queue, and who labels from it gets that; "
+            f"{case.mend}"
+        )
+    return title if title == NEXT else f"{title!r}, made as {NEXT!r}"
+
+
 def _scores(case: Case) -> str:
     served = case.folder.registry.current()
     if served is None:
@@ -361,6 +375,7 @@ CHECKS: tuple[tuple[str, tuple[str, ...], Callable[[Case], str]], ...] = (
     ("sampling", ("project",), _sampling),
     ("overlap", ("project",), _overlap),
     ("pre-labels", ("project",), _pre_labels),
+    ("tab", ("connected",), _tab),
     ("scores", ("connected",), _scores),
     ("annotations", ("labelling config", "connected"), _annotations),
     ("image", ("labelling config",), _image),

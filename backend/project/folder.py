@@ -10,7 +10,7 @@ import yaml
 
 from backend.errors import NotFound
 from backend.project.config import ProjectConfig, read_config
-from model.files import write_atomically
+from model.files import read_json, write_atomically, write_json
 from model.registry import Registry
 
 UID = re.compile(r"\d+\.\d+")
@@ -46,6 +46,15 @@ class ProjectFolder:
     def rounds(self) -> Path:
         """Where the rounds are."""
         return self.path / "rounds"
+
+    def tab(self) -> int | None:
+        """Id of our tab in the project's Data Manager; None before it was made."""
+        path = self.path / "tab.json"
+        return int(read_json(path)["view"]) if path.exists() else None
+
+    def store_tab(self, view: int) -> None:
+        """Keep the id of our tab."""
+        write_json(self.path / "tab.json", {"view": view})
 
     def config(self) -> ProjectConfig:
         """The project's settings, those of its `config.yaml` or all defaults."""
