@@ -252,6 +252,7 @@ def auto_annotate(classes: str, **options: Any) -> None:
 @click.option("--create-project", metavar="TITLE", help="Instead: a new project that has the labels.")
 @click.option("--as-predictions", is_flag=True, help="As pre-labels to be corrected, not as annotations.")
 @click.option("--iscrowd-masks", is_flag=True, help="coco: masks with iscrowd=1 are objects (some tools mark all so).")
+@click.option("--image-root-url", help="Upload no image: what their addresses in Label Studio begin with.")
 @click.option("--empty-is-done", is_flag=True, help="Images whose annotation holds no object are done.")
 @click.option("--url", help="Address of Label Studio  [default: that of `maskal connect`]")
 @click.option("--api-key", help="API key  [default: that of `maskal connect`]")
