@@ -301,7 +301,7 @@ class LabelStudio(Caller):
             raise
         except LabelStudioError as err:
             return str(err)
-        self.request("DELETE", f"/api/ml/{row['id']}")
+        self.delete_backend(row["id"])
         return "accepted although the password is wrong"
 
     def offer_webhook(self, project_id: int, url: str) -> str:
@@ -323,6 +323,10 @@ class LabelStudio(Caller):
     def update_backend(self, backend_id: int, backend: Backend) -> None:
         """Write all of a backend's fields again (the server needs them together)."""
         self.request("PATCH", f"/api/ml/{backend_id}", json=backend.fields())
+
+    def delete_backend(self, backend_id: int) -> None:
+        """Remove a backend from its project."""
+        self.request("DELETE", f"/api/ml/{backend_id}")
 
     def webhooks(self, project_id: int) -> list[dict[str, Any]]:
         """The webhooks of a project."""

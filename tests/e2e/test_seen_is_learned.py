@@ -137,7 +137,7 @@ def test_an_annotation_that_cannot_be_read_whole_is_named_and_does_not_count(sta
     elsewhere = [{**region, "from_name": "other"} for region in true_regions(tasks[ids[5]], labels)]
     client.annotate(ids[5], elsewhere)
     redis = Redis.from_url(stack.settings.redis_url)
-    told = "\n".join(status.describe(stack.settings, redis))
+    told = "\n".join(status.describe(stack.settings, redis, project.id))
     assert "needs 1 more annotation (5 of 6 annotated tasks; 1 annotated tasks do not count)" in told
     named = rf"task {ids[5]} does not count: region \S+ of annotation \d+ is left out: it is of the control 'other'"
     assert re.search(named, told)
@@ -161,7 +161,7 @@ def test_a_round_whose_images_cannot_be_read_goes_on_once_they_can(stack: Stack,
     _, folder, _ = make_project("no image", 6, 5, lose_images, initial_datasize=5)
     waiting = wait_for(lambda: next((r for r in all_rounds(folder) if r.state.error), None), "the failed reading")
     assert "no annotated image outside of the validation split can be used: annotation" in waiting.state.error
-    told = "\n".join(status.describe(stack.settings, Redis.from_url(stack.settings.redis_url)))
+    told = "\n".join(status.describe(stack.settings, Redis.from_url(stack.settings.redis_url), folder.project_id))
     assert "round 1 is started, last error: NothingToLearn: no annotated image" in told
     for task, image in gone.items():
         stack.client().request("PATCH", f"/api/tasks/{task}", json={"data": {"image": image}})
