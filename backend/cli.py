@@ -22,6 +22,7 @@ ACTIONS = {
     "work": ("backend.workers.supervisor", "work"),
     "work_on": ("backend.workers.worker", "work_on"),
     "connect": ("backend.care.connect", "connect"),
+    "disconnect": ("backend.care.disconnect", "disconnect"),
     "connection": ("backend.care.connect", "Connection"),
     "open_redis": ("backend.queue.connection", "open_redis"),
     "status": ("backend.care.status", "describe"),
@@ -62,6 +63,15 @@ def _action(name: str) -> Callable[..., Any]:
 def _names(text: str) -> tuple[str, ...]:
     """Comma-separated names."""
     return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _redis_if_up(settings: Any) -> Any:
+    """The queue's Redis; None, and a line that says so, where it does not answer."""
+    try:
+        return _action("open_redis")(settings)
+    except BackendError as err:
+        click.echo(f"maskal: {err}", err=True)
+        return None
 
 
 class _OneLineErrors(click.Group):
@@ -129,16 +139,22 @@ def connect(**options: Any) -> None:
 
 
 @main.command()
-def status() -> None:
+@click.option("--project", "project_id", type=int, help="Number of the Label Studio project  [default: all, in short]")
+def status(project_id: int | None) -> None:
     """Show versions, rounds, jobs and unreadable images of the connected projects."""
     settings = read_settings()
-    try:
-        redis = _action("open_redis")(settings)
-    except BackendError as err:
-        click.echo(f"maskal: {err}", err=True)
-        redis = None
-    for line in _action("status")(settings, redis):
+    for line in _action("status")(settings, _redis_if_up(settings), project_id):
         click.echo(line)
+
+
+@main.command()
+@click.option("--project", "project_id", type=int, required=True, help="Number of the Label Studio project.")
+@click.option("--delete", "is_deleted", is_flag=True, help="Its versions, rounds and settings here, too.")
+def disconnect(project_id: int, is_deleted: bool) -> None:
+    """Take backend, webhook and tab out of a project, and leave it alone; what it holds stays."""
+    settings = read_settings()
+    folder = _action("find_folder")(settings.data_dir, project_id)
+    click.echo(_action("disconnect")(settings, _redis_if_up(settings), folder, is_deleted=is_deleted))
 
 
 @main.command()
@@ -255,6 +271,7 @@ def auto_annotate(classes: str, **options: Any) -> None:
 @click.option("--create-project", metavar="TITLE", help="Instead: a new project that has the labels.")
 @click.option("--as-predictions", is_flag=True, help="As pre-labels to be corrected, not as annotations.")
 @click.option("--iscrowd-masks", is_flag=True, help="coco: masks with iscrowd=1 are objects (some tools mark all so).")
+@click.option("--image-root-url", help="Upload no image: what their addresses in Label Studio begin with.")
 @click.option("--empty-is-done", is_flag=True, help="Images whose annotation holds no object are done.")
 @click.option("--url", help="Address of Label Studio  [default: that of `maskal connect`]")
 @click.option("--api-key", help="API key  [default: that of `maskal connect`]")

@@ -167,6 +167,20 @@ class Registry:
         self._folder_of(name)
         write_atomically(self._current, f"{name}\n")
 
+    def best(self) -> Version | None:
+        """The promoted version with the largest mask AP, each on the validation images of its day; None without any."""
+        promoted = [version for version in self.versions() if version.promoted]
+        return max(promoted, key=lambda version: version.metrics.get("mask_ap") or 0.0, default=None)
+
+    def remove(self, name: str) -> None:
+        """Delete a version, which vanishes at once; BadVersion if it is unknown or served."""
+        folder = self._folder_of(name)
+        if name == self.current():
+            raise BadVersion(f"version {name} is served; serve another one before it is deleted")
+        vanished = temporary_sibling(folder)
+        os.rename(folder, vanished)
+        shutil.rmtree(vanished)
+
     def next_number(self, at_least: int = 0) -> int:
         """Number for a new version: above all stored ones and above `at_least` (Label Studio's own largest)."""
         return 1 + max([at_least, *map(version_number, self.names())])

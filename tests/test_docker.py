@@ -171,6 +171,7 @@ def local_environment(folder: Path, port: int, redis_url: str) -> dict[str, str]
         "LABEL_STUDIO_URL": f"http://127.0.0.1:{free_port()}",
         "LABEL_STUDIO_API_KEY": "",
         "ALLOWED_PRIVATE_HOSTS": "",
+        "TASK_LOCK_TTL": "86400",
     }
     assert local.keys() == services()["backend"]["environment"].keys()
     return {**os.environ, **local}

@@ -10,12 +10,14 @@ from pathlib import Path
 
 from redis.exceptions import RedisError
 
-from backend.errors import BadSetting, LabelStudioError, QueueUnavailable
+from backend.errors import BadSetting, LabelStudioBusy, LabelStudioError, QueueUnavailable
+from backend.folders.importing import DIGEST, SOURCE
 from backend.label_studio.client import TITLE, Backend, LabelStudio, Project
 from backend.label_studio.labels import parse_label_config
+from backend.label_studio.tabs import NEXT, provide_next
 from backend.project.config import ProjectConfig, read_config
 from backend.project.credentials import BASIC_USER, SECRET_HEADER, Credentials, load_credentials, store_label_studio
-from backend.project.folder import connect_folder
+from backend.project.folder import ProjectFolder, connect_folder
 from backend.queue.connection import open_redis
 from backend.queue.jobs import hint
 from backend.queue.marks import address_of_worker
@@ -78,6 +80,7 @@ def connect(settings: Settings, wanted: Connection) -> Project:
     _add_backend(client, Backend(project.id, address, BASIC_USER, credentials.basic_password, labels.has_smart_tool))
     _secure_webhook(client, project.id, f"{address}/webhook", credentials, is_hosted=wanted.is_hosted)
     client.update_project(project.id, sampling="Uncertainty sampling", show_collab_predictions=True)
+    _provide_tab(client, folder)
     task_queue.publish(client, folder.registry, client.project(project.id))
     _hint(settings, project.uid, client.url)
     logger.info("project %d is connected, labels %s", project.id, ", ".join(labels.classes))
@@ -160,3 +163,13 @@ def _secure_webhook(
             client.delete_webhook(hook["id"])
     except LabelStudioError as err:
         raise LabelStudioError(f"Label Studio does not take the webhook {address}: {err}; {SWITCHES}") from err
+
+
+def _provide_tab(client: LabelStudio, folder: ProjectFolder) -> None:
+    """Make or mend the Data Manager's tab of the queue, without which all else works."""
+    try:
+        folder.store_tab(provide_next(client, folder.project_id, folder.tab(), (SOURCE, DIGEST)))
+    except LabelStudioBusy:
+        raise
+    except LabelStudioError as err:
+        logger.warning("the tab %r could not be made, the queue works without it: %s", NEXT, err)

@@ -16,6 +16,7 @@ from backend.label_studio.answers import plain
 from backend.label_studio.client import TITLE, LabelStudio, Project
 from backend.label_studio.images import Images
 from backend.label_studio.labels import LabelConfig, parse_label_config
+from backend.label_studio.tabs import NEXT, is_queue, tabs
 from backend.project.credentials import BASIC_USER, SECRET_HEADER, Credentials, fingerprint, load_credentials
 from backend.project.folder import ProjectFolder, connected_projects
 from backend.project.workplace import open_workplace
@@ -33,6 +34,9 @@ DELIVERY_TIMEOUT_S = 5.0
 ENOUGH_SCORED = 0.99
 EXAMPLES = 3
 """Tasks of several that are named."""
+
+TRIED = ("1.20.0", "1.23.2")
+"""Releases of Label Studio with which the end-to-end tests were run."""
 
 RIGHTS = ("projects.change", "tasks.view", "predictions.any", "webhooks.change")
 BLOCKED = "reserved network address"
@@ -135,7 +139,18 @@ def _make(name: str, check: Callable[[Case], str], case: Case) -> Finding:
 
 
 def _server(case: Case) -> str:
-    return f"Label Studio {case.client.version()} at {case.client.url}"
+    version = case.client.version()
+    told = f"Label Studio {version} at {case.client.url}"
+    if not is_tried(version):
+        raise Doubt(
+            f"{told}; maskal-studio was tried with {', '.join(TRIED)}, so this one may do some things otherwise"
+        )
+    return told
+
+
+def is_tried(version: str) -> bool:
+    """Whether this release of Label Studio was tried, or another one with the same first two numbers."""
+    return version.split(".")[:2] in [tried.split(".")[:2] for tried in TRIED]
 
 
 def _token(case: Case) -> str:
@@ -311,6 +326,19 @@ def _pre_labels(case: Case) -> str:
     return "shown to annotators"
 
 
+def _tab(case: Case) -> str:
+    tab = tabs(case.client, case.project_id).get(case.folder.tab() or 0)
+    if tab is None:
+        raise Doubt(f"the Data Manager has no tab that shows the queue; {case.mend}")
+    title = str(tab.get("title"))
+    if not is_queue(tab):
+        raise Doubt(
+            f"the tab {title!r} has another order or filter than the queue, and who labels from it gets that; "
+            f"{case.mend}"
+        )
+    return title if title == NEXT else f"{title!r}, made as {NEXT!r}"
+
+
 def _scores(case: Case) -> str:
     served = case.folder.registry.current()
     if served is None:
@@ -376,6 +404,7 @@ CHECKS: tuple[tuple[str, tuple[str, ...], Callable[[Case], str]], ...] = (
     ("sampling", ("project",), _sampling),
     ("overlap", ("project",), _overlap),
     ("pre-labels", ("project",), _pre_labels),
+    ("tab", ("connected",), _tab),
     ("scores", ("connected",), _scores),
     ("annotations", ("labelling config", "connected"), _annotations),
     ("image", ("labelling config",), _image),

@@ -8,7 +8,7 @@ from typing import Any
 from redis import Redis
 
 from backend.errors import BackendError
-from backend.project.folder import ProjectFolder, connected_projects
+from backend.project.folder import ProjectFolder, connected_projects, find_folder
 from backend.project.unreadable import Unreadable
 from backend.project.workplace import find_project, open_workplace
 from backend.queue import marks
@@ -26,48 +26,60 @@ LISTED = 10
 """Tasks that do not count, and notes, of which status tells one by one."""
 
 
-def describe(settings: Settings, redis: Redis | None) -> Iterator[str]:
-    """Lines about each project: what the next round needs, versions with their AP, rounds, jobs, unreadable images."""
-    folders = connected_projects(settings.data_dir)
+def describe(settings: Settings, redis: Redis | None, project_id: int | None = None) -> Iterator[str]:
+    """Lines about each project: what the next round needs, versions with their AP, rounds, jobs, unreadable images.
+
+    The annotations, which take long to read, are looked at only where it is about one project.
+    """
+    if project_id is None:
+        folders = connected_projects(settings.data_dir)
+    else:
+        folders = [find_folder(settings.data_dir, project_id)]
+    is_one = len(folders) == 1
     if not folders:
         yield f"no project is connected (data in {settings.data_dir}); run `maskal connect`"
     for folder in folders:
         try:
-            yield from list(_project_lines(settings, folder, redis))
+            yield from list(_project_lines(settings, folder, redis, in_full=is_one))
         except NewerFormat as err:
             yield f"project {folder.project_id} ({folder.uid}) is left alone: {err}"
 
 
-def _project_lines(settings: Settings, folder: ProjectFolder, redis: Redis | None) -> Iterator[str]:
+def _project_lines(settings: Settings, folder: ProjectFolder, redis: Redis | None, *, in_full: bool) -> Iterator[str]:
     yield f"project {folder.project_id} ({folder.uid}), serving {folder.registry.current() or 'no version yet'}"
-    yield from _outlook(settings, folder, redis)
+    yield from _outlook(settings, folder, redis, in_full=in_full)
     yield from (f"  {line}" for line in (_proposal(folder),) if line)
-    yield from (_version_line(version) for version in folder.registry.versions())
+    yield from _version_lines(folder)
     yield from (_round_line(r) for r in _rounds_of_interest(folder))
     notes = _last_notes(folder)
-    yield from (f"  note: {line}" for line in notes[:LISTED])
+    yield from (f"  note: {line}" for line in notes[-LISTED:])
     if len(notes) > LISTED:
         yield f"  and {len(notes) - LISTED} more such notes, all of them in the worker's log"
     yield from _job_lines(folder, redis)
-    for task, failure in Unreadable(folder.path).failures().items():
-        yield f"  task {task} is not scored: {failure.error}"
+    failures = [f"  task {task} is not scored: {f.error}" for task, f in Unreadable(folder.path).failures().items()]
+    yield from failures[-LISTED:]
+    if len(failures) > LISTED:
+        yield f"  and {len(failures) - LISTED} more tasks are not scored, all of them in the worker's log"
 
 
-def _outlook(settings: Settings, folder: ProjectFolder, redis: Redis | None) -> Iterator[str]:
+def _outlook(settings: Settings, folder: ProjectFolder, redis: Redis | None, *, in_full: bool) -> Iterator[str]:
     """What is missing until the next round, by what Label Studio holds now, and which annotations do not count."""
     try:
         project = find_project(settings, folder)
         place = open_workplace(settings, folder, project)
         is_forced = redis is not None and marks.is_forced(redis, folder.uid)
-        now = read_snapshot_of(place)[0] if project.counters[1] else Snapshot(())
-        need = need_of(place, project, in_full=True, is_forced=is_forced, now=now)
+        now = read_snapshot_of(place)[0] if in_full and project.counters[1] else Snapshot(()) if in_full else None
+        need = need_of(place, project, in_full=in_full, is_forced=is_forced, now=now)
     except BackendError as err:
         yield f"  not known what the next round needs: {err}"
         return
     state = "is due" if need.is_due else f"needs {need.missing} more annotation{'s' * (need.missing != 1)}"
     yield f"  the next round {state} ({need.reason})"
     yield from (f"  note: {line}" for line in place.labels.remarks)
-    yield from _left_out_lines(folder, now)
+    if now is not None:
+        yield from _left_out_lines(folder, now)
+    else:
+        yield f"  which annotations do not count is told by `maskal status --project {folder.project_id}`"
 
 
 def _left_out_lines(folder: ProjectFolder, now: Snapshot) -> Iterator[str]:
@@ -106,6 +118,15 @@ def _last_notes(folder: ProjectFolder) -> tuple[str, ...]:
     snapshot = rounds[-1].snapshot() if rounds else None
     plan = find_plan(rounds[-1]) if rounds and not rounds[-1].is_concluded else None
     return (*((plan.note,) if plan and plan.note else ()), *(snapshot.problems if snapshot else ()))
+
+
+def _version_lines(folder: ProjectFolder) -> Iterator[str]:
+    """The newest versions and the served one, and how many others there are."""
+    versions, served = folder.registry.versions(), folder.registry.current()
+    shown = [v for v in versions if v in versions[-LISTED:] or v.name == served]
+    if len(versions) > len(shown):
+        yield f"  {len(versions) - len(shown)} older versions"
+    yield from map(_version_line, shown)
 
 
 def _version_line(version: Version) -> str:

@@ -7,14 +7,17 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import quote
+from xml.etree import ElementTree
 
 from tqdm import tqdm
 
-from backend.errors import BadLabelConfig, BadSetting, LabelStudioBusy, LabelStudioError, NotFound, WrongToken
-from backend.label_studio.client import LabelStudio, Project
+from backend.errors import BadLabelConfig, BadSetting, LabelStudioError
+from backend.label_studio.client import UPLOAD_BYTES, UPLOAD_FILES, LabelStudio, Project
 from backend.label_studio.labels import LabelConfig, parse_label_config, polygon_config
+from backend.label_studio.parts import in_parts
 from backend.label_studio.predictions import outlines_to_regions
 from backend.project.workplace import open_client
 from backend.settings import Settings
@@ -37,7 +40,8 @@ IMPORTED = "imported"
 TITLE_LENGTH = 3, 50
 """Characters that Label Studio wants of a project's title."""
 
-TASKS_AT_ONCE = 10
+TASKS_AT_ONCE = 1000
+"""Of tasks whose images are not uploaded; each call costs the server a count of the project."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,7 @@ class ImportOptions:
     project_id      project to import into, or None with `create_project`, the title of a new one
     iscrowd_masks   of COCO, RLE masks with iscrowd=1 are objects, as some tools mark every mask
     empty_is_done   images without objects are annotated as holding none; else they are tasks still to be done
+    image_root_url  what the images' addresses begin with where Label Studio has them already; None: they are uploaded
 
     An image with an object that cannot be read is never annotated: what can be read of it is a prediction.
     """
@@ -61,6 +66,7 @@ class ImportOptions:
     as_predictions: bool = False
     iscrowd_masks: bool = False
     empty_is_done: bool = False
+    image_root_url: str | None = None
     url: str | None = None
     api_key: str | None = None
 
@@ -92,25 +98,15 @@ def import_records(settings: Settings, options: ImportOptions) -> Imported:
     client = open_client(settings, options.url, options.api_key)
     project = _project(client, options, records, problems)
     tasks = _Tasks(client, project, options, settings, problems)
-    made, before, waiting = 0, 0, list[dict[str, Any]]()
     for record in tqdm(records, desc="importing", unit="image"):
         try:
-            task = tasks.new(record)
+            tasks.add(record)
         except BadImageFile as err:
             problems.append(str(err))
-            continue
-        if task is None:
-            before += 1
-            continue
-        waiting.append(task)
-        if len(waiting) == TASKS_AT_ONCE:
-            made += len(client.import_tasks(project.id, waiting))
-            waiting.clear()
-    if waiting:
-        made += len(client.import_tasks(project.id, waiting))
+    tasks.send()
     if warning := tasks.depths.warning:
         problems.append(warning)
-    return Imported(project, made, before, tuple(problems))
+    return Imported(project, tasks.made, tasks.before, tuple(problems))
 
 
 def _records(options: ImportOptions, problems: list[str]) -> list[Record]:
@@ -123,8 +119,17 @@ def _records(options: ImportOptions, problems: list[str]) -> list[Record]:
     return records
 
 
+@dataclass(frozen=True, eq=False)
+class _Waiting:
+    """A record that becomes a task: its image's file (empty where it is not uploaded), and the hash of that."""
+
+    record: Record
+    content: bytes
+    digest: str
+
+
 class _Tasks:
-    """Makes tasks of records whose images the project does not have yet."""
+    """Makes tasks of records whose images the project does not have yet, many a call."""
 
     def __init__(
         self, client: LabelStudio, project: Project, options: ImportOptions, settings: Settings, problems: list[str]
@@ -136,19 +141,48 @@ class _Tasks:
         there = (task.data for task in client.tasks(project.id))
         self.known = {(data.get(SOURCE), data[DIGEST]) for data in there if DIGEST in data}
         self.seen: set[str] = set()
+        self.waiting: list[_Waiting] = []
+        self.made, self.before = 0, 0
 
-    def new(self, record: Record) -> dict[str, Any] | None:
-        """A task with its image on the server, None if there is one already; BadImageFile if there cannot be one."""
+    def add(self, record: Record) -> None:
+        """Make a task of a record now or with later ones, unless it is there; BadImageFile if there cannot be one."""
         content = _image(self.options, record, self.settings, self.depths)
         digest = hashlib.sha256(content).hexdigest()[:16]
         if record.image in self.seen:
             raise BadImageFile(f"{record.image} is annotated twice; the first one counts, delete one")
         self.seen.add(record.image)
         if (record.image, digest) in self.known:
-            return None
-        address = _uploaded(self.client, self.project, record.image, content)
-        data = {**self.labels.image_value.data_with(address), SOURCE: record.image, DIGEST: digest}
-        return {"data": data, **_shown(record, self.labels, self.options, self.problems)}
+            self.before += 1
+            return
+        is_uploaded = self.options.image_root_url is None
+        size, most = sum(len(other.content) for other in self.waiting), UPLOAD_FILES if is_uploaded else TASKS_AT_ONCE
+        if len(self.waiting) == most or (is_uploaded and size + len(content) > UPLOAD_BYTES):
+            self.send()
+        self.waiting.append(_Waiting(record, content if is_uploaded else b"", digest))
+
+    def send(self) -> None:
+        """Make the tasks that wait; what Label Studio refuses of them becomes a problem each."""
+        waiting, self.waiting = self.waiting, []
+        tasks = []
+        for one, address in zip(waiting, self._addresses(waiting), strict=True):
+            if isinstance(address, LabelStudioError):
+                self.problems.append(f"{one.record.image} is not taken by Label Studio ({address}){_mend(address)}")
+                continue
+            data = {**self.labels.image_value.data_with(address), SOURCE: one.record.image, DIGEST: one.digest}
+            tasks.append({"data": data, **_shown(one.record, self.labels, self.options, self.problems)})
+        answers = in_parts(lambda part: self.client.import_tasks(self.project.id, part), tasks)
+        for task, answer in zip(tasks, answers, strict=True):
+            if isinstance(answer, LabelStudioError):
+                self.problems.append(f"{task['data'][SOURCE]} becomes no task, Label Studio refuses it: {answer}")
+            else:
+                self.made += 1
+
+    def _addresses(self, waiting: Sequence[_Waiting]) -> Sequence[str | LabelStudioError]:
+        """Where Label Studio has each image; for one that it does not take, why."""
+        if self.options.image_root_url is not None:
+            return [self.options.image_root_url + quote(one.record.image) for one in waiting]
+        files = [(PurePosixPath(one.record.image).name, one.content) for one in waiting]
+        return in_parts(lambda part: self.client.upload_images(self.project.id, part), files)
 
 
 def _project(
@@ -172,6 +206,7 @@ def _project(
         return project
     project = client.project(int(options.project_id or 0))
     labels = parse_label_config(project.label_config)
+    _require_one_key(project)
     missing = [name for name in names if labels.label_for(name) is None]
     if missing:
         raise BadLabelConfig(
@@ -181,14 +216,22 @@ def _project(
     return project
 
 
-def _uploaded(client: LabelStudio, project: Project, image: str, content: bytes) -> str:
-    """The address of an image on the server; BadImageFile if Label Studio does not take it."""
-    try:
-        return client.upload_image(project.id, Path(image).name, content)
-    except (LabelStudioBusy, WrongToken, NotFound):
-        raise
-    except LabelStudioError as err:
-        raise BadImageFile(f"{image} is not taken by Label Studio ({err}); convert it to PNG or JPEG") from err
+def _require_one_key(project: Project) -> None:
+    """BadSetting if the project shows more than an image: Label Studio then takes neither files nor such tasks."""
+    elements = list(ElementTree.fromstring(project.label_config).iter())
+    shown = [str(e.get("value")) for e in elements if e.get("name") and not e.get("toName")]
+    keys = list(dict.fromkeys(value for value in shown if value.startswith("$")))
+    if len(keys) > 1:
+        raise BadSetting(
+            f"the labelling config of project {project.id} shows {' and '.join(keys)}, and an import has only images; "
+            "Label Studio takes no task without the others, nor any file into such a project: import into a project "
+            "that shows the image alone (--create-project TITLE makes one)"
+        )
+
+
+def _mend(err: LabelStudioError) -> str:
+    """What helps against the refusal of a file."""
+    return "; convert it to PNG or JPEG" if "extension" in str(err) else ""
 
 
 def _shown(record: Record, labels: LabelConfig, options: ImportOptions, problems: list[str]) -> dict[str, Any]:

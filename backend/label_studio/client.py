@@ -20,6 +20,12 @@ PAGE = 500
 LARGE_PAGE = 5000
 """Rows asked for at once, with and without annotations; each page costs the server a count of all."""
 
+UPLOAD_FILES = 100
+UPLOAD_BYTES = 100e6
+"""Limits of one call with files: Label Studio answers 500 to more files, and holds all of them in memory."""
+
+UPLOAD_S = 300.0
+
 READS = 5
 LONGEST_CELL = 500
 """Characters of a Data Manager cell, which the server cuts there: some 45 versions."""
@@ -180,6 +186,11 @@ class LabelStudio(Caller):
 
     def open_tasks_without(self, project_id: int, version: str, limit: int) -> tuple[list[Task], int]:
         """Up to so many of the tasks without annotation and without a prediction of that version, and their number."""
+        if _is_part_of_another(version, self.model_versions(project_id)):  # the filter would leave out the others' too
+            holding = self.tasks_with_version(project_id, version)
+            rows = self._rows(project_id, {**LIGHT, "query": _query(IS_OPEN)}, LARGE_PAGE)
+            lacking = [_light_task(row) for row in rows if row["id"] not in holding]
+            return lacking[:limit], len(lacking)
         lacks = _filter("predictions_model_versions", "not_contains", "List", [version])
         page = self._page(project_id, 1, limit, {**LIGHT, "query": _query(IS_OPEN, lacks)})
         return [_light_task(row) for row in page["tasks"]], int(page["total"])
@@ -197,6 +208,9 @@ class LabelStudio(Caller):
 
     def count_open(self, project_id: int, version: str | None = None) -> int:
         """Number of tasks without a submitted annotation, or of those among them with a prediction of that version."""
+        if version is not None and _is_part_of_another(version, self.model_versions(project_id)):
+            is_open = self._rows(project_id, {"include": "id", "query": _query(IS_OPEN)}, LARGE_PAGE)
+            return len({row["id"] for row in is_open} & self.tasks_with_version(project_id, version))
         return self._count(project_id, IS_OPEN, *([] if version is None else [_holds(version)]))
 
     def count_changed(self, project_id: int, since: str) -> int:
@@ -224,17 +238,30 @@ class LabelStudio(Caller):
     def import_tasks(self, project_id: int, tasks: Sequence[dict[str, Any]]) -> list[int]:
         """Add tasks ({"data": ..., "annotations": [...]}) and return their ids."""
         answer = self.request(
-            "POST", f"/api/projects/{project_id}/import?return_task_ids=true", json=list(tasks), retry=False
+            "POST",
+            f"/api/projects/{project_id}/import?return_task_ids=true",
+            json=list(tasks),
+            retry=False,
+            timeout=UPLOAD_S,
         )
         return [int(task) for task in answer["task_ids"]]
 
     def upload_image(self, project_id: int, name: str, content: bytes) -> str:
         """Store an image file on the server without a task; returns its address for a task's data."""
-        files = {"file": (name, content)}
+        return self.upload_images(project_id, [(name, content)])[0]
+
+    def upload_images(self, project_id: int, images: Sequence[tuple[str, bytes]]) -> list[str]:
+        """Store image files (name, content) in one call; returns their addresses in the same order.
+
+        Each has a form field of its own, as Label Studio keeps only the last file of a field.
+        """
+        files = {f"file{place}": image for place, image in enumerate(images)}
         path = f"/api/projects/{project_id}/import?commit_to_project=false"
-        ids = self.request("POST", path, files=files, retry=False)["file_upload_ids"]
-        upload = self.request("GET", f"/api/import/file-upload/{ids[0]}")
-        return self.addresses(project_id).in_task("/data/" + str(upload["file"]).lstrip("/"))
+        ids = self.request("POST", path, files=files, retry=False, timeout=UPLOAD_S)["file_upload_ids"]
+        rows = self.request("GET", f"/api/projects/{project_id}/file-uploads", params={"ids": json.dumps(ids)})
+        places = {row["id"]: str(row["file"]) for row in rows}
+        addresses = self.addresses(project_id)
+        return [addresses.in_task("/data/" + places[upload].lstrip("/")) for upload in ids if upload in places]
 
     # predictions and versions
 
@@ -281,7 +308,7 @@ class LabelStudio(Caller):
             raise
         except LabelStudioError as err:
             return str(err)
-        self.request("DELETE", f"/api/ml/{row['id']}")
+        self.delete_backend(row["id"])
         return "accepted although the password is wrong"
 
     def offer_webhook(self, project_id: int, url: str) -> str:
@@ -303,6 +330,10 @@ class LabelStudio(Caller):
     def update_backend(self, backend_id: int, backend: Backend) -> None:
         """Write all of a backend's fields again (the server needs them together)."""
         self.request("PATCH", f"/api/ml/{backend_id}", json=backend.fields())
+
+    def delete_backend(self, backend_id: int) -> None:
+        """Remove a backend from its project."""
+        self.request("DELETE", f"/api/ml/{backend_id}")
 
     def webhooks(self, project_id: int) -> list[dict[str, Any]]:
         """The webhooks of a project."""

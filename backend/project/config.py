@@ -94,6 +94,7 @@ class ProjectConfig(BaseModel):
     pool_size: int = Field(default=20, ge=1)
     loops: int | None = Field(default=None, ge=0)
     holdout_prelabels: bool = True
+    keep_versions: int = Field(default=5, ge=1)
 
     adapt_input: bool = True
     early_stopping: bool = True

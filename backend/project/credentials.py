@@ -39,6 +39,13 @@ class Credentials:
         return self.label_studio_url, self.label_studio_api_key
 
 
+def forget_label_studio(settings: Settings) -> None:
+    """Keep the passwords only, as a running backend goes on with them."""
+    stored = load_credentials(settings)
+    passwords = {"basic_password": stored.basic_password, "webhook_secret": stored.webhook_secret}
+    write_json(settings.data_dir / "secrets.json", passwords, mode=0o600)
+
+
 def fingerprint(credentials: Credentials) -> str:
     """A short hash by which two processes see whether they have the same secrets, and so the same DATA_DIR."""
     secret = f"{credentials.basic_password}:{credentials.webhook_secret}"

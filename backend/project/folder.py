@@ -10,8 +10,11 @@ import yaml
 
 from backend.errors import NotFound
 from backend.project.config import ProjectConfig, read_config
-from model.files import write_atomically
+from model.files import read_json, write_atomically, write_json
 from model.registry import Registry
+
+DISCONNECTED = "disconnected"
+"""A file of this name in a project's folder says that the project is no longer looked after."""
 
 UID = re.compile(r"\d+\.\d+")
 
@@ -38,6 +41,15 @@ class ProjectFolder:
         return int(self.uid.partition(".")[0])
 
     @property
+    def is_connected(self) -> bool:
+        """Whether the workers look after the project."""
+        return self.path.is_dir() and not (self.path / DISCONNECTED).exists()
+
+    def disconnect(self) -> None:
+        """Let the workers leave the project alone; its versions stay."""
+        write_atomically(self.path / DISCONNECTED, "connect the project again to go on with what is here\n")
+
+    @property
     def registry(self) -> Registry:
         """The project's versions."""
         return Registry(self.path)
@@ -46,6 +58,15 @@ class ProjectFolder:
     def rounds(self) -> Path:
         """Where the rounds are."""
         return self.path / "rounds"
+
+    def tab(self) -> int | None:
+        """Id of our tab in the project's Data Manager; None before it was made."""
+        path = self.path / "tab.json"
+        return int(read_json(path)["view"]) if path.exists() else None
+
+    def store_tab(self, view: int) -> None:
+        """Keep the id of our tab."""
+        write_json(self.path / "tab.json", {"view": view})
 
     def config(self) -> ProjectConfig:
         """The project's settings, those of its `config.yaml` or all defaults."""
@@ -63,12 +84,14 @@ def connect_folder(data_dir: Path, uid: str) -> ProjectFolder:
     """The folder of a project, made if it does not exist; from then on the workers look after the project."""
     folder = ProjectFolder(data_dir / "projects" / uid)
     folder.rounds.mkdir(parents=True, exist_ok=True)
+    (folder.path / DISCONNECTED).unlink(missing_ok=True)
     return folder
 
 
 def connected_projects(data_dir: Path) -> list[ProjectFolder]:
     """All projects that were connected, in the order of their numbers."""
-    folders = [ProjectFolder(p) for p in (data_dir / "projects").glob("*") if UID.fullmatch(p.name)]
+    found = (ProjectFolder(p) for p in (data_dir / "projects").glob("*") if UID.fullmatch(p.name))
+    folders = [folder for folder in found if folder.is_connected]
     return sorted(folders, key=lambda folder: tuple(int(part) for part in folder.uid.split(".")))
 
 

@@ -250,8 +250,7 @@ def _detect(
 def _opponents(place: Workplace) -> tuple[str, ...]:
     """The served version and the best promoted one, by the mask AP that each had on its day."""
     registry = place.folder.registry
-    promoted = [v for v in registry.versions() if v.promoted]
-    best = max(promoted, key=lambda v: v.metrics.get("mask_ap") or 0.0, default=None)
+    best = registry.best()
     names = (registry.current(), best.name if best else None)
     return tuple(dict.fromkeys(name for name in names if name is not None))
 

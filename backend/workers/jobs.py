@@ -24,6 +24,7 @@ from backend.queue.progress import keep_progress, report
 from backend.rounds import steps, task_queue
 from backend.rounds.folder import Round, all_rounds, start_round, unfinished
 from backend.rounds.need import need_of
+from backend.rounds.old_versions import remove_old_versions
 from backend.rounds.reading import read_snapshot_of
 from backend.rounds.snapshots import write_snapshot
 from backend.settings import Settings, read_settings
@@ -41,7 +42,7 @@ def examine(uid: str) -> None:
     redis = open_redis(settings)
     folder = ProjectFolder(settings.data_dir / "projects" / uid)
     with _logged(f"examine {uid}"), held(redis, f"{EXAMINE.lock}:{uid}") as is_mine:
-        if is_mine:
+        if is_mine and folder.is_connected:
             examine_project(redis, settings, folder)
 
 
@@ -51,7 +52,7 @@ def run_round(uid: str) -> None:
     redis = open_redis(settings)
     folder = ProjectFolder(settings.data_dir / "projects" / uid)
     with _logged(f"round of {uid}"), held(redis, f"{RUN_ROUND.lock}:{uid}") as is_mine:
-        while is_mine:
+        while is_mine and folder.is_connected:
             place = open_workplace(settings, folder)
             current = unfinished(folder) or _due_round(redis, place)
             if current is None:
@@ -107,6 +108,7 @@ def examine_project(redis: Redis, settings: Settings, folder: ProjectFolder) -> 
     _look(redis, place, project, has_begun=begun is not None)
     if task_queue.remove_old_predictions(place, project, settings.task_lock_s, now=time.time()):
         hint(redis, folder.uid)
+    remove_old_versions(place)
 
 
 def _look(redis: Redis, place: Workplace, project: Project, *, has_begun: bool) -> None:

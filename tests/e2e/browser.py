@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from playwright.sync_api import Error, Page, sync_playwright
+from playwright.sync_api import Error, Locator, Page, sync_playwright
 
 from backend.demo.stack import Stack
 
@@ -43,3 +44,18 @@ def logged_in(stack: Stack) -> Iterator[Page]:
         page.wait_for_url(lambda url: "/user/login" not in url, wait_until="domcontentloaded")
         yield page
         browser.close()
+
+
+def submit_button(page: Page) -> Locator:
+    """The editor's Submit, by its role and name: releases before 1.22 gave their buttons no ids."""
+    return page.get_by_role("button", name=re.compile(r"^submit( current annotation)?$", re.IGNORECASE))
+
+
+def label_all_tasks(page: Page) -> Locator:
+    """The Data Manager's button that starts the label stream."""
+    return page.get_by_role("button", name=re.compile("^Label (All )?Tasks")).first
+
+
+def accept_suggestions(page: Page) -> Locator:
+    """The button that takes what a smart tool suggests: the second one behind their number."""
+    return page.get_by_text("1 suggestions").locator("xpath=following::button[2]")

@@ -83,7 +83,7 @@ def test_labels_that_come_and_go_are_followed_by_the_next_round_and_said(stack: 
     third = wait_for(lambda: concluded(folder, 3), "the third version")
     assert third.labels().classes == labels.classes == ("tomato", "pear")
     assert folder.registry.get(third.version).classes == ("tomato", "pear")
-    lines = "\n".join(status.describe(stack.settings, Redis.from_url(stack.settings.redis_url)))
+    lines = "\n".join(status.describe(stack.settings, Redis.from_url(stack.settings.redis_url), project.id))
     assert "changed since maskal-r2: labels added: pear; gone: plum" in lines
     shown = {name for row in folder.registry.read_ranking(folder.registry.current())
              for region in row.regions for name in region["value"]["polygonlabels"]}  # fmt: skip

@@ -70,7 +70,7 @@ def test_broken_images_and_regions_are_named_and_the_rest_goes_on(stack: Stack, 
     assert failures.keys() == {open_broken, open_huge}
     assert "12000 x 12000 px" in failures[open_huge].error and "MAX_IMAGE_MEGAPIXELS" in failures[open_huge].error
     assert client.tasks_with_version(project.id, "maskal-r1") == set(ids[7:])
-    lines = "\n".join(status.describe(stack.settings, Redis.from_url(stack.settings.redis_url)))
+    lines = "\n".join(status.describe(stack.settings, Redis.from_url(stack.settings.redis_url), project.id))
     assert f"task {open_broken} is not scored" in lines and "maskal-r1" in lines
 
 

@@ -1,12 +1,10 @@
 from __future__ import annotations
 
-import re
-
 import pytest
 from playwright.sync_api import Page, expect
 
 from backend.demo.stack import Stack
-from tests.e2e.browser import logged_in
+from tests.e2e.browser import label_all_tasks, logged_in, submit_button
 from tests.e2e.waiting import concluded, wait_for
 
 pytestmark = pytest.mark.e2e
@@ -25,8 +23,8 @@ def test_the_annotator_sees_polygons_and_gets_the_least_certain_task_next(
     ranking = folder.registry.read_ranking("maskal-r1")
     with logged_in(stack) as page:
         page.goto(f"{stack.label_studio_url}/projects/{project.id}/data", wait_until="domcontentloaded")
-        page.get_by_role("button", name=re.compile("Label (All )?Tasks")).first.click()
-        submit = page.get_by_test_id("bottombar-submit-button")
+        label_all_tasks(page).click()
+        submit = submit_button(page)
         expect(submit).to_be_visible(timeout=60_000)
         assert shown_task(page) == ranking[0].task
         expect(page.locator("canvas").first).to_be_visible()
@@ -45,29 +43,28 @@ def test_the_annotator_sees_polygons_and_gets_the_least_certain_task_next(
     assert all(region["origin"] == "prediction" for region in submitted)
 
 
-def test_the_data_manager_shows_the_scores_of_the_served_version(stack: Stack, make_project, artefacts) -> None:
+def test_a_tab_of_the_data_manager_shows_the_queue_and_links_to_it_label_in_its_order(
+    stack: Stack, make_project, artefacts
+) -> None:
     project, folder, _ = make_project("data manager", 10, 5, initial_datasize=5, pool_size=50)
     wait_for(lambda: concluded(folder, 1), "the first version")
-    shown = ["tasks:id", "tasks:predictions_score", "tasks:predictions_model_versions", "tasks:data.image"]
-    columns = [c["target"] + ":" + c["id"] for c in stack.client().request(
-        "GET", "/api/dm/columns", params={"project": project.id})["columns"]]  # fmt: skip
-    tab = {
-        "project": project.id,
-        "data": {
-            "title": "Least certain first",
-            "type": "list",
-            "hiddenColumns": {"explore": [c for c in columns if c not in shown], "labeling": []},
-            "ordering": ["tasks:predictions_score"],
-        },
-    }
-    made = stack.client().request("POST", "/api/dm/views/", json=tab)
     ranking = folder.registry.read_ranking("maskal-r1")
+    data = f"{stack.label_studio_url}/projects/{project.id}/data"
     with logged_in(stack) as page:
-        address = f"{stack.label_studio_url}/projects/{project.id}/data?tab={made['id']}"
-        page.goto(address, wait_until="domcontentloaded")
-        expect(page.get_by_text("maskal-r1").first).to_be_visible(timeout=60_000)
-        page.wait_for_timeout(1000)
+        page.goto(data, wait_until="domcontentloaded")
+        expect(page.get_by_text("Tasks: 10 / 10")).to_be_visible(timeout=60_000)
+        assert f"tab={folder.tab()}" not in page.url, "Label Studio's own tab stays the first one"
+        page.goto(f"{data}?tab={folder.tab()}", wait_until="domcontentloaded")
+        expect(page.get_by_text("Tasks: 5 / 10")).to_be_visible(timeout=60_000)
+        for row in ranking:
+            expect(page.get_by_text(f"{row.score:.3f}").first).to_be_visible()
+        expect(page.get_by_text("maskal-r1").first).to_be_visible()
         page.screenshot(path=artefacts / "data_manager.png")
-        text = page.inner_text("body")
-    for row in ranking:
-        assert f"{row.score:.3f}" in text, f"the score of task {row.task}"
+        shown = page.inner_text("body")
+        assert "Annotated by" not in shown and "imported" not in shown
+        places = [shown.index(f"{row.score:.3f}") for row in ranking]
+        assert places == sorted(places), "the least certain first"
+        page.goto(f"{data}?tab={folder.tab()}&labeling=1", wait_until="domcontentloaded")
+        expect(submit_button(page)).to_be_visible(timeout=60_000)
+        assert shown_task(page) == ranking[0].task, "as in the queue, also where Label All Tasks was never pressed"
+        page.screenshot(path=artefacts / "data_manager_stream.png")

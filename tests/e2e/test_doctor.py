@@ -18,10 +18,11 @@ from backend.care.connect import Connection, connect
 from backend.care.doctor import CHECKS, examine
 from backend.demo.stack import Stack, environment_of, start_web_app
 from backend.errors import LabelStudioError
+from backend.label_studio import tabs
 from backend.label_studio.client import TITLE, Project
 from backend.project.config import ProjectConfig
 from backend.project.credentials import BASIC_USER, SECRET_HEADER, load_credentials
-from backend.project.folder import ProjectFolder
+from backend.project.folder import ProjectFolder, find_folder
 from backend.queue.locks import held
 from backend.settings import Settings
 from backend.system.processes import Processes, free_port
@@ -114,6 +115,16 @@ def add_a_smart_tool(stack: Stack, project: Project) -> None:
     stack.client().update_project(project.id, label_config=project.label_config.replace("</View>", tool))
 
 
+def remove_tab(stack: Stack, project: Project) -> None:
+    tabs.remove_tab(stack.client(), find_folder(stack.settings.data_dir, project.id, project.uid).tab())
+
+
+def order_tab_otherwise(stack: Stack, project: Project) -> None:
+    client, view = stack.client(), find_folder(stack.settings.data_dir, project.id, project.uid).tab()
+    data = {**tabs.tabs(client, project.id)[view], "ordering": ["-tasks:id"], "title": "Ours"}
+    client.request("PATCH", f"/api/dm/views/{view}/", json={"data": data})
+
+
 def lose_a_score(stack: Stack, project: Project) -> None:
     task = stack.client().next_task(project.id)
     (prediction,) = stack.client().predictions(task.id)
@@ -146,6 +157,8 @@ FOLLOWS = {
         (set_webhook(headers={SECRET_HEADER: "x"}), "webhook", "carries a wrong X-Maskal-Secret"),
         (remove_backend, "ML backend", "lists no ML backend 'MaskAL'.*; run `maskal connect"),
         (add_a_smart_tool, "backend state", "what is drawn with it is not sent to the backend; run `maskal"),
+        (remove_tab, "tab", "has no tab that shows the queue; run `maskal connect"),
+        (order_tab_otherwise, "tab", "the tab 'Ours' has another order or filter than the queue"),
         (lose_a_score, "scores", "1 of 2 open tasks hold a score of maskal-r1"),
     ],
 )

@@ -55,7 +55,7 @@ def test_status_tells_versions_ap_and_what_the_next_round_needs(stack: Stack, ma
     redis = Redis.from_url(stack.settings.redis_url)
 
     def told() -> list[str]:
-        lines = list(status.describe(stack.settings, redis))
+        lines = list(status.describe(stack.settings, redis, project.id))
         own = next(i for i, line in enumerate(lines) if line.startswith(f"project {project.id} ("))
         return lines[own : own + 3]
 

@@ -10,13 +10,15 @@ from redis import Redis
 
 from backend.care import status
 from backend.care.connect import Connection, connect
+from backend.care.disconnect import disconnect
 from backend.care.doctor import examine
 from backend.demo.data import true_regions
 from backend.demo.stack import Login, Stack, find_label_studio, start_label_studio, start_web_app
 from backend.errors import NotFound
+from backend.label_studio import tabs
 from backend.label_studio.labels import parse_label_config
 from backend.project.credentials import BASIC_USER
-from backend.project.folder import connect_folder, find_folder
+from backend.project.folder import connect_folder, connected_projects, find_folder
 from backend.project.workplace import find_project
 from backend.system.processes import Processes, free_port
 from backend.workers.jobs import examine_project
@@ -83,6 +85,27 @@ def test_a_backend_that_was_removed_and_added_again_goes_on_with_its_versions(st
     assert [f for f in examine(stack.settings, project.id) if f.state == "failed"] == []
     assert client.project(project.id).model_version == "maskal-r1"
     assert client.next_task(project.id).id == folder.registry.read_ranking("maskal-r1")[0].task
+
+
+def test_a_project_that_is_disconnected_is_left_as_it_was_and_goes_on_when_connected_again(
+    stack: Stack, make_project
+) -> None:
+    project, folder, _ = make_project("disconnected", 7, 4, initial_datasize=4)
+    client, redis = stack.client(), Redis.from_url(stack.settings.redis_url)
+    wait_for(lambda: concluded(folder, 1), "the first version")
+    told = disconnect(stack.settings, redis, folder)
+    assert f"project {project.id} is disconnected; removed: backend, webhook, tab; its versions are kept" in told
+    assert client.backends(project.id) == [] and client.webhooks(project.id) == []
+    assert [tab["title"] for tab in tabs.tabs(client, project.id).values()] == ["Default"]
+    assert set(client.model_versions(project.id)) == {"maskal-r1"}, "what annotators see stays"
+    assert project.uid not in [other.uid for other in connected_projects(stack.settings.data_dir)]
+    with pytest.raises(NotFound, match="is not connected; run `maskal connect"):
+        find_folder(stack.settings.data_dir, project.id)
+    connect(stack.settings, Connection(project.id, stack.label_studio_url, stack.login.token))
+    assert find_folder(stack.settings.data_dir, project.id).registry.current() == "maskal-r1"
+    assert [f for f in examine(stack.settings, project.id) if f.state == "failed"] == []
+    disconnect(stack.settings, redis, folder, is_deleted=True)
+    assert not folder.path.exists()
 
 
 def test_a_fresh_database_never_meets_the_versions_of_an_old_one(stack: Stack, tmp_path) -> None:

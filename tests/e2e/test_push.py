@@ -116,6 +116,9 @@ def test_predictions_are_found_among_those_of_versions_whose_names_contain_their
     client.import_predictions(project_id, [*(row(longer[0], r.task) for r in rows), *crowd])
     client.import_predictions(project_id, [row(VERSION, task) for task in last])
     assert client.tasks_with_version(project_id, VERSION) == set(last)
+    assert client.count_open(project_id, VERSION) == len(last) and client.count_open(project_id, longer[0]) == TASKS
+    lacking, number = client.open_tasks_without(project_id, VERSION, 10)
+    assert [task.id for task in lacking] == [r.task for r in rows[:10]] and number == TASKS - len(last)
     found = client.predictions_of(project_id, VERSION, 2)
     assert len(found) == 2
     for prediction in found:

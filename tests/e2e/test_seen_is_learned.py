@@ -21,7 +21,7 @@ from backend.label_studio.labels import parse_label_config
 from backend.label_studio.predictions import mask_to_regions
 from backend.rounds.folder import all_rounds
 from model.geometry import box_of, polygons_to_mask
-from tests.e2e.browser import logged_in
+from tests.e2e.browser import logged_in, submit_button
 from tests.e2e.configs import config
 from tests.e2e.test_shapes import SIZE, iou, open_stream, ring_and_island, stain_with_hole, to_screen
 from tests.e2e.waiting import concluded, wait_for
@@ -88,7 +88,7 @@ def test_bitmasks_ellipses_stars_and_what_is_said_of_a_region_are_read_as_seen(s
         page.screenshot(path=artefacts / "region_chosen.png")
         page.get_by_text("unripe").first.click(timeout=5000)
         page.screenshot(path=artefacts / "said_of_a_region.png")
-        page.get_by_test_id("bottombar-submit-button").click()
+        submit_button(page).click()
         (done,) = wait_for(lambda: list(client.annotated_tasks(project.id)), "the annotation", 30)
 
     annotation = done.annotations[0]
@@ -119,7 +119,7 @@ def test_an_object_drawn_with_the_bitmask_tool_is_read_where_it_was_seen(stack: 
         page.mouse.up()
         page.wait_for_timeout(500)
         page.screenshot(path=artefacts / "bitmask_by_hand.png")
-        page.get_by_test_id("bottombar-submit-button").click()
+        submit_button(page).click()
         (done,) = wait_for(lambda: list(client.annotated_tasks(project.id)), "the annotation", 30)
     (outline,), left_out = read_outlines(done.annotations[0], labels, SIZE)
     mask = polygons_to_mask(outline.parts, SIZE)
@@ -137,7 +137,7 @@ def test_an_annotation_that_cannot_be_read_whole_is_named_and_does_not_count(sta
     elsewhere = [{**region, "from_name": "other"} for region in true_regions(tasks[ids[5]], labels)]
     client.annotate(ids[5], elsewhere)
     redis = Redis.from_url(stack.settings.redis_url)
-    told = "\n".join(status.describe(stack.settings, redis))
+    told = "\n".join(status.describe(stack.settings, redis, project.id))
     assert "needs 1 more annotation (5 of 6 annotated tasks; 1 annotated tasks do not count)" in told
     named = rf"task {ids[5]} does not count: region \S+ of annotation \d+ is left out: it is of the control 'other'"
     assert re.search(named, told)
@@ -161,7 +161,7 @@ def test_a_round_whose_images_cannot_be_read_goes_on_once_they_can(stack: Stack,
     _, folder, _ = make_project("no image", 6, 5, lose_images, initial_datasize=5)
     waiting = wait_for(lambda: next((r for r in all_rounds(folder) if r.state.error), None), "the failed reading")
     assert "no annotated image outside of the validation split can be used: annotation" in waiting.state.error
-    told = "\n".join(status.describe(stack.settings, Redis.from_url(stack.settings.redis_url)))
+    told = "\n".join(status.describe(stack.settings, Redis.from_url(stack.settings.redis_url), folder.project_id))
     assert "round 1 is started, last error: NothingToLearn: no annotated image" in told
     for task, image in gone.items():
         stack.client().request("PATCH", f"/api/tasks/{task}", json={"data": {"image": image}})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 from collections.abc import Callable
 
 import cv2
@@ -18,7 +17,7 @@ from backend.label_studio.images import Images
 from backend.label_studio.labels import parse_label_config
 from backend.label_studio.predictions import mask_to_regions
 from model.geometry import box_of, polygons_to_mask
-from tests.e2e.browser import logged_in
+from tests.e2e.browser import label_all_tasks, logged_in, submit_button
 from tests.e2e.waiting import wait_for
 
 pytestmark = pytest.mark.e2e
@@ -67,8 +66,8 @@ def iou(a: np.ndarray, b: np.ndarray) -> float:
 
 def open_stream(page: Page, stack: Stack, project_id: int) -> None:
     page.goto(f"{stack.label_studio_url}/projects/{project_id}/data", wait_until="domcontentloaded")
-    page.get_by_role("button", name=re.compile("Label (All )?Tasks")).first.click()
-    expect(page.get_by_test_id("bottombar-submit-button")).to_be_enabled(timeout=60_000)
+    label_all_tasks(page).click()
+    expect(submit_button(page)).to_be_enabled(timeout=60_000)
 
 
 def to_screen(page: Page, turns: int, size_hw: tuple[int, int]) -> Callable[[float, float], tuple[float, float]]:
@@ -113,15 +112,15 @@ def test_holes_and_parts_are_shown_corrected_and_read_as_one_object(stack: Stack
         open_stream(page, stack, project.id)
         expect(page.get_by_text("0.90", exact=True).first).to_be_visible(timeout=30_000)
         page.screenshot(path=artefacts / "parts_and_holes_prelabelled.png")
-        page.get_by_test_id("bottombar-submit-button").click()
+        submit_button(page).click()
         wait_for(lambda: len(list(client.annotated_tasks(project.id))) == 1, "the first annotation", 30)
-        expect(page.get_by_test_id("bottombar-submit-button")).to_be_enabled(timeout=30_000)
+        expect(submit_button(page)).to_be_enabled(timeout=30_000)
         page.wait_for_timeout(1500)  # the canvas of the next task draws itself without a sign that it is done
         at = to_screen(page, 0, SIZE)
         page.mouse.click(*at(250, 60))
         drag(page, at(250, 60), at(280, 75))  # the island of the ring, moved
         page.screenshot(path=artefacts / "parts_and_holes_corrected.png")
-        page.get_by_test_id("bottombar-submit-button").click()
+        submit_button(page).click()
         wait_for(lambda: len(list(client.annotated_tasks(project.id))) == 2, "the second annotation", 30)
 
     accepted, corrected = (task.annotations[0] for task in client.annotated_tasks(project.id))
@@ -168,7 +167,7 @@ def test_what_is_drawn_on_a_turned_image_is_read_where_it_was_seen(stack: Stack,
         drag(page, at(x0, y0), at(x1, y1))
         page.wait_for_timeout(500)
         page.screenshot(path=artefacts / f"turned_{turns}.png")
-        page.get_by_test_id("bottombar-submit-button").click()
+        submit_button(page).click()
         (done,) = wait_for(lambda: list(client.annotated_tasks(project.id)), "the annotation", 30)
 
     (region,) = done.annotations[0]["result"]

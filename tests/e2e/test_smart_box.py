@@ -13,7 +13,7 @@ from backend.demo.stack import Stack
 from backend.label_studio.annotations import read_outlines
 from backend.label_studio.labels import parse_label_config
 from model.geometry import box_of, polygons_to_mask
-from tests.e2e.browser import logged_in
+from tests.e2e.browser import accept_suggestions, logged_in, submit_button
 from tests.e2e.configs import config
 from tests.e2e.test_browser import shown_task
 from tests.e2e.test_shapes import drag, iou, open_stream, to_screen
@@ -119,10 +119,10 @@ def test_a_click_in_the_browser_is_replaced_by_the_outline_and_leaves_no_point(
         page.mouse.click(*to_screen(page, 0, SIZE)((x0 + x1) / 2, (y0 + y1) / 2))
         expect(page.get_by_text("1 suggestions")).to_be_visible(timeout=20_000)
         page.screenshot(path=artefacts / "smart_click.png")
-        page.get_by_test_id("bottombar-accept-suggestions-button").click()
+        accept_suggestions(page).click()
         page.wait_for_timeout(500)
         page.screenshot(path=artefacts / "smart_click_accepted.png")
-        page.get_by_test_id("bottombar-submit-button").click()
+        submit_button(page).click()
         wait_for(lambda: task in {t.id for t in client.annotated_tasks(project.id)}, "the annotation", 30)
     (done,) = [t for t in client.annotated_tasks(project.id) if t.id == task]
     result = done.annotations[0]["result"]
@@ -150,10 +150,10 @@ def test_a_box_drawn_in_the_browser_is_replaced_by_the_outline(stack: Stack, mak
         drag(page, at(x0, y0), at(x1, y1))
         expect(page.get_by_text("1 suggestions")).to_be_visible(timeout=20_000)
         page.screenshot(path=artefacts / "smart_box.png")
-        page.get_by_text("1 suggestions").locator("xpath=following::button[2]").click()
+        accept_suggestions(page).click()
         page.wait_for_timeout(500)
         page.screenshot(path=artefacts / "smart_box_accepted.png")
-        page.get_by_test_id("bottombar-submit-button").click()
+        submit_button(page).click()
         wait_for(lambda: task in {t.id for t in client.annotated_tasks(project.id)}, "the annotation", 30)
     (done,) = [t for t in client.annotated_tasks(project.id) if t.id == task]
     result = done.annotations[0]["result"]

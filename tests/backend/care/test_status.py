@@ -4,9 +4,11 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+import pytest
 import torch
 
 from backend.care import status
+from backend.errors import NotFound
 from backend.project.folder import connect_folder
 from backend.rounds.folder import start_round
 from backend.rounds.learning import evaluate_round, train_round
@@ -81,3 +83,35 @@ def test_a_project_of_a_newer_release_does_not_hide_the_others(tmp_path: Path) -
 
 def test_without_a_project_it_says_what_to_do(tmp_path: Path) -> None:
     assert "run `maskal connect`" in lines(tmp_path)[0]
+
+
+def test_one_project_is_told_alone_and_an_unknown_one_is_named(tmp_path: Path) -> None:
+    connect_folder(tmp_path, "1.1"), connect_folder(tmp_path, "2.2")
+    settings = Settings(data_dir=tmp_path)
+    told = [line for line in status.describe(settings, None, 2) if line.startswith("project")]
+    assert told == ["project 2 (2.2), serving no version yet"]
+    with pytest.raises(NotFound, match="project 3 is not connected"):
+        list(status.describe(settings, None, 3))
+
+
+def test_a_disconnected_project_is_told_no_more_until_it_is_connected_again(tmp_path: Path) -> None:
+    folder = connect_folder(tmp_path, "1.1")
+    folder.disconnect()
+    assert "no project is connected" in lines(tmp_path)[0] and folder.rounds.is_dir()
+    connect_folder(tmp_path, "1.1")
+    assert lines(tmp_path)[0].startswith("project 1 (1.1)")
+
+
+def test_only_the_newest_versions_and_unscored_tasks_are_told_and_the_number_of_the_others(tmp_path: Path) -> None:
+    folder = connect_folder(tmp_path, "1.1")
+    for number in range(1, 14):
+        fields = VersionFields(number, ("leaf",), "fake", {}, {}, None, "", True, "")
+        folder.registry.add(fields, {"w": torch.zeros(1)})
+    folder.registry.set_current("maskal-r2")
+    failures = {str(task): {"error": "gone", "tries": 1, "retry_at": 0.0} for task in range(1, 13)}
+    write_json(folder.path / "failed_images.json", failures)
+    told = lines(tmp_path)
+    shown = [line.split(":")[0].strip() for line in told if line.startswith("  maskal-r")]
+    assert shown == [f"maskal-r{number}" for number in (2, *range(4, 14))] and "  2 older versions" in told
+    assert "  task 12 is not scored: gone" in told and not any("task 2 is not" in line for line in told)
+    assert any(line.startswith("  and 2 more tasks are not scored") for line in told)

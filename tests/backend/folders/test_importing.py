@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from backend.errors import BadSetting
+from backend.errors import BadSetting, LabelStudioError
 from backend.folders import importing
 from backend.folders.importing import IMPORTED, Imported, ImportOptions, import_records
 from backend.label_studio.client import Project, Task
@@ -30,6 +30,8 @@ class Server:
 
     made: list[dict[str, Any]] = field(default_factory=list)
     label_config: str = ""
+    refused: set[str] = field(default_factory=set)
+    calls: list[list[str]] = field(default_factory=list)
 
     def projects_named(self, title: str) -> list[int]:
         return []
@@ -41,8 +43,14 @@ class Server:
     def tasks(self, project_id: int) -> Iterator[Task]:
         return iter(())
 
-    def upload_image(self, project_id: int, name: str, content: bytes) -> str:
-        return f"/data/upload/1/{name}"
+    def project(self, project_id: int) -> Project:
+        return Project(project_id, "1.1", "leaves", self.label_config, "", (0, 0, 0, 0))
+
+    def upload_images(self, project_id: int, images: Sequence[tuple[str, bytes]]) -> list[str]:
+        self.calls.append([name for name, _ in images])
+        if self.refused & {name for name, _ in images}:
+            raise LabelStudioError("Label Studio answered 400: no")
+        return [f"/data/upload/1/{name}" for name, _ in images]
 
     def import_tasks(self, project_id: int, tasks: Sequence[dict[str, Any]]) -> list[int]:
         json.dumps(tasks, allow_nan=False)
@@ -277,3 +285,42 @@ def test_an_empty_rest_is_not_done_in_any_format(
     first, second = sorted(server.made, key=lambda task: task["data"]["imported_from"])
     assert set(first) == {"data"} and second["annotations"][0]["result"]
     assert len(done.problems) == 2
+
+
+def test_images_go_in_one_call_and_a_refused_one_is_halved_until_the_file_is_named(
+    run: Callable[..., Imported], server: Server
+) -> None:
+    server.refused = {"c.png"}
+    done = run(*[[{"segmentation": SQUARE}]] * 5)
+    assert done.made == 4 and len(server.made) == 4
+    calls = ["".join(name.removesuffix(".png") for name in call) for call in server.calls]
+    assert calls == ["abcde", "ab", "cde", "c", "de"]
+    assert done.problems == ("c.png is not taken by Label Studio (Label Studio answered 400: no)",)
+
+
+def test_a_call_carries_so_many_files_and_bytes_at_most(
+    run: Callable[..., Imported], server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importing, "UPLOAD_FILES", 2)
+    assert run(*[[{"segmentation": SQUARE}]] * 5).made == 5
+    assert [len(call) for call in server.calls] == [2, 2, 1]
+    server.calls.clear()
+    monkeypatch.setattr(importing, "UPLOAD_BYTES", 1)
+    assert run(*[[{"segmentation": SQUARE}]] * 3).made == 3
+    assert [len(call) for call in server.calls] == [1, 1, 1]
+
+
+def test_addresses_instead_of_uploads(run: Callable[..., Imported], server: Server) -> None:
+    done = run([{"segmentation": SQUARE}], image_root_url="https://photos.example/set one/".replace(" ", "%20"))
+    assert done.made == 1 and not server.calls
+    assert server.task("a.png")["data"]["image"] == "https://photos.example/set%20one/a.png"
+
+
+def test_a_project_that_shows_more_than_the_image_is_refused_once(run: Callable[..., Imported], server: Server) -> None:
+    server.label_config = (
+        '<View><Image name="i" value="$image"/><Text name="t" value="$note"/><PolygonLabels name="l" toName="i">'
+        '<Label value="leaf"/></PolygonLabels></View>'
+    )
+    with pytest.raises(BadSetting, match=r"shows \$image and \$note, and an import has only images"):
+        run([{"segmentation": SQUARE}], create_project=None, project_id=1)
+    assert not server.calls and not server.made

@@ -1,0 +1,77 @@
+"""`maskal disconnect`: take a project out of this backend's care, and this backend out of the project."""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import ExitStack
+
+from redis import Redis
+
+from backend.errors import BadSetting, NotFound
+from backend.label_studio.client import TITLE, LabelStudio
+from backend.label_studio.tabs import remove_tab
+from backend.project.credentials import BASIC_USER, SECRET_HEADER, forget_label_studio
+from backend.project.folder import ProjectFolder, connected_projects
+from backend.project.workplace import find_project, open_client
+from backend.queue.jobs import EXAMINE, RUN_ROUND
+from backend.queue.locks import held
+from backend.settings import Settings
+
+KINDS = (RUN_ROUND, EXAMINE)
+"""The jobs that work on a project."""
+
+WAIT_S = 30.0
+"""A look at a project, which holds its lock, takes seconds."""
+
+
+def disconnect(settings: Settings, redis: Redis | None, folder: ProjectFolder, *, is_deleted: bool = False) -> str:
+    """Remove backend, webhook and tab from a project, and leave it alone from then on; says what was done.
+
+    Its tasks, annotations and predictions stay as they are, and so do its versions unless `is_deleted`. With the last
+    project the address and key of Label Studio are forgotten. `redis` is None where it is down, and then no worker
+    runs. Raises BadSetting while a worker is at the project.
+    """
+    with ExitStack() as stack:
+        locks = [held(redis, f"{kind.lock}:{folder.uid}", wait_s=WAIT_S) for kind in KINDS] if redis else []
+        for lock in locks:
+            if not stack.enter_context(lock):
+                raise BadSetting(
+                    f"a worker is at project {folder.project_id}; wait for it, or "
+                    f"`maskal cancel --project {folder.project_id}`, and disconnect then"
+                )
+        removed = _remove_from_label_studio(settings, folder)
+        folder.disconnect()
+        if is_deleted:
+            shutil.rmtree(folder.path)
+    if not connected_projects(settings.data_dir):
+        forget_label_studio(settings)
+        removed.append("the stored address and key of Label Studio, as no project is left")
+    kept = "its versions were deleted" if is_deleted else f"its versions are kept in {folder.path}"
+    return f"project {folder.project_id} is disconnected; removed: {', '.join(removed) or 'nothing was left'}; {kept}"
+
+
+def _remove_from_label_studio(settings: Settings, folder: ProjectFolder) -> list[str]:
+    """Take away what `connect` made there; what it was. A project that is gone has nothing of it."""
+    client = open_client(settings)
+    try:
+        project_id = find_project(settings, folder).id
+    except NotFound:
+        return []
+    counts = {"backend": _remove_backends(client, project_id), "webhook": _remove_webhooks(client, project_id)}
+    view = folder.tab()
+    counts["tab"] = int(view is not None and remove_tab(client, view))
+    return [name for name, count in counts.items() if count]
+
+
+def _remove_backends(client: LabelStudio, project_id: int) -> int:
+    own = [b for b in client.backends(project_id) if b["title"] == TITLE or b["basic_auth_user"] == BASIC_USER]
+    for row in own:
+        client.delete_backend(row["id"])
+    return len(own)
+
+
+def _remove_webhooks(client: LabelStudio, project_id: int) -> int:
+    own = [hook for hook in client.webhooks(project_id) if SECRET_HEADER in hook["headers"]]
+    for hook in own:
+        client.delete_webhook(hook["id"])
+    return len(own)
