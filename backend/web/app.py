@@ -16,6 +16,7 @@ from backend.project.folder import connected_projects
 from backend.settings import DEFAULT_REDIS_URL, Settings
 from backend.web.predictor import Predictor
 from backend.web.protocol import routes
+from backend.web.readiness import Readiness
 
 logger = logging.getLogger(__name__)
 
@@ -35,14 +36,16 @@ def create_app(settings: Settings) -> Flask:
         predictor.read_ahead(folder)
     app.register_blueprint(routes)
     app.add_url_rule("/health", "health", lambda: jsonify(status="UP"))
+    readiness = Readiness(settings, app.extensions["maskal_redis"])
+    app.add_url_rule("/ready", "ready", lambda: _answer_ready(readiness))
     app.before_request(lambda: _refuse_strangers(settings))
     app.register_error_handler(Exception, _answer_error)
     return app
 
 
 def _refuse_strangers(settings: Settings) -> tuple[Response, int, dict[str, str]] | None:
-    """Ask for Basic auth everywhere but at /health; the webhook may show its secret header instead."""
-    if request.path.endswith("/health"):
+    """Ask for Basic auth everywhere but at /health and /ready; the webhook may show its secret header instead."""
+    if request.path == "/ready" or request.path.endswith("/health"):
         return None
     credentials = load_credentials(settings)
     given = request.authorization
@@ -53,6 +56,11 @@ def _refuse_strangers(settings: Settings) -> tuple[Response, int, dict[str, str]
         return None
     error = jsonify(error="wrong or missing password; run `maskal connect` so that Label Studio knows the right one")
     return error, 401, {"WWW-Authenticate": 'Basic realm="maskal"'}
+
+
+def _answer_ready(readiness: Readiness) -> tuple[Response, int]:
+    failing = readiness.failing()
+    return (jsonify(status="FAILING", failing=failing), 503) if failing else (jsonify(status="READY"), 200)
 
 
 def _same(given: str | None, wanted: str) -> bool:
