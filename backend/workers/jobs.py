@@ -12,7 +12,6 @@ from redis import Redis
 
 from backend.errors import Cancelled, NotFound
 from backend.label_studio.client import Project
-from backend.label_studio.images import trim_cache
 from backend.project.folder import ProjectFolder, connected_projects
 from backend.project.unreadable import Unreadable
 from backend.project.workplace import Workplace, find_project, open_workplace
@@ -28,6 +27,7 @@ from backend.rounds.old_versions import remove_old_versions
 from backend.rounds.reading import read_snapshot_of
 from backend.rounds.snapshots import write_snapshot
 from backend.settings import Settings, read_settings
+from model.file_cache import trim_cache
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +67,7 @@ def tidy(uid: str) -> None:
     with _logged("tidying"), held(open_redis(settings), f"{TIDY.lock}:{uid}") as is_mine:
         if is_mine:
             trim_cache(settings.data_dir / "cache" / "images", settings.image_cache_gb * 1e9)
+            trim_cache(settings.data_dir / "cache" / "features", settings.feature_cache_gb * 1e9)
             for folder in connected_projects(settings.data_dir):
                 folder.registry.clean()
 
