@@ -14,7 +14,9 @@ REFERENCES = 2048
 """Images that stand for all of them."""
 
 NEAR = 0.5
-"""Scale of the nearness, as a share of the median distance between images."""
+"""Scale of the nearness, as a share of the mean distance between images; the median would be that within the largest
+group, where one is larger than all others together.
+"""
 
 TINY = 1e-6
 
@@ -65,5 +67,5 @@ def _nearness(space: np.ndarray) -> np.ndarray:
     """How near each image is to each of the references, (n, r) float32, 0..1."""
     references = np.sort(np.random.default_rng(0).permutation(len(space))[:REFERENCES])
     distances = 2 - 2 * space @ space[references].T
-    scale = max(NEAR * float(np.median(distances[references])), TINY)
+    scale = max(NEAR * float(distances[references].mean()), TINY)
     return np.asarray(np.exp(-np.maximum(distances, 0) / scale), np.float32)
