@@ -39,7 +39,7 @@ LOOKING_S = 30.0
 """What one look at a project computes at most, so that other projects get their turn."""
 
 CHOSEN = 200
-"""Images that are chosen one by one at least; the others follow by what each would bring alone."""
+"""Images that are chosen one by one for the first order, at least; the others follow by what each would bring alone."""
 
 FRONT = 40
 """Places at the front that are kept in order while annotations come in."""
@@ -112,7 +112,8 @@ def _arrange(place: Workplace, tasks: Sequence[Task], known: Known) -> bool:
     before = read_first_queue(place.folder)
     splits = {task.id: split_of(task.data, task.id, place.folder.uid) for task in tasks}
     open_tasks = {task.id for task in tasks if not task.is_labeled}
-    wishes = _wishes(tasks, splits, known, max(CHOSEN, STRIDE * place.config.initial_datasize))
+    chosen = FRONT if before else max(CHOSEN, STRIDE * place.config.initial_datasize)
+    wishes = _wishes(tasks, splits, known, chosen)
     if before:
         after = mended({t: row for t, row in before.items() if t in open_tasks}, wishes, splits, open_tasks)
     else:

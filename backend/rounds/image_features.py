@@ -60,8 +60,8 @@ def read_features(place: Workplace) -> Known:
 def missing_from(known: Known, place: Workplace, tasks: Sequence[Task]) -> list[Task]:
     """Tasks whose image has not been looked at, but for those that cannot be read now."""
     waiting = {task for task, failure in Unreadable(place.folder.path).failures().items() if failure.is_waiting}
-    key = place.labels.image_key
-    return [task for task in tasks if task.id not in waiting and not known.has(task, task.data.get(key))]
+    value = place.labels.image_value
+    return [task for task in tasks if task.id not in waiting and not known.has(task, value.of(task.data))]
 
 
 def add_features(place: Workplace, cache: FeatureCache, known: Known, tasks: Sequence[Task], deadline: float) -> Known:
@@ -69,16 +69,16 @@ def add_features(place: Workplace, cache: FeatureCache, known: Known, tasks: Seq
 
     An image that cannot be read is noted for `maskal status`.
     """
-    unreadable, key = Unreadable(place.folder.path), place.labels.image_key
+    unreadable, value = Unreadable(place.folder.path), place.labels.image_value
     features, images = dict(known.features), dict(known.images)
     with ThreadPoolExecutor(LOADERS, "load") as loaders:
         for start in range(0, len(tasks), AT_ONCE):
             batch = tasks[start : start + AT_ONCE]
-            coming = [loaders.submit(place.images.load, task.data.get(key), task.id) for task in batch]
+            coming = [loaders.submit(place.images.load, value.of(task.data), task.id) for task in batch]
             for task, image in zip(batch, coming, strict=True):
                 try:
                     features[task.id] = cache.maps(image.result()).of_image().astype(np.float16)
-                    images[task.id] = _name(task.data.get(key))
+                    images[task.id] = _name(value.of(task.data))
                     unreadable.clear(task.id)
                 except BadImage as err:
                     unreadable.note(task.id, err)
