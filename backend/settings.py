@@ -29,6 +29,7 @@ class Settings:
     basic_password, webhook_secret           likewise (MASKAL_BASIC_PASSWORD, MASKAL_WEBHOOK_SECRET)
     max_image_mb, max_image_megapixels       larger images are refused (MAX_IMAGE_MB, MAX_IMAGE_MEGAPIXELS)
     image_cache_gb      size of the image cache on disk (IMAGE_CACHE_GB)
+    feature_cache_gb    size of the cache of image features on disk (FEATURE_CACHE_GB)
     task_lock_s         seconds for which Label Studio reserves a task for an annotator; so long the predictions of
                         versions that were served before are kept (TASK_LOCK_TTL, as in Label Studio's own environment)
     allowed_private_hosts  private hosts and networks (10.1.0.0/16) from which images may be fetched, comma-separated
@@ -49,6 +50,7 @@ class Settings:
     max_image_mb: float = 200.0
     max_image_megapixels: float = 100.0
     image_cache_gb: float = 20.0
+    feature_cache_gb: float = 5.0
     task_lock_s: float = 24 * 3600.0
     allowed_private_hosts: tuple[str, ...] = ()
     label_studio_executable: str | None = None
@@ -73,6 +75,7 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         max_image_mb=_number(environ, "MAX_IMAGE_MB", Settings.max_image_mb),
         max_image_megapixels=_number(environ, "MAX_IMAGE_MEGAPIXELS", Settings.max_image_megapixels),
         image_cache_gb=_number(environ, "IMAGE_CACHE_GB", Settings.image_cache_gb),
+        feature_cache_gb=_number(environ, "FEATURE_CACHE_GB", Settings.feature_cache_gb),
         task_lock_s=_number(environ, "TASK_LOCK_TTL", Settings.task_lock_s),
         allowed_private_hosts=tuple(host.strip() for host in hosts.split(",") if host.strip()),
         label_studio_executable=environ.get("LABEL_STUDIO_EXECUTABLE") or None,

@@ -49,7 +49,7 @@ WINGS = {
             "scaling",
         ),
         ("checkpoints",),
-        ("files",),
+        ("file_cache", "files"),
         ("errors",),
     ),
 }

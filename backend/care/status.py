@@ -13,6 +13,7 @@ from backend.project.unreadable import Unreadable
 from backend.project.workplace import find_project, open_workplace
 from backend.queue import marks
 from backend.queue.jobs import round_job
+from backend.rounds.first_images import first_images_in_words
 from backend.rounds.folder import CANCELLED, Round, all_rounds, last_concluded
 from backend.rounds.need import need_of
 from backend.rounds.plan import find_plan, proposal
@@ -75,6 +76,7 @@ def _outlook(settings: Settings, folder: ProjectFolder, redis: Redis | None, *, 
         return
     state = "is due" if need.is_due else f"needs {need.missing} more annotation{'s' * (need.missing != 1)}"
     yield f"  the next round {state} ({need.reason})"
+    yield from (f"  {line}" for line in first_images_in_words(place, project, LISTED))
     yield from (f"  note: {line}" for line in place.labels.remarks)
     if now is not None:
         yield from _left_out_lines(folder, now)

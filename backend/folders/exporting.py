@@ -17,6 +17,7 @@ from backend.label_studio.client import LabelStudio, Project, Task
 from backend.label_studio.images import Images
 from backend.label_studio.labels import LabelConfig, parse_label_config
 from backend.project.workplace import open_client
+from backend.rounds.first_queue import FIRST_VERSION
 from backend.settings import Settings
 from model.errors import BadImageFile, BadRecord
 from model.files import write_atomically
@@ -83,7 +84,7 @@ def _annotated(client: LabelStudio, project: Project) -> Iterator[tuple[Task, An
 
 def _predicted(client: LabelStudio, project: Project) -> Iterator[tuple[Task, Annotation]]:
     """Tasks with a prediction of the served version."""
-    if project.model_version:
+    if project.model_version not in ("", FIRST_VERSION):  # before the first version nothing is predicted
         for task in client.predicted_tasks(project.id, project.model_version):
             yield task, task.predictions[-1]
 

@@ -284,6 +284,10 @@ class LabelStudio(Caller):
         """Number of predictions per version."""
         return dict(self.request("GET", f"/api/projects/{project_id}/model-versions"))
 
+    def rescore(self, prediction_id: int, score: float) -> None:
+        """Give a prediction another score, and with it another place in the queue."""
+        self.request("PATCH", f"/api/predictions/{prediction_id}", json={"score": score})
+
     def delete_prediction(self, prediction_id: int) -> None:
         """Remove one prediction."""
         self.request("DELETE", f"/api/predictions/{prediction_id}")

@@ -6,13 +6,11 @@ import base64
 import binascii
 import hashlib
 import logging
-import os
 import re
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
-from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
 import httpx
@@ -26,7 +24,7 @@ from backend.label_studio.connections import by_proxy, open_http, why
 from backend.label_studio.hosts import pinned
 from backend.settings import Settings
 from model.errors import BadImageFile
-from model.files import write_atomically
+from model.file_cache import cached_path, read_cached, write_cached
 from model.image_files import decode_image
 
 logger = logging.getLogger(__name__)
@@ -85,19 +83,16 @@ class Images:
         if _is_embedded(uri):
             return self._decode(self.fetch(uri, task_id), task_id)
         name = hashlib.sha256(f"{self.client.url}\n{uri}".encode()).hexdigest()
-        path = self.folder / name[:2] / name
-        try:
-            content = path.read_bytes()
-            os.utime(path)  # the cache drops what was not used for longest
-            return self._decode(content, task_id)
-        except FileNotFoundError:
-            pass
-        except BadImage:
-            logger.warning("the cached image of task %d cannot be used and is fetched again", task_id)
+        path = cached_path(self.folder, name)
+        cached = read_cached(path)
+        if cached is not None:
+            try:
+                return self._decode(cached, task_id)
+            except BadImage:
+                logger.warning("the cached image of task %d cannot be used and is fetched again", task_id)
         content = self.fetch(uri, task_id)
         image = self._decode(content, task_id)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, content)
+        write_cached(path, content)
         return image
 
     def fetch(self, uri: str, task_id: int) -> bytes:
@@ -251,20 +246,3 @@ def _send_first(http: httpx.Client, requests: Sequence[httpx.Request], auth: htt
         with suppress(httpx.ConnectError, httpx.ConnectTimeout):
             return http.send(request, stream=True, auth=auth)
     return http.send(last, stream=True, auth=auth)
-
-
-def trim_cache(folder: Path, limit_bytes: float) -> int:
-    """Delete the files of the image cache that were not used for longest until it fits; returns how many went."""
-    sizes: list[tuple[float, int, Path]] = []
-    for path in folder.glob("*/*"):
-        with suppress(FileNotFoundError):  # another process tidies, or finishes a file
-            facts = path.stat()
-            sizes.append((facts.st_mtime, facts.st_size, path))
-    total, removed = sum(size for _, size, _ in sizes), 0
-    for _, size, path in sorted(sizes):
-        if total <= limit_bytes:
-            break
-        path.unlink(missing_ok=True)
-        total -= size
-        removed += 1
-    return removed

@@ -35,6 +35,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "maskal": {
         "adapt_input": False,
         "early_stopping": False,
+        "first_images": "random",
         "initial_datasize": 100,
         "pool_size": 200,
         "loops": 12,
@@ -87,6 +88,7 @@ class ProjectConfig(BaseModel):
     strategy: Literal[
         "uncertainty", "certainty", "random", "random_foreground", "class_aware", "diverse", "stratified"
     ] = "uncertainty"
+    first_images: Literal["coverage", "random"] | None = None
     without_detections: Literal["median", "first", "last"] | None = None
     random_share: float = Field(default=0.0, ge=0, le=1)
     mode: Literal["mean", "min", "max"] = "mean"
@@ -129,6 +131,11 @@ class ProjectConfig(BaseModel):
         left = {name for name in PERIODS if content.get(name) == ITS_DEFAULT}
         said = {name: value for name, value in content.items() if name not in left}
         return {**PRESETS.get(str(content.get("preset")), {}), **said}
+
+    @property
+    def chooses_first_images(self) -> bool:
+        """Whether the images before the first version are chosen; by chance where only the fake engine is to learn."""
+        return self.first_images == "coverage" or (self.first_images is None and self.engine != "fake")
 
     def engine_config(self, device: str) -> EngineConfig:
         """The engine's part; without `network_config` what a new project gets on the device."""

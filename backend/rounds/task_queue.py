@@ -12,6 +12,7 @@ from backend.errors import NotFound
 from backend.label_studio.client import LabelStudio, Project
 from backend.project.config import ProjectConfig
 from backend.project.workplace import Workplace
+from backend.rounds.first_queue import FIRST_VERSION, has_first_queue
 from backend.rounds.folder import unfinished
 from backend.rounds.retired import Retired
 from backend.rounds.scoring import Scored
@@ -25,7 +26,6 @@ SMALL_VERSION = 500
 LISTED_AT_ONCE = 100
 CLEANING_S = 15.0
 ENOUGH_VALIDATION = 150
-FIRST_VERSION = "maskal-r0"
 
 
 def order_tasks(
@@ -124,7 +124,9 @@ def _removable(place: Workplace, project: Project, lock_s: float, now: float) ->
         return {}
     parent = place.folder.registry.get(current).parent
     used = {current, parent, project.model_version, begun.version if begun else None}
-    retired_s = Retired(place.folder.path).count([v for v in held if NAME.fullmatch(v) and v not in used], now)
+    is_first_ours = has_first_queue(place.folder)
+    own = [v for v in held if NAME.fullmatch(v) or (v == FIRST_VERSION and is_first_ours)]
+    retired_s = Retired(place.folder.path).count([v for v in own if v not in used], now)
     return {version: held[version] for version, seconds in retired_s.items() if seconds >= lock_s}
 
 

@@ -12,7 +12,6 @@ from redis import Redis
 
 from backend.errors import Cancelled, NotFound
 from backend.label_studio.client import Project
-from backend.label_studio.images import trim_cache
 from backend.project.folder import ProjectFolder, connected_projects
 from backend.project.unreadable import Unreadable
 from backend.project.workplace import Workplace, find_project, open_workplace
@@ -22,12 +21,14 @@ from backend.queue.jobs import EXAMINE, RUN_ROUND, TIDY, enqueue, hint
 from backend.queue.locks import held
 from backend.queue.progress import keep_progress, report
 from backend.rounds import steps, task_queue
+from backend.rounds.first_images import order_first_images, publish_first_images
 from backend.rounds.folder import Round, all_rounds, start_round, unfinished
 from backend.rounds.need import need_of
 from backend.rounds.old_versions import remove_old_versions
 from backend.rounds.reading import read_snapshot_of
 from backend.rounds.snapshots import write_snapshot
 from backend.settings import Settings, read_settings
+from model.file_cache import trim_cache
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +68,7 @@ def tidy(uid: str) -> None:
     with _logged("tidying"), held(open_redis(settings), f"{TIDY.lock}:{uid}") as is_mine:
         if is_mine:
             trim_cache(settings.data_dir / "cache" / "images", settings.image_cache_gb * 1e9)
+            trim_cache(settings.data_dir / "cache" / "features", settings.feature_cache_gb * 1e9)
             for folder in connected_projects(settings.data_dir):
                 folder.registry.clean()
 
@@ -105,13 +107,14 @@ def examine_project(redis: Redis, settings: Settings, folder: ProjectFolder) -> 
     begun = unfinished(folder)
     if begun is not None and begun.state.retry_at <= time.time():
         enqueue(redis, RUN_ROUND, folder.uid)
-    _look(redis, place, project, has_begun=begun is not None)
+    _look(redis, settings, place, project, has_begun=begun is not None)
+    publish_first_images(place, project)
     if task_queue.remove_old_predictions(place, project, settings.task_lock_s, now=time.time()):
         hint(redis, folder.uid)
     remove_old_versions(place)
 
 
-def _look(redis: Redis, place: Workplace, project: Project, *, has_begun: bool) -> None:
+def _look(redis: Redis, settings: Settings, place: Workplace, project: Project, *, has_begun: bool) -> None:
     """Read what has changed, if anything has: start a round that is due, score tasks that lack a score."""
     folder = place.folder
     seen = _fingerprint(redis, place, project)
@@ -125,7 +128,8 @@ def _look(redis: Redis, place: Workplace, project: Project, *, has_begun: bool) 
     pushed, is_more = steps.score_new_tasks(place, report)
     if pushed:
         task_queue.publish(place.client, folder.registry, project)
-    if is_more:
+    has_more_first = order_first_images(place, settings, report, may_begin=not is_due and not has_begun)
+    if is_more or has_more_first:
         hint(redis, folder.uid)
     elif not is_due:
         redis.set(marks.key("seen", folder.uid), seen, ex=FULL_RECONCILE_S)

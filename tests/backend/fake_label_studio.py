@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
+from itertools import count
 from typing import Any, cast
 
 from backend.label_studio.client import Project, Task
@@ -29,6 +30,8 @@ class FakeLabelStudio:
         self.annotations: dict[int, list[dict[str, Any]]] = {task: [] for task in range(1, tasks + 1)}
         self.stored: dict[int, list[dict[str, Any]]] = {task: [] for task in self.annotations}
         self.changes = 0
+        self.ids = count(1)
+        self.rescored: list[int] = []
         for task in range(1, annotated + 1):
             self.annotate(task)
 
@@ -76,8 +79,19 @@ class FakeLabelStudio:
     def import_predictions(self, project_id: int, predictions: str) -> int:
         rows = json.loads(predictions)
         for row in rows:
-            self.stored[row["task"]].append(row)
+            self.stored[row["task"]].append({"id": next(self.ids), **row})
         return len(rows)
+
+    def predicted_tasks(self, project_id: int, version: str) -> Iterator[Task]:
+        for task, predictions in self.stored.items():
+            own = [p for p in predictions if p["model_version"] == version]
+            if own:
+                yield Task(task, {"photo": f"{task}.png"}, bool(self.annotations[task]), predictions=own)
+
+    def rescore(self, prediction_id: int, score: float) -> None:
+        (found,) = (p for rows in self.stored.values() for p in rows if p.get("id") == prediction_id)
+        found["score"] = score
+        self.rescored.append(prediction_id)
 
     def _versions(self, task: int) -> list[str]:
         return [prediction["model_version"] for prediction in self.stored[task]]

@@ -17,8 +17,9 @@ from PIL import Image, ImageOps
 from backend.errors import BadImage, LabelStudioBusy, WrongToken
 from backend.label_studio import images as images_module
 from backend.label_studio.client import LabelStudio
-from backend.label_studio.images import Images, trim_cache
+from backend.label_studio.images import Images
 from backend.settings import Settings
+from model.file_cache import trim_cache
 from tests.backend.image_servers import Server, images, png
 
 

@@ -12,6 +12,7 @@ from backend.project.config import ProjectConfig
 from backend.project.folder import connect_folder
 from backend.project.workplace import Workplace
 from backend.rounds import task_queue
+from backend.rounds.first_queue import FirstTask, write_first_queue
 from backend.rounds.folder import FAILED, STATES, Round
 from backend.rounds.retired import LONGEST_STEP_S
 from backend.rounds.scoring import Scored
@@ -123,6 +124,16 @@ def test_the_version_served_before_stays_whatever_its_parent_until_the_task_lock
     project.publish(3, "maskal-r2")
     assert project.looks_for(3 * LOCK_S) == others | names(2, 3), "the parent stays as long as its child is served"
     assert task_queue.largest_number(project.server, 1) == 3
+
+
+def test_the_first_order_goes_like_any_version_but_one_that_is_not_ours_stays(tmp_path: Path) -> None:
+    project = Tidied(tmp_path, "maskal-r0")
+    write_first_queue(project.folder, [FirstTask(1, 0.5, "train", "")])
+    project.server.model_version = "maskal-r0"
+    assert project.looks_for(2 * LOCK_S) == {"maskal-r0"}, "there is no version yet"
+    project.publish(1, None)
+    assert project.looks_for(LOCK_S - 1) == {"maskal-r0", "maskal-r1"}
+    assert project.looks_for(1) == {"maskal-r1"}
 
 
 def test_all_that_were_served_within_a_task_lock_stay_each_for_its_own_time(tmp_path: Path) -> None:

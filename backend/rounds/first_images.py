@@ -1,0 +1,246 @@
+"""The first images: ordered by coverage before there is a version, and served by the queue as `maskal-r0`."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from backend.errors import NotFound
+from backend.label_studio.client import TITLE, Project, Task
+from backend.project.feature_cache import FeatureCache
+from backend.project.workplace import Workplace
+from backend.rounds import task_queue
+from backend.rounds.first_queue import (
+    FIRST_VERSION,
+    FirstTask,
+    has_first_queue,
+    read_first_queue,
+    write_first_queue,
+)
+from backend.rounds.folder import Report
+from backend.rounds.image_features import Known, add_features, missing_from, read_features
+from backend.rounds.plan import device_of
+from backend.rounds.snapshots import split_of
+from backend.settings import Settings
+from model.rankings import RankedTask
+from model.registry import NAME
+from sampling.first_images import Pick, cover
+from sampling.ranking import Candidate, RankingConfig, rank
+
+logger = logging.getLogger(__name__)
+
+LOOKING_S = 30.0
+"""What one look at a project computes at most, so that other projects get their turn."""
+
+CHOSEN = 200
+"""Images that are chosen one by one for the first order, at least; the others follow by what each would bring alone."""
+
+FRONT = 40
+"""Places at the front that are kept in order while annotations come in."""
+
+LISTED_AT_ONCE = 500
+STRIDE = 2
+HELD_OUT = "a validation image, by chance"
+
+
+@dataclass(frozen=True)
+class Wish:
+    """Where coverage wants an open training task, 0 first, and why."""
+
+    place: int
+    reason: str
+
+
+def order_first_images(
+    place: Workplace, settings: Settings, report: Report, *, may_begin: bool, budget_s: float = LOOKING_S
+) -> bool:
+    """Order what is open by coverage, or mend that order; whether there is more to do.
+
+    Nothing is ordered once there is a version, or where the project's settings leave the first images to chance, or
+    for the first time unless it `may_begin`. Images are looked at for about `budget_s` seconds.
+    """
+    folder = place.folder
+    if folder.registry.current() is not None or not place.config.chooses_first_images:
+        return False
+    if not may_begin and not has_first_queue(folder):
+        return False
+    tasks = list(place.client.tasks(folder.project_id))
+    known = read_features(place)
+    missing = missing_from(known, place, tasks)
+    if missing:
+        cache = FeatureCache(folder.data_dir / "cache" / "features", settings.feature_cache_gb * 1e9, device_of(place))
+        known = add_features(place, cache, known, missing, time.monotonic() + budget_s)
+        missing = missing_from(known, place, missing)
+        report("look at the first images", 1 - len(missing) / len(tasks), images=len(tasks))
+    if missing and not has_first_queue(folder):
+        return True
+    is_more = _arrange(place, [task for task in tasks if task.id in known.features], known)
+    return is_more or bool(missing)
+
+
+def publish_first_images(place: Workplace, project: Project) -> None:
+    """Let Label Studio's queue follow the first order while there is no version, and no longer.
+
+    A version that is served in the same moment wins: who sees it last publishes it again.
+    """
+    registry, client = place.folder.registry, place.client
+    if registry.current() is not None:
+        return
+    if not place.config.chooses_first_images:
+        if project.model_version == FIRST_VERSION:
+            client.update_project(project.id, model_version=TITLE)
+        return
+    if project.model_version == FIRST_VERSION or not has_first_queue(place.folder):
+        return
+    if FIRST_VERSION in client.model_versions(project.id):
+        client.update_project(project.id, model_version=FIRST_VERSION)
+        logger.info("project %d: the queue follows the chosen first images", project.id)
+        task_queue.publish(client, registry, client.project(project.id))
+
+
+def _arrange(place: Workplace, tasks: Sequence[Task], known: Known) -> bool:
+    """Bring the queue into order; whether there is more to do.
+
+    What is new is pushed, and what stands elsewhere than it should gets another score.
+    """
+    before = read_first_queue(place.folder)
+    splits = {task.id: split_of(task.data, task.id, place.folder.uid) for task in tasks}
+    open_tasks = {task.id for task in tasks if not task.is_labeled}
+    chosen = FRONT if before else max(CHOSEN, STRIDE * place.config.initial_datasize)
+    wishes = _wishes(tasks, splits, known, chosen)
+    if before:
+        after = mended({t: row for t, row in before.items() if t in open_tasks}, wishes, splits, open_tasks)
+    else:
+        after = _ordered(wishes, splits, open_tasks, place.folder.project_id)
+    lacking, total = place.client.open_tasks_without(place.folder.project_id, FIRST_VERSION, LISTED_AT_ONCE)
+    to_push = {task for task in after if task not in before} | {task.id for task in lacking if task.id in after}
+    _push(place, [after[task] for task in sorted(to_push)])
+    for task, row in after.items():
+        if task not in to_push and row.score != before[task].score:
+            _rescore(place, row)
+    if {**before, **after} != before:
+        write_first_queue(place.folder, {**before, **after}.values())
+    return total > LISTED_AT_ONCE and bool(before)
+
+
+def _wishes(tasks: Sequence[Task], splits: Mapping[int, str], known: Known, chosen: int) -> dict[int, Wish]:
+    """Where coverage wants the open training tasks; validation images cover nothing: nothing is learned from them."""
+    train = [task for task in tasks if splits[task.id] == "train"]
+    if not train:
+        return {}
+    features = np.stack([known.features[task.id] for task in train]).astype(np.float32)
+    picks = cover(features, np.array([task.is_labeled for task in train]), chosen)
+    return {train[p.index].id: Wish(i, _in_words(p, len(train))) for i, p in enumerate(picks)}
+
+
+def _in_words(pick: Pick, images: int) -> str:
+    if pick.stands_for is None:
+        return "much like images before it"
+    count = max(1, round(pick.stands_for * images))
+    return f"nearer to {count} of {images} images than any that is annotated or comes before it"
+
+
+def _ordered(
+    wishes: Mapping[int, Wish], splits: Mapping[int, str], open_tasks: set[int], seed: int
+) -> dict[int, FirstTask]:
+    """The first order of all open tasks, those that are held out at random among the others."""
+    candidates = [
+        Candidate(task, (wishes[task].place + 1) / (len(wishes) + 1) if task in wishes else 0.5, task not in wishes)
+        for task in sorted(open_tasks)
+    ]
+    places = rank(candidates, RankingConfig("uncertainty"), seed)
+    return {
+        p.key: FirstTask(p.key, p.score, splits[p.key], wishes[p.key].reason if p.key in wishes else HELD_OUT)
+        for p in places
+    }
+
+
+def mended(
+    before: Mapping[int, FirstTask], wishes: Mapping[int, Wish], splits: Mapping[int, str], open_tasks: set[int]
+) -> dict[int, FirstTask]:
+    """The order of the open tasks with new ones at their place, and the front as it is wished.
+
+    A task that comes to the front changes its score with the one that stood there, so that few change.
+    """
+    rows = dict(before)
+    slots = sorted(row.score for row in before.values())
+    rng = np.random.default_rng(len(splits))
+    for task in sorted(open_tasks - before.keys()):
+        share = wishes[task].place / len(wishes) if task in wishes else rng.random()
+        reason = wishes[task].reason if task in wishes else HELD_OUT
+        rows[task] = FirstTask(task, _between(slots, share), splits[task], reason)
+    queue = sorted((row.score, task) for task, row in rows.items() if task in wishes)
+    scores, order = [score for score, _ in queue], [task for _, task in queue]
+    for at, task in enumerate(sorted(order, key=lambda t: wishes[t].place)[:FRONT]):
+        other = order.index(task)
+        order[at], order[other] = order[other], order[at]
+    for score, task in zip(scores, order, strict=True):
+        rows[task] = replace(rows[task], score=score, reason=wishes[task].reason)
+    return rows
+
+
+def _between(slots: Sequence[float], share: float) -> float:
+    """A score with about that share of the slots before it."""
+    return float(np.interp(share * len(slots), np.arange(len(slots) + 2) - 0.5, [0.0, *slots, 1.0]))
+
+
+def _push(place: Workplace, rows: Sequence[FirstTask]) -> None:
+    if rows:
+        regions = _pre_labels(place)
+        ranked = [
+            RankedTask(
+                row.task,
+                None,
+                at,
+                row.score,
+                row.split,
+                task_queue.shown_regions(regions.get(row.task, []), row.split, place.config),
+            )
+            for at, row in enumerate(rows)
+        ]
+        place.pusher(FIRST_VERSION).push(ranked)
+
+
+def _pre_labels(place: Workplace) -> dict[int, list[dict[str, Any]]]:
+    """Regions that somebody else's model drew before there is a version: annotators would no longer see them."""
+    found: dict[int, list[dict[str, Any]]] = {}
+    for version in place.client.model_versions(place.folder.project_id):
+        if version != FIRST_VERSION and not NAME.fullmatch(version):
+            for task in place.client.predicted_tasks(place.folder.project_id, version):
+                found[task.id] = task.predictions[-1]["result"]
+    return found
+
+
+def _rescore(place: Workplace, row: FirstTask) -> None:
+    for prediction in place.client.predictions(row.task):
+        if prediction["model_version"] == FIRST_VERSION:
+            with suppress(NotFound):  # gone together with its task
+                place.client.rescore(prediction["id"], row.score)
+
+
+def first_images_in_words(place: Workplace, project: Project, listed: int = 10) -> Iterator[str]:
+    """What status says of the first images while there is no version: how they are chosen, and the next ones."""
+    if place.folder.registry.current() is not None:
+        return
+    if not place.config.chooses_first_images:
+        yield "the first images come in random order"
+        return
+    queue = read_first_queue(place.folder)
+    tasks = list(place.client.tasks(project.id))
+    if not queue:
+        seen = len(tasks) - len(missing_from(read_features(place), place, tasks))
+        yield (
+            f"the first images are being chosen, {seen} of {len(tasks)} were looked at; until then they come in random "
+            "order"
+        )
+        return
+    left = [queue[task.id] for task in tasks if not task.is_labeled and task.id in queue]
+    shown = sorted(left, key=lambda row: (row.score, row.task))[:listed]
+    yield f"the first images are chosen: each the one that stands for the most others; the next {len(shown)} are"
+    yield from (f"  task {row.task}: {row.reason}" for row in shown)
