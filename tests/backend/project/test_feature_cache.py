@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -39,11 +41,12 @@ def test_a_broken_file_is_computed_again(tmp_path: Path, caplog: pytest.LogCaptu
 
 def test_what_was_not_used_for_longest_goes_first(tmp_path: Path) -> None:
     cache = FeatureCache(tmp_path, 1e9)
-    for seed in (1, 2):
-        cache.maps(picture(seed))
-    sizes = {path: path.stat().st_size for path in tmp_path.glob("*/*")}
-    cache.limit_bytes = max(sizes.values())
     cache.maps(picture(1))
-    kept = max(sizes, key=lambda path: path.stat().st_mtime_ns)
+    (first,) = tmp_path.glob("*/*")
+    cache.maps(picture(2))
+    for hours_ago, path in enumerate(sorted(tmp_path.glob("*/*"), key=lambda path: path == first), 1):
+        os.utime(path, times=(time.time() - hours_ago * 3600,) * 2)
+    cache.maps(picture(1))
+    cache.limit_bytes = first.stat().st_size
     assert cache.trim() == 1
-    assert list(tmp_path.glob("*/*")) == [kept]
+    assert list(tmp_path.glob("*/*")) == [first]
