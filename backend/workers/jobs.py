@@ -26,6 +26,7 @@ from backend.rounds.folder import Round, all_rounds, start_round, unfinished
 from backend.rounds.need import need_of
 from backend.rounds.old_versions import remove_old_versions
 from backend.rounds.reading import read_snapshot_of
+from backend.rounds.receipt import note_annotations
 from backend.rounds.snapshots import write_snapshot
 from backend.settings import Settings, read_settings
 from model.file_cache import trim_cache
@@ -115,12 +116,13 @@ def examine_project(redis: Redis, settings: Settings, folder: ProjectFolder) -> 
 
 
 def _look(redis: Redis, settings: Settings, place: Workplace, project: Project, *, has_begun: bool) -> None:
-    """Read what has changed, if anything has: start a round that is due, score tasks that lack a score."""
+    """Read what has changed, if anything has: write the receipt, start a round that is due, score new tasks."""
     folder = place.folder
     seen = _fingerprint(redis, place, project)
     before = redis.get(marks.key("seen", folder.uid))
     if seen == before:
         return
+    note_annotations(place)
     is_forced = marks.is_forced(redis, folder.uid)
     is_due = not has_begun and need_of(place, project, in_full=before is None, is_forced=is_forced).is_due
     if is_due:
