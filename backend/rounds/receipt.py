@@ -85,7 +85,8 @@ def note_annotations(place: Workplace) -> tuple[int, ...]:
         return ()
     known = receipt.newest()
     tasks = place.client.annotated_since(place.folder.project_id, _earlier(mark) if mark else None)
-    touched, lines = [], []
+    touched: list[int] = []
+    lines: list[Line] = []
     for task in tasks:
         touched.append(task.id)
         lines += _new_lines(task, known, place.labels, is_begun=mark is not None)
