@@ -11,6 +11,7 @@ from backend.queue.jobs import hint
 from backend.queue.locks import held
 from backend.rounds import task_queue
 from backend.rounds.folder import STATES, Round, unfinished
+from backend.rounds.history import note_rollback
 from backend.settings import Settings
 from model.registry import Version
 
@@ -41,6 +42,7 @@ def roll_back(settings: Settings, redis: Redis, folder: ProjectFolder, to: str |
         version = _version_to_serve(folder, before, to)
         place = open_workplace(settings, folder)
         pushed = _serve(place, version)
+        note_rollback(folder, before, version.name)
     hint(redis, folder.uid)
     return (
         f"project {folder.project_id} is served by {version.name} again instead of {before}; {pushed} predictions were "

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from itertools import count
 from typing import Any, cast
 
+from backend.label_studio.addresses import Addresses
 from backend.label_studio.client import Project, Task
 from backend.label_studio.labels import parse_label_config
 from backend.project.folder import ProjectFolder
@@ -49,6 +50,9 @@ class FakeLabelStudio:
 
     def update_project(self, project_id: int, *, model_version: str) -> None:
         self.model_version = model_version
+
+    def addresses(self, project_id: int) -> Addresses:
+        return Addresses("http://127.0.0.1:8080")
 
     def newest_change(self, project_id: int) -> str:
         return f"2026-01-01T00:00:{self.changes:02d}Z" if self.annotations else ""
