@@ -41,7 +41,8 @@ class Standing:
     """What the last look at a project saw.
 
     label_studio  its address as browsers know it
-    missing       annotations until the next round, and why (`reason`); None while a round is under way
+    changed       new or changed annotations since the last round
+    missing       so many more until the next one, and why (`reason`); None while a round is under way
     unreadable    images that are not scored, the newest; `unreadable_count` of them in all
     left_out      annotated tasks that do not count, the newest; `left_out_count` of them in all
     front         the first open tasks while there is no version
@@ -53,6 +54,7 @@ class Standing:
     label_studio: str
     tasks: int
     annotated: int
+    changed: int
     missing: int | None
     reason: str
     unreadable: tuple[Trouble, ...]
@@ -80,6 +82,7 @@ def write_standing(place: Workplace, project: Project, need: Need | None, touche
         label_studio=addresses.public or addresses.reached,
         tasks=project.counters[0],
         annotated=project.counters[1],
+        changed=need.changed if need else 0,
         missing=need.missing if need else None,
         reason=need.reason if need else "",
         unreadable=tuple(Trouble(task, failure.error) for task, failure in list(failures.items())[-NAMED:]),
