@@ -140,6 +140,15 @@ def test_a_page_tells_what_became_of_each_version(client: FlaskClient, shown, ma
     assert "maskal-r6 was accepted: not significantly worse on 18 validation images" in page
 
 
+def test_a_page_needs_nothing_that_grows_with_the_tasks(client: FlaskClient, shown, main) -> None:
+    before = client.get("/", auth=main).text
+    for path in shown.folder.path.rglob("ranking.jsonl"):
+        path.unlink()
+    (shown.folder.path / "receipt.jsonl").mkdir()
+    assert client.get("/", auth=main).text == before and "0.55" in before
+    assert "data?task=101" in client.get("/p/3/", auth=main).text
+
+
 def test_annotated_tasks_leave_the_front(client: FlaskClient, shown, main) -> None:
     page = client.get("/p/3/", auth=main).text
     assert "data?task=100" not in page and page.count("data?task=1") == 12
@@ -260,4 +269,5 @@ def test_a_report_is_one_file_that_needs_nothing_else(settings: Settings, shown,
     assert "maskal-r6" in told and page.count("data:image/jpeg;base64,") == 16
     assert not re.findall(r'(?:src|href|action)="(?!data:|#)[^"]*"', page), "every address is in the file"
     assert "<form" not in page and "127.0.0.1" not in page and "<script" not in page
+    assert "What is wrong" not in page, "whoever gets it cares for no Redis"
     assert "What it has learned" in page and "What annotating takes" in page and "default-src 'none'" in page
