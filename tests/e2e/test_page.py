@@ -124,8 +124,8 @@ def never_trained(served: Served, project: ShownProject) -> None:
         project.folder.registry.remove(name)
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("state", [nothing, all_wrong, never_trained])
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("state", [all_wrong, pytest.param(nothing, marks=pytest.mark.slow), never_trained])
 def test_axe_finds_no_fault(
     served: Served, shown: ShownProject, state: Callable[[Served, ShownProject], None], scheme: str
 ) -> None:
@@ -137,7 +137,7 @@ def test_axe_finds_no_fault(
         assert violations(page) == []
 
 
-@pytest.mark.parametrize("state", [nothing, all_wrong])
+@pytest.mark.parametrize("state", [pytest.param(nothing, marks=pytest.mark.slow), all_wrong])
 def test_nothing_is_wider_than_a_phone(served: Served, shown: ShownProject, state, artefacts: Path) -> None:
     state(served, shown)
     with served.page(viewport=PHONE) as page:
@@ -171,13 +171,15 @@ def test_a_running_round_moves_on_by_itself_and_is_told_to_screen_readers(served
         expect(page.get_by_text("Start a round …")).to_be_visible(timeout=15_000)
 
 
+@pytest.mark.slow
 def test_the_page_does_not_move_under_somebody_who_is_about_to_press_a_button(served: Served, shown) -> None:
     with served.page() as page:
         page.get_by_text("Roll back …").click()
         page.get_by_label("Serve again").select_option("maskal-r2")
         page.evaluate("window.stays = true")
-        with page.expect_response(lambda answer: answer.url.endswith("/now"), timeout=30_000):
+        with page.expect_response(lambda answer: answer.url.endswith("/now")):
             shown.begin_round()
+            page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
         page.wait_for_function("document.getElementById('now') !== null")
         assert page.evaluate("window.stays") and page.get_by_label("Serve again").input_value() == "maskal-r2"
 
@@ -189,7 +191,9 @@ def go_back(settings: Settings, redis: Redis, folder: ProjectFolder, to: str | N
     return f"project 3 is served by {to} again"
 
 
-@pytest.mark.parametrize("script", [True, False], ids=["with a script", "without"])
+@pytest.mark.parametrize(
+    "script", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["with a script", "without"]
+)
 def test_the_button_rolls_back_after_a_confirmation(
     served: Served, shown: ShownProject, monkeypatch: pytest.MonkeyPatch, script: bool
 ) -> None:
@@ -209,6 +213,7 @@ def test_the_button_rolls_back_after_a_confirmation(
     assert shown.folder.registry.current() == "maskal-r2"
 
 
+@pytest.mark.slow
 def test_without_a_script_everything_is_there(served: Served, shown: ShownProject) -> None:
     with served.page(java_script_enabled=False) as page:
         for heading in ("What it has learned", "How certain it is", "What comes next", "What it gets wrong"):
@@ -220,6 +225,7 @@ def test_without_a_script_everything_is_there(served: Served, shown: ShownProjec
     assert served.redis.exists(f"maskal:force:{UID}")
 
 
+@pytest.mark.slow
 def test_a_refused_version_is_told_in_words_and_by_its_mark(served: Served, shown: ShownProject) -> None:
     with served.page() as page:
         row = page.get_by_role("row").filter(has=page.get_by_role("rowheader", name="maskal-r3"))
@@ -251,17 +257,21 @@ def test_names_with_markup_run_nothing(served: Served) -> None:
         assert page.title() == f"{nasty} · MaskAL" and page.locator("script").count() == 1
 
 
+@pytest.mark.slow
 def test_the_keyboard_reaches_the_content_and_every_wide_table(served: Served, shown: ShownProject) -> None:
     with served.page(viewport=PHONE) as page:
         page.keyboard.press("Tab")
         expect(page.get_by_text("Skip to the content")).to_be_focused()
         page.keyboard.press("Enter")
         assert page.url.endswith("#main")
-        for region in page.get_by_role("region").filter(has=page.get_by_role("table")).all():
-            region.focus()
-            expect(region).to_be_focused()
+        wide = page.locator(".scroll:visible").all()
+        assert len(wide) == 3
+        for table in wide:
+            table.focus()
+            expect(table).to_be_focused()
 
 
+@pytest.mark.slow
 def test_a_report_opens_from_a_folder_with_all_its_pictures(served: Served, shown, tmp_path: Path, browser) -> None:
     write_report(served.settings, None, shown.folder, tmp_path / "report.html")
     context = browser.new_context(offline=True)
@@ -273,10 +283,9 @@ def test_a_report_opens_from_a_folder_with_all_its_pictures(served: Served, show
     assert len(sizes) == 16
     page.wait_for_function("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
     assert page.evaluate("getComputedStyle(document.querySelector('.card')).borderRadius") != "0px", "it has its style"
-    assert violations_offline(page) == [] and errors == []
+    assert errors == []
     context.close()
-
-
-def violations_offline(page: Page) -> list[str]:
-    """As `violations`; the policy of a report lets no script be added, so only its markup is looked at."""
-    return [one for one in ("main", "h1", "title") if page.locator(one).count() != 1]
+    page = browser.new_page(bypass_csp=True)  # the policy of a report lets no script be added
+    page.goto(f"file://{tmp_path}/report.html")
+    assert violations(page) == []
+    page.close()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import time
 from pathlib import Path
 
@@ -29,12 +30,20 @@ def settings(tmp_path: Path, redis_url: str) -> Settings:
     return Settings(data_dir=tmp_path, redis_url=redis_url, viewer_password="look")
 
 
-@pytest.fixture
-def shown(settings: Settings) -> ShownProject:
-    project = ShownProject(settings.data_dir)
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of data with a project that has versions, to be copied."""
+    folder = tmp_path_factory.mktemp("prepared")
+    project = ShownProject(folder)
     project.make_versions()
     project.look()
-    return project
+    return folder
+
+
+@pytest.fixture
+def shown(settings: Settings, prepared: Path) -> ShownProject:
+    shutil.copytree(prepared, settings.data_dir, dirs_exist_ok=True)
+    return ShownProject(settings.data_dir)
 
 
 @pytest.fixture
