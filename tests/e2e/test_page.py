@@ -27,6 +27,7 @@ from backend.web.app import create_app
 from backend.web.report import write_report
 from tests.backend.shown_project import UID, ShownProject
 from tests.e2e.browser import open_browser
+from tests.e2e.waiting import wait_for
 
 pytestmark = pytest.mark.e2e
 
@@ -180,7 +181,7 @@ def test_the_page_does_not_move_under_somebody_who_is_about_to_press_a_button(se
         with page.expect_response(lambda answer: answer.url.endswith("/now")):
             shown.begin_round()
             page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
-        page.wait_for_function("document.getElementById('now') !== null")
+        expect(page.get_by_role("heading", name="maskal-r6 is served")).to_be_visible()
         assert page.evaluate("window.stays") and page.get_by_label("Serve again").input_value() == "maskal-r2"
 
 
@@ -281,7 +282,8 @@ def test_a_report_opens_from_a_folder_with_all_its_pictures(served: Served, show
     page.locator("img").last.scroll_into_view_if_needed()
     sizes = page.evaluate("[...document.images].map(image => { image.loading = 'eager'; return image.naturalWidth; })")
     assert len(sizes) == 16
-    page.wait_for_function("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
+    are_loaded = "[...document.images].every(image => image.complete && image.naturalWidth > 0)"
+    wait_for(lambda: page.evaluate(are_loaded), "the pictures", 10)
     assert page.evaluate("getComputedStyle(document.querySelector('.card')).borderRadius") != "0px", "it has its style"
     assert errors == []
     context.close()

@@ -22,6 +22,7 @@ from tests.e2e.waiting import concluded, wait_for
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
+SHOWN = "[...document.images].every(image => image.complete && image.naturalWidth > 0)"
 OWN = '<p>Outline each disc.</p>\n<p>See <a href="https://example.org/discs?a=1&amp;b=2">here</a>.</p>'
 
 
@@ -42,7 +43,7 @@ def test_a_project_is_followed_rolled_back_and_trained_from_its_page(
         task = re.search(r"task=(\d+)", page.get_by_role("link", name=re.compile("^Task ")).first.get_attribute("href"))
         assert task and int(task[1]) == folder.registry.read_ranking("maskal-r1")[0].task
         page.evaluate("document.querySelectorAll('img').forEach(image => { image.loading = 'eager'; })")
-        page.wait_for_function("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
+        wait_for(lambda: page.evaluate(SHOWN), "the pictures", 30)
         assert page.locator(".outline.proposed").count() > 0
         expect(page.get_by_role("table", name=re.compile("Which class is found as which"))).to_be_visible()
         page.get_by_text("Start a round …").click()
