@@ -116,8 +116,8 @@ class Pusher:
         self.journal.unlink()
         if created < len(chunk):
             raise LabelStudioError(
-                f"Label Studio took {created} of {len(chunk)} predictions of {self.version} and gave no reason; releases "
-                "before 1.23 leave out brushes, and labels beside their shapes: update Label Studio"
+                f"Label Studio took {created} of {len(chunk)} predictions of {self.version} and gave no reason; its "
+                "releases before 1.23 leave out brushes, and labels beside their shapes: update it"
             )
 
     def _import(self, chunk: Sequence[Body]) -> int:

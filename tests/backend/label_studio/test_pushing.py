@@ -101,7 +101,7 @@ def test_predictions_that_the_server_leaves_out_in_silence_are_an_error(
     server: FakeLabelStudio, pusher: Pusher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server, "import_predictions", lambda project_id, predictions: 1)
-    with pytest.raises(LabelStudioError, match=r"took 1 of 2 predictions of maskal-r1 .* update Label Studio"):
+    with pytest.raises(LabelStudioError, match=r"took 1 of 2 predictions of maskal-r1 .* update it"):
         pusher.push(rows(1, 2))
     assert not pusher.journal.exists(), "the call is over"
 
