@@ -7,6 +7,8 @@ masks are solved for, one stage after the other, as each works on what the one b
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -20,10 +22,12 @@ from model.engines.torchvision.engine import TorchvisionEngine
 from model.geometry import polygons_to_mask
 from tests.benchmarks.fields import fields, resize_to
 
-STRENGTH = 1e-3
-"""Of the ridge, as a share of the mean square of a feature."""
+PENALTY, STEADY_PENALTY = 1e-3, 6.0
+"""Of a feature's weight, as a share of its mean square; the second is for what dropout with 0.25 must hardly move: that
+alone amounts to 1/3.
+"""
 
-SURE = {"rpn": 5.0, "class": 5.0, "mask": 4.0}
+SURE = {"rpn": 5.0, "class": 16.0, "mask": 5.0}
 """Logit of what is surely an object (of a class, a pixel of it), the other sign where it surely is none."""
 
 OBJECT_IOU, ANCHOR_IOU, NOTHING_IOU = 0.5, 0.6, 0.3
@@ -68,6 +72,7 @@ class Scene:
 def fit(network: MaskRCNN, scene: Scene) -> None:
     """Solve for the layers that give proposals, classes, boxes and masks."""
     network.eval()
+    network.roi_heads.train()  # what is fitted there sees the dropout that it will have to do with
     body = network.backbone.body(scene.images.tensors)
     even_out(network, body)
     features = network.backbone(scene.images.tensors)
@@ -76,6 +81,7 @@ def fit(network: MaskRCNN, scene: Scene) -> None:
     boxes = [torch.cat([p[:ROIS], t["boxes"]]) for p, t in zip(proposals, scene.targets, strict=True)]
     fit_boxes(network, scene, features, boxes)
     fit_masks(network, scene, features)
+    network.eval()
 
 
 def even_out(network: MaskRCNN, body: dict[str, Tensor]) -> None:
@@ -107,54 +113,96 @@ def fit_proposals(network: MaskRCNN, scene: Scene, features: list[Tensor]) -> No
         near = best >= OBJECT_IOU
         wanted = torch.cat([t["boxes"][o.indices] for t, o in zip(scene.targets, overlaps, strict=True)])
         deltas = rpn.box_coder.encode_single(wanted[near], torch.cat(own)[near])
-        solve(rpn.head.bbox_pred, seen[near], deltas, None, list(range(4 * shape, 4 * shape + 4)))
+        solve(rpn.head.bbox_pred, seen[near], deltas, None, range(4 * shape, 4 * shape + 4))
 
 
 def fit_boxes(network: MaskRCNN, scene: Scene, features: dict[str, Tensor], boxes: list[Tensor]) -> None:
     """Classes and boxes of what is proposed."""
     heads = network.roi_heads
-    seen = heads.box_head(heads.box_roi_pool(features, boxes, scene.images.image_sizes))
+    head, predictor = heads.box_head, heads.box_predictor
     overlaps = [box_iou(b, t["boxes"]).max(1) for b, t in zip(boxes, scene.targets, strict=True)]
     wanted = torch.cat([t["boxes"][o.indices] for t, o in zip(scene.targets, overlaps, strict=True)])
     found = torch.cat([o.values for o in overlaps]) >= OBJECT_IOU
     labels = torch.cat([t["labels"][o.indices] for t, o in zip(scene.targets, overlaps, strict=True)]) * found
-    classes = heads.box_predictor.cls_score.out_features
-    scores = SURE["class"] * (2 * nn.functional.one_hot(labels, classes).float() - 1)
-    solve(heads.box_predictor.cls_score, seen, scores, balanced(found), list(range(classes)))
-    deltas = heads.box_coder.encode_single(wanted[found], torch.cat(boxes)[found])
+    classes = predictor.cls_score.out_features
+    scores = 2 * nn.functional.one_hot(labels, classes).float() - 1
+    deltas = heads.box_coder.encode_single(wanted, torch.cat(boxes)) * found[:, None]
+    pooled = head.stem(heads.box_roi_pool(features, boxes, scene.images.image_sizes))
+    weight, bias = ridge(pooled, torch.cat([scores, deltas], 1), balanced(found), STEADY_PENALTY)
+    spread(head.fc6, weight, bias)
+    seen = head(pooled)
+    wanted_scores = SURE["class"] * scores
+    solve(predictor.cls_score, seen, wanted_scores, balanced(found), range(classes), STEADY_PENALTY)
     for label in range(1, classes):
-        own = labels[found] == label
-        rows = list(range(4 * label, 4 * label + 4))
-        solve(heads.box_predictor.bbox_pred, seen[found][own], deltas[own], None, rows)
+        own = labels == label
+        rows = range(4 * label, 4 * label + 4)
+        solve(predictor.bbox_pred, seen[own], deltas[own], None, rows, STEADY_PENALTY)
 
 
 def fit_masks(network: MaskRCNN, scene: Scene, features: dict[str, Tensor]) -> None:
     """Masks of the objects in their own boxes."""
     heads = network.roi_heads
+    predictor = heads.mask_predictor
     boxes = [t["boxes"] for t in scene.targets]
-    pooled = heads.mask_roi_pool(features, boxes, scene.images.image_sizes)
-    hidden = heads.mask_predictor.relu(heads.mask_predictor.conv5_mask(heads.mask_head(pooled)))  # (k, c, s, s)
-    side = hidden.shape[-1]
-    masks = [project_masks_on_boxes(t["masks"], t["boxes"], torch.arange(len(t["boxes"])), side) for t in scene.targets]
-    wanted = SURE["mask"] * (2 * torch.cat(masks) - 1)  # (k, s, s)
     labels = torch.cat([t["labels"] for t in scene.targets])
-    seen = hidden.permute(0, 2, 3, 1)
+    pooled = heads.mask_head(heads.mask_roi_pool(features, boxes, scene.images.image_sizes))  # (k, c, s, s)
+    side = 2 * pooled.shape[-1]
+    masks = [project_masks_on_boxes(t["masks"], t["boxes"], torch.arange(len(t["boxes"])), side) for t in scene.targets]
+    wanted = 2 * torch.cat(masks) - 1  # (k, 2 s, 2 s)
+    coarse = nn.functional.avg_pool2d(wanted[:, None], 2).flatten()[:, None]
+    weight, bias = ridge(pooled.permute(0, 2, 3, 1).flatten(0, 2), coarse, None, STEADY_PENALTY)
+    spread(predictor.conv5_mask, weight, bias)
+    hidden = predictor.relu(predictor.conv5_mask(predictor.drop5(pooled)))
+    seen = predictor.drop_logits(hidden).permute(0, 2, 3, 1)
     for label in labels.unique().tolist():
         own = labels == label
-        solve(
-            heads.mask_predictor.mask_fcn_logits, seen[own].flatten(0, 2), wanted[own].flatten()[:, None], None, [label]
-        )
+        target = SURE["mask"] * wanted[own].flatten()[:, None]
+        solve(predictor.mask_fcn_logits, seen[own].flatten(0, 2), target, None, [label])
 
 
-def solve(layer: nn.Module, seen: Tensor, wanted: Tensor, weights: Tensor | None, rows: list[int]) -> None:
-    """Let some rows of a linear layer (or 1 x 1 convolution) give `wanted` (n, r) from `seen` (n, c), by ridge."""
-    x = torch.cat([seen, torch.ones(len(seen), 1)], 1).double()
-    weighted = x if weights is None else x * weights[:, None]
-    square = weighted.T @ x
-    ridge = STRENGTH * square.diagonal().mean() * torch.eye(len(square), dtype=torch.double)
-    found = torch.linalg.solve(square + ridge, weighted.T @ wanted.double()).float()  # (c + 1, r)
-    layer.weight.data.flatten(1)[rows] = found[:-1].T
-    layer.bias.data[rows] = found[-1]
+def spread(layer: nn.Linear | nn.ConvTranspose2d, weight: Tensor, bias: Tensor) -> None:
+    """Let all units of a layer be random mixtures of a few signals, weight (s, c) and bias (s,) of its input.
+
+    Dropout then hardly touches the signals, as each is in many units.
+    """
+    mixture = torch.randn(len(layer.bias), len(bias))
+    if isinstance(layer, nn.Linear):
+        layer.weight.data = mixture @ weight
+    else:
+        layer.weight.data = (mixture @ weight).T[:, :, None, None].repeat(1, 1, *layer.kernel_size)
+    layer.bias.data = mixture @ bias + torch.randn(len(mixture))
+
+
+def solve(
+    layer: nn.Module,
+    seen: Tensor,
+    wanted: Tensor,
+    weights: Tensor | None,
+    rows: Sequence[int],
+    penalty: float = PENALTY,
+) -> None:
+    """Let some rows of a linear layer (or 1 x 1 convolution) give `wanted` (n, r) from `seen` (n, c)."""
+    weight, bias = ridge(seen, wanted, weights, penalty)
+    layer.weight.data.flatten(1)[list(rows)] = weight
+    layer.bias.data[list(rows)] = bias
+
+
+def ridge(seen: Tensor, wanted: Tensor, weights: Tensor | None, penalty: float = PENALTY) -> tuple[Tensor, Tensor]:
+    """Weight (r, c) and bias (r,) that give `wanted` (n, r) from `seen` (n, c), with or without weights (n,).
+
+    The penalty of a feature grows with its square, as the noise does that dropout makes of it (Wager et al. 2013).
+    """
+    n, c = seen.shape
+    root = torch.ones(n, 1) if weights is None else (weights / weights.mean()).sqrt()[:, None]
+    mean, middle = seen.mean(0), wanted.mean(0)
+    scale = (seen**2).mean(0).sqrt().clamp_min(1e-6)
+    x, y = (root * (seen - mean) / scale).double(), (root * (wanted - middle)).double()
+    if c <= n:
+        found = torch.linalg.solve(x.T @ x + penalty * n * torch.eye(c, dtype=x.dtype), x.T @ y)
+    else:
+        found = x.T @ torch.linalg.solve(x @ x.T + penalty * n * torch.eye(n, dtype=x.dtype), y)
+    weight = (found.float() / scale[:, None]).T
+    return weight, middle - weight @ mean
 
 
 def balanced(found: Tensor) -> Tensor:

@@ -4,8 +4,8 @@
 
 ResNet-50 FPN, T = 10 passes; its last layers are fitted to generated fields first, so that there are objects to find.
 Every image is measured each way in turn, predictions and ours three times; the figures are medians over the images, the
-ratios those of one image. Ours is the fast way; `exact` is the published method, also ours. Whether both order the
-images alike is measured on the means of several runs, where less is left of chance.
+ratios those of one image. Ours is the fast way; `exact` is the published method, also ours. Whether both order images
+alike is a question for `tests.benchmarks.fidelity`, as that takes a network that was trained.
 """
 
 from __future__ import annotations
@@ -34,7 +34,6 @@ TILES = 2
 """2 x 2 fields with one to four heads each: about as many objects as MaskAL's photos show."""
 PASSES = 10
 REPEATS = 3
-RUNS = 4
 
 
 def main() -> None:
@@ -49,15 +48,14 @@ def main() -> None:
     options = parser.parse_args()
     engine = fitted_resnet50(options.device, options.size)
     made = fields(options.images, 99, options.original or options.size, TILES)
-    images = [image for image, _ in made]
-    report = {**measure(engine, images), "spearman_of_means": round(agreement(engine, images), 4)}
+    report = measure(engine, [image for image, _ in made])
     print(json.dumps(report, indent=2))
     if options.json is not None:
         write_json(options.json, report)
 
 
 def measure(engine: TorchvisionEngine, images: list[np.ndarray]) -> dict[str, Any]:
-    """Seconds per image of each way, and whether ours ranks the images as the reference does."""
+    """Seconds per image of each way."""
     ways: dict[str, Callable[[np.ndarray, int], object]] = {
         "prediction": lambda image, seed: predict(engine, image),
         "prediction_float32": lambda image, seed: engine.predict(image),
@@ -66,7 +64,6 @@ def measure(engine: TorchvisionEngine, images: list[np.ndarray]) -> dict[str, An
         "ours": lambda image, seed: scored(engine, image, seed, exact=False),
     }
     seconds: dict[str, list[float]] = {name: [] for name in ways}
-    values: dict[str, list[float]] = {name: [] for name in ways}
     objects = []
     for name in ways:
         if name != "reference":
@@ -76,15 +73,12 @@ def measure(engine: TorchvisionEngine, images: list[np.ndarray]) -> dict[str, An
         for repeat in range(REPEATS):
             for name in ways if repeat == 0 else ("prediction", "ours"):
                 started = now(engine)
-                result = ways[name](image, seed)
+                ways[name](image, seed)
                 taken[name].append(now(engine) - started)
-                if isinstance(result, float) and repeat == 0:
-                    values[name].append(result)
         for name, times in taken.items():
             seconds[name].append(statistics.median(times))
         objects.append(len(engine.predict(image)))
     median = {name: statistics.median(times) for name, times in seconds.items()}
-    both = np.array([values["reference"], values["ours"]])
     return {
         "seconds": {name: round(value, 4) for name, value in median.items()},
         "speedup_exact": round(ratio(seconds["reference"], seconds["exact"]), 2),
@@ -92,8 +86,6 @@ def measure(engine: TorchvisionEngine, images: list[np.ndarray]) -> dict[str, An
         "extra_over_prediction": round(ratio(seconds["ours"], seconds["prediction"]) - 1, 3),
         "extra_over_prediction_float32": round(ratio(seconds["ours"], seconds["prediction_float32"]) - 1, 3),
         "images_per_second": round(1 / median["ours"], 2),
-        "spearman": round(spearman(*both[:, ~np.isnan(both).any(0)]), 3),
-        "mean_certainty": {name: round(float(np.nanmean(values[name])), 3) for name in ("reference", "ours")},
         "objects": statistics.median(objects),
         "passes": PASSES,
         "images": len(images),
@@ -102,22 +94,6 @@ def measure(engine: TorchvisionEngine, images: list[np.ndarray]) -> dict[str, An
         "bfloat16": has_bfloat16(engine.device),
         "device": device_name(engine),
     }
-
-
-def agreement(engine: TorchvisionEngine, images: list[np.ndarray]) -> float:
-    """Rank correlation of the fast and the exact scores, each the mean of RUNS runs, over images with objects."""
-    means = [
-        np.mean(
-            [
-                [scored(engine, image, 100 * run + i, exact=exact) for i, image in enumerate(images)]
-                for run in range(RUNS)
-            ],
-            0,
-        )
-        for exact in (True, False)
-    ]
-    both = np.array(means)
-    return spearman(*both[:, ~np.isnan(both).any(0)])
 
 
 def ratio(a: list[float], b: list[float]) -> float:
