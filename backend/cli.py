@@ -27,6 +27,7 @@ ACTIONS = {
     "open_redis": ("backend.queue.connection", "open_redis"),
     "status": ("backend.care.status", "describe"),
     "examine": ("backend.care.doctor", "examine"),
+    "write_report": ("backend.web.report", "write_report"),
     "cancel": ("backend.care.cancel", "cancel"),
     "roll_back": ("backend.care.rollback", "roll_back"),
     "find_folder": ("backend.project.folder", "find_folder"),
@@ -174,6 +175,16 @@ def rollback(project_id: int, to: str | None) -> None:
     settings = read_settings()
     folder = _action("find_folder")(settings.data_dir, project_id)
     click.echo(_action("roll_back")(settings, _action("open_redis")(settings), folder, to))
+
+
+@main.command()
+@click.option("--project", "project_id", type=int, required=True, help="Number of the Label Studio project.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="An HTML file.")
+def report(project_id: int, out: Path) -> None:
+    """Write a project's page as one file to send: curve, classes, next images, mistakes, effort."""
+    settings = read_settings()
+    folder = _action("find_folder")(settings.data_dir, project_id)
+    click.echo(_action("write_report")(settings, _redis_if_up(settings), folder, out))
 
 
 @main.command(hidden=True)

@@ -27,6 +27,9 @@ class Settings:
     label_studio_public_url   Label Studio as its users' browsers and its tasks call it, likewise; None: what Label
                         Studio says itself (LABEL_STUDIO_PUBLIC_URL)
     basic_password, webhook_secret           likewise (MASKAL_BASIC_PASSWORD, MASKAL_WEBHOOK_SECRET)
+    viewer_password     opens the pages for reading, to the user `viewer` (MASKAL_VIEWER_PASSWORD); None: to nobody
+    public_url          this backend's pages as browsers reach them (PUBLIC_URL); None: HOST and PORT, and no link in
+                        the labelling instruction
     max_image_mb, max_image_megapixels       larger images are refused (MAX_IMAGE_MB, MAX_IMAGE_MEGAPIXELS)
     image_cache_gb      size of the image cache on disk (IMAGE_CACHE_GB)
     feature_cache_gb    size of the cache of image features on disk (FEATURE_CACHE_GB)
@@ -47,6 +50,8 @@ class Settings:
     label_studio_public_url: str | None = None
     basic_password: str | None = None
     webhook_secret: str | None = None
+    viewer_password: str | None = None
+    public_url: str | None = None
     max_image_mb: float = 200.0
     max_image_megapixels: float = 100.0
     image_cache_gb: float = 20.0
@@ -72,6 +77,8 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         label_studio_public_url=_address(environ, "LABEL_STUDIO_PUBLIC_URL"),
         basic_password=environ.get("MASKAL_BASIC_PASSWORD") or None,
         webhook_secret=environ.get("MASKAL_WEBHOOK_SECRET") or None,
+        viewer_password=environ.get("MASKAL_VIEWER_PASSWORD") or None,
+        public_url=_address(environ, "PUBLIC_URL"),
         max_image_mb=_number(environ, "MAX_IMAGE_MB", Settings.max_image_mb),
         max_image_megapixels=_number(environ, "MAX_IMAGE_MEGAPIXELS", Settings.max_image_megapixels),
         image_cache_gb=_number(environ, "IMAGE_CACHE_GB", Settings.image_cache_gb),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import secrets
 from collections.abc import Iterator
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from model.errors import NewerFormat
+
+logger = logging.getLogger(__name__)
 
 TEMPORARY_PREFIX = ".tmp-"  # of files and folders that are not finished; a crash may leave one behind
 
@@ -60,6 +63,21 @@ def write_atomically(path: Path, data: bytes | str, *, mode: int | None = None) 
     """Put `data` (text as UTF-8) in place of whatever `path` held; a reader sees the old file or the new one."""
     with replacing(path, mode=mode) as temporary:
         temporary.write_bytes(data.encode() if isinstance(data, str) else data)
+
+
+def append_lines(path: Path, text: str) -> None:
+    """Add whole lines at the end of a file and wait until they are on the disk; one process at a time.
+
+    A line that a crash cut off is removed first, otherwise it would spoil the one after it.
+    """
+    with path.open("ab+") as file:
+        whole = path.read_bytes().rfind(b"\n") + 1
+        if whole < file.seek(0, os.SEEK_END):
+            logger.warning("removed the unfinished last line of %s", path)
+            file.truncate(whole)
+        file.write(text.encode())
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def write_json(path: Path, value: Any, *, mode: int | None = None, indent: int | None = 2) -> None:

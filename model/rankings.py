@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from model.errors import BadVersion
+from model.files import append_lines
 
 logger = logging.getLogger(__name__)
 
@@ -52,19 +52,8 @@ def rows_to_text(rows: Iterable[RankedTask]) -> str:
 
 
 def append_rows(path: Path, rows: Iterable[RankedTask]) -> None:
-    """Add rows at the end of a file and wait until they are on the disk.
-
-    A line that a crash cut off is removed first, otherwise it would spoil the row after it.
-    """
-    text = rows_to_text(rows)
-    with path.open("ab+") as file:
-        whole = _whole_lines_bytes(path)
-        if whole < file.seek(0, os.SEEK_END):
-            logger.warning("removed the unfinished last line of %s", path)
-            file.truncate(whole)
-        file.write(text.encode())
-        file.flush()
-        os.fsync(file.fileno())
+    """Add rows at the end of a file and wait until they are on the disk."""
+    append_lines(path, rows_to_text(rows))
 
 
 REGIONS = b', "regions": '
@@ -107,8 +96,3 @@ def _row(line: bytes, path: Path, number: int) -> RankedTask:
         raise BadVersion(
             f"line {number} of {path} is no ranked task ({err}); delete the file, tasks are scored again"
         ) from err
-
-
-def _whole_lines_bytes(path: Path) -> int:
-    """Length of a file up to and with its last newline."""
-    return path.read_bytes().rfind(b"\n") + 1

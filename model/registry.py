@@ -19,7 +19,15 @@ import torch
 
 from model import checkpoints
 from model.errors import BadVersion
-from model.files import TEMPORARY_PREFIX, read_formatted, sync_folder, temporary_sibling, write_atomically, write_json
+from model.files import (
+    TEMPORARY_PREFIX,
+    read_formatted,
+    read_json,
+    sync_folder,
+    temporary_sibling,
+    write_atomically,
+    write_json,
+)
 from model.rankings import RankedTask as RankedTask  # part of this module's interface
 from model.rankings import append_rows, find_row, read_rows, rows_to_text
 
@@ -88,7 +96,7 @@ def version_number(name: str) -> int:
 
 
 class Registry:
-    """Folder `versions/<version>/{weights.safetensors, version.json, ranking.jsonl}` and the file `current`.
+    """Folder `versions/<version>/{weights.safetensors, version.json, ranking.jsonl, summary.json}` and `current`.
 
     Many processes may read while one writes: a version appears at once and whole, and so does a new `current`.
     """
@@ -200,6 +208,15 @@ class Registry:
     def ranked_task(self, name: str, task: int) -> RankedTask | None:
         """What a version's ranking says of one task, None if it says nothing."""
         return find_row(self._ranking(name), task)
+
+    def write_summary(self, name: str, summary: Mapping[str, Any]) -> None:
+        """Replace what is told of a version without looking at its ranking (JSON)."""
+        write_json(self._folder_of(name) / "summary.json", summary, indent=None)
+
+    def read_summary(self, name: str) -> dict[str, Any] | None:
+        """What `write_summary` stored; None where a version has none, ValueError where it cannot be read."""
+        path = self._folder_of(name) / "summary.json"
+        return dict(read_json(path)) if path.exists() else None
 
     def clean(self) -> int:
         """Remove what crashes left in the project's folder more than a day ago; returns how many files or folders."""

@@ -11,7 +11,9 @@ from backend.queue.jobs import hint
 from backend.queue.locks import held
 from backend.rounds import task_queue
 from backend.rounds.folder import STATES, Round, unfinished
+from backend.rounds.history import note_rollback
 from backend.settings import Settings
+from model.errors import BadVersion
 from model.registry import Version
 
 WAIT_S = 30.0
@@ -41,6 +43,7 @@ def roll_back(settings: Settings, redis: Redis, folder: ProjectFolder, to: str |
         version = _version_to_serve(folder, before, to)
         place = open_workplace(settings, folder)
         pushed = _serve(place, version)
+        note_rollback(folder, before, version.name)
     hint(redis, folder.uid)
     return (
         f"project {folder.project_id} is served by {version.name} again instead of {before}; {pushed} predictions were "
@@ -59,9 +62,25 @@ def _serve(place: Workplace, version: Version) -> int:
     return pushed
 
 
+def versions_to_go_back_to(folder: ProjectFolder) -> tuple[str, ...]:
+    """Names of the versions that can be served instead of the current one, first the one that is meant by none."""
+    current, accepted = folder.registry.current(), _accepted(folder)
+    names = [name for name in accepted if name != current][::-1]
+    try:
+        usual = _version_to_serve(folder, current, None).name
+    except (BadSetting, BadVersion):
+        return tuple(names)
+    return (usual, *(name for name in names if name != usual))
+
+
+def _accepted(folder: ProjectFolder) -> dict[str, Version]:
+    """The versions that were served, by name, the oldest first."""
+    return {v.name: v for v in folder.registry.versions() if v.promoted and _was_published(folder, v)}
+
+
 def _version_to_serve(folder: ProjectFolder, current: str | None, to: str | None) -> Version:
     """The version named `to`; else what the served one was trained from, or the newest one before it."""
-    accepted = {v.name: v for v in folder.registry.versions() if v.promoted and _was_published(folder, v)}
+    accepted = _accepted(folder)
     served = folder.registry.get(current) if current else None
     earlier = [v.name for v in accepted.values() if served and v.number < served.number]
     parent = served.parent if served and served.parent in accepted else None

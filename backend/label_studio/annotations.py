@@ -49,7 +49,7 @@ def read_outlines(
     """
     parts: dict[Any, list[Polygon]] = {}
     roots: dict[Any, Drawn] = {}
-    regions, problems = _regions(annotation, config)
+    regions, problems = regions_drawn(annotation, config)
     for key, drawn in regions.items():
         try:
             shape = drawn.shape(config)
@@ -65,7 +65,7 @@ def read_outlines(
 
 def unread_regions(annotation: Annotation, config: LabelConfig) -> tuple[str, ...]:
     """One line for each region that cannot be used, as far as that shows without the image and without its masks."""
-    regions, problems = _regions(annotation, config)
+    regions, problems = regions_drawn(annotation, config)
     for drawn in regions.values():
         try:
             CHECKS[drawn.shape(config).tag](drawn.result["value"])
@@ -78,7 +78,7 @@ def unread_regions(annotation: Annotation, config: LabelConfig) -> tuple[str, ..
 def doubts_about(annotation: Annotation, config: LabelConfig) -> tuple[str, ...]:
     """One line for each region with several labels, and one if something is drawn on other images or pages."""
     lines = []
-    for drawn in _regions(annotation, config)[0].values():
+    for drawn in regions_drawn(annotation, config)[0].values():
         others = [name for name in drawn.labels if name in config.classes][1:]
         if others:
             lines.append(
@@ -128,7 +128,7 @@ class Drawn:
         return self.labels[0]
 
 
-def _regions(annotation: Annotation, config: LabelConfig) -> tuple[dict[Any, Drawn], list[str]]:
+def regions_drawn(annotation: Annotation, config: LabelConfig) -> tuple[dict[Any, Drawn], list[str]]:
     """The regions on this image by their ids (by a place of its own where a result has none), and what is none."""
     results: dict[Any, list[Region]] = {}
     for number, result in enumerate(annotation["result"]):
@@ -143,7 +143,7 @@ def _regions(annotation: Annotation, config: LabelConfig) -> tuple[dict[Any, Dra
         shapes = [result for result in same if _kind(result, config) != "labels"]
         if not shapes:
             problems.append(_left_out(same[0], annotation, BadRecord("it has a label and no shape; draw it again")))
-        elif any(_geometry(shape) != _geometry(shapes[0]) for shape in shapes):
+        elif any(geometry(shape) != geometry(shapes[0]) for shape in shapes):
             fault = BadRecord("two different shapes have this id, of which Label Studio shows one; give each its own")
             problems.append(_left_out(same[0], annotation, fault))
         else:
@@ -174,7 +174,7 @@ def _is_on_another_image(result: Region, config: LabelConfig) -> bool:
     return result.get("to_name") in config.other_images or bool(result.get("item_index"))
 
 
-def _geometry(result: Region) -> Any:
+def geometry(result: Region) -> Any:
     """What a result's value says but for its labels."""
     value = result.get("value")
     return {k: v for k, v in value.items() if not k.endswith("labels")} if isinstance(value, dict) else value

@@ -165,6 +165,18 @@ class LabelStudio(Caller):
         for row in self._rows(project_id, parameters, PAGE):
             yield Task(row["id"], row["data"], bool(row["is_labeled"]), row["annotations"])
 
+    def annotated_since(self, project_id: int, since: str | None) -> Iterator[Task]:
+        """Annotated tasks that were touched after a moment (as `newest_change` writes it), with their predictions.
+
+        None: all of them.
+        """
+        filters = [_filter("total_annotations", "greater", "Number", 0)]
+        filters += [] if since is None else [_filter("updated_at", "greater", "Datetime", since)]
+        parameters = {"fields": "all", "include": "id,data,is_labeled,annotations,predictions", "expand": "annotations"}
+        parameters |= {"resolve_uri": "false", "query": _query(*filters)}
+        for row in self._rows(project_id, parameters, PAGE):
+            yield Task(row["id"], row["data"], bool(row["is_labeled"]), row["annotations"], row["predictions"])
+
     def predicted_tasks(self, project_id: int, version: str) -> Iterator[Task]:
         """Tasks with a prediction of that version, each with its predictions of that version."""
         parameters = {"fields": "all", "include": "id,data,is_labeled,predictions", "resolve_uri": "false"}

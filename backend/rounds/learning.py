@@ -14,7 +14,9 @@ import torch
 from backend.errors import BadSetting
 from backend.label_studio.annotations import read_outlines
 from backend.project.workplace import Workplace
+from backend.rounds.findings import Validated, write_findings
 from backend.rounds.folder import AnnotatedImage, Report, Round
+from backend.rounds.history import note_version
 from backend.rounds.plan import Plan, device_of, plan_round, read_plan
 from backend.rounds.scoring import LOADERS, images_at_once
 from backend.rounds.starts import load_start
@@ -22,7 +24,8 @@ from model import checkpoints
 from model.engines.base import Engine
 from model.engines.loader import build_engine, load_version
 from model.files import read_json, write_json
-from model.judging.evaluation import Detections, detections_of, evaluate, truth_of
+from model.judging.comparison import ap_intervals
+from model.judging.evaluation import Detections, Truth, detections_of, evaluate, truth_of
 from model.judging.gate import MIN_IMAGES, Contender, judge
 from model.outlining.base import Outliner
 from model.outlining.grabcut import GrabCut
@@ -181,6 +184,8 @@ def evaluate_round(place: Workplace, current: Round, report: Report) -> Version:
     new = Contender(classes, _detect(engine.to(device), records, images, tell))
     others = {name: _contender(place, name, records, images, tell) for name in opponents}
     verdict = judge(truths, new, others, seed=current.state.number)
+    tasks, addresses = [int(record.image) for record in records], [uris[record.image] for record in records]
+    write_findings(place, current, classes, Validated(tasks, addresses, truths, new.found), images)
     snapshot = current.snapshot()
     fields = VersionFields(
         number=current.state.number,
@@ -188,7 +193,7 @@ def evaluate_round(place: Workplace, current: Round, report: Report) -> Version:
         engine=place.config.engine,
         config=asdict(plan.engine),
         metrics={
-            **evaluate(truths, new.found, classes).as_dict(),
+            **_measure(truths, new, current.state.number),
             "comparisons": list(verdict.comparisons),
             BOXES: _answers_to_boxes(engine, records, images, current.state.number),
             "training": read_json(current.path / "training.json"),
@@ -199,8 +204,17 @@ def evaluate_round(place: Workplace, current: Round, report: Report) -> Version:
         reason=verdict.reason,
     )
     version = registry.add(fields, tensors)
+    note_version(place.folder, version)
     current.weights.unlink(missing_ok=True)
     return version
+
+
+def _measure(truths: Sequence[Truth], new: Contender, seed: int) -> dict[str, Any]:
+    """AP of a version, and between which values each lies (95 %)."""
+    intervals = ap_intervals(truths, new.found, len(new.classes), seed=seed)
+    per_class = dict(zip(new.classes, intervals.per_class, strict=True))
+    interval = {"mask_ap": intervals.overall, "per_class": per_class}
+    return {**evaluate(truths, new.found, new.classes).as_dict(), "interval": interval}
 
 
 def _answers_to_boxes(engine: Engine, records: Sequence[Record], images: _Loader, seed: int) -> dict[str, Any] | None:

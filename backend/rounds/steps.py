@@ -20,6 +20,7 @@ from backend.rounds.learning import evaluate_round, load_engine, train_round
 from backend.rounds.reading import read
 from backend.rounds.scoring import Scored, score_tasks
 from backend.rounds.snapshots import Snapshot, split_of
+from backend.rounds.summary import write_summary
 from model.engines.base import Engine
 from model.rankings import RankedTask
 from sampling.ranking import score_for
@@ -134,6 +135,7 @@ def _rank(place: Workplace, current: Round, report: Report) -> str | None:
         annotated_validation=snapshot.count("val"),
     )
     place.folder.registry.write_ranking(current.version, rows)
+    write_summary(place, current, rows, {task.id: task.data for task in tasks})
     return None
 
 

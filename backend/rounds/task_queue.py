@@ -14,6 +14,7 @@ from backend.project.config import ProjectConfig
 from backend.project.workplace import Workplace
 from backend.rounds.first_queue import FIRST_VERSION, has_first_queue
 from backend.rounds.folder import unfinished
+from backend.rounds.receipt import note_annotations
 from backend.rounds.retired import Retired
 from backend.rounds.scoring import Scored
 from model.rankings import RankedTask
@@ -98,7 +99,10 @@ def remove_old_predictions(
     10,000).
     """
     deadline = time.monotonic() + budget_s
-    for version, count in _removable(place, project, lock_s, now).items():
+    removable = _removable(place, project, lock_s, now)
+    if removable:
+        note_annotations(place)  # which of them began with a prediction is not known any more once that is gone
+    for version, count in removable.items():
         if count <= SMALL_VERSION:
             place.client.delete_version(project.id, version)
             continue

@@ -1,1 +1,1 @@
-"""What answers Label Studio while somebody waits: predictions, smart boxes, webhooks."""
+"""What answers while somebody waits: Label Studio (predictions, smart boxes, webhooks), and people (the page)."""

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import hmac
 import logging
 
-from flask import Flask, Response, jsonify, request
+from flask import Flask, Response, g, jsonify, request
 from redis import Redis
 from redis.exceptions import RedisError
 from werkzeug.exceptions import HTTPException
 
 from backend.errors import BackendError, BadLabelConfig, BadSetting, LabelStudioBusy, NotFound
-from backend.project.credentials import BASIC_USER, SECRET_HEADER, load_credentials
+from backend.project.credentials import load_credentials
 from backend.project.folder import connected_projects
 from backend.settings import DEFAULT_REDIS_URL, Settings
+from backend.web.access import Role, role_of
+from backend.web.pages import Pages, pages
 from backend.web.predictor import Predictor
 from backend.web.protocol import routes
 from backend.web.readiness import Readiness
@@ -34,7 +35,9 @@ def create_app(settings: Settings) -> Flask:
     load_credentials(settings)
     for folder in connected_projects(settings.data_dir):
         predictor.read_ahead(folder)
+    app.extensions["maskal_pages"] = Pages(settings)
     app.register_blueprint(routes)
+    app.register_blueprint(pages)
     app.add_url_rule("/health", "health", lambda: jsonify(status="UP"))
     readiness = Readiness(settings, app.extensions["maskal_redis"])
     app.add_url_rule("/ready", "ready", lambda: _answer_ready(readiness))
@@ -44,16 +47,20 @@ def create_app(settings: Settings) -> Flask:
 
 
 def _refuse_strangers(settings: Settings) -> tuple[Response, int, dict[str, str]] | None:
-    """Ask for Basic auth everywhere but at /health and /ready; the webhook may show its secret header instead."""
+    """Ask for Basic auth everywhere but at /health and /ready; the webhook may show its secret header instead.
+
+    The viewer's password opens the pages, and does nothing there.
+    """
     if request.path == "/ready" or request.path.endswith("/health"):
         return None
-    credentials = load_credentials(settings)
-    given = request.authorization
-    user, password = (given.username, given.password) if given is not None else (None, None)
-    if _same(user, BASIC_USER) and _same(password, credentials.basic_password):
+    g.role = role = role_of(request, load_credentials(settings), settings)
+    is_page = request.blueprint == "pages" or request.endpoint == "static"
+    if role is Role.MAIN or (role is Role.WEBHOOK and request.path.endswith("/webhook")):
         return None
-    if request.path.endswith("/webhook") and _same(request.headers.get(SECRET_HEADER), credentials.webhook_secret):
-        return None
+    if role is Role.VIEWER and is_page:
+        if request.method in ("GET", "HEAD"):
+            return None
+        return jsonify(error="the viewer's password opens the pages for reading only"), 403, {}
     error = jsonify(error="wrong or missing password; run `maskal connect` so that Label Studio knows the right one")
     return error, 401, {"WWW-Authenticate": 'Basic realm="maskal"'}
 
@@ -61,10 +68,6 @@ def _refuse_strangers(settings: Settings) -> tuple[Response, int, dict[str, str]
 def _answer_ready(readiness: Readiness) -> tuple[Response, int]:
     failing = readiness.failing()
     return (jsonify(status="FAILING", failing=failing), 503) if failing else (jsonify(status="READY"), 200)
-
-
-def _same(given: str | None, wanted: str) -> bool:
-    return hmac.compare_digest((given or "").encode(), wanted.encode())
 
 
 def _answer_error(err: Exception) -> tuple[Response, int]:

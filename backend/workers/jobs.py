@@ -25,8 +25,11 @@ from backend.rounds.first_images import order_first_images, publish_first_images
 from backend.rounds.folder import Round, all_rounds, start_round, unfinished
 from backend.rounds.need import need_of
 from backend.rounds.old_versions import remove_old_versions
+from backend.rounds.pictures import CACHE_BYTES, thumbnails
 from backend.rounds.reading import read_snapshot_of
+from backend.rounds.receipt import note_annotations
 from backend.rounds.snapshots import write_snapshot
+from backend.rounds.standing import has_standing, write_standing
 from backend.settings import Settings, read_settings
 from model.file_cache import trim_cache
 
@@ -63,11 +66,12 @@ def run_round(uid: str) -> None:
 
 
 def tidy(uid: str) -> None:
-    """Job: keep the image cache at its size, and remove what crashes left in the registries."""
+    """Job: keep the caches at their sizes, and remove what crashes left in the registries."""
     settings = read_settings()
     with _logged("tidying"), held(open_redis(settings), f"{TIDY.lock}:{uid}") as is_mine:
         if is_mine:
             trim_cache(settings.data_dir / "cache" / "images", settings.image_cache_gb * 1e9)
+            trim_cache(thumbnails(settings.data_dir), min(CACHE_BYTES, settings.image_cache_gb * 1e9))
             trim_cache(settings.data_dir / "cache" / "features", settings.feature_cache_gb * 1e9)
             for folder in connected_projects(settings.data_dir):
                 folder.registry.clean()
@@ -115,20 +119,23 @@ def examine_project(redis: Redis, settings: Settings, folder: ProjectFolder) -> 
 
 
 def _look(redis: Redis, settings: Settings, place: Workplace, project: Project, *, has_begun: bool) -> None:
-    """Read what has changed, if anything has: start a round that is due, score tasks that lack a score."""
+    """Read what has changed, if anything has: write the receipt, start a round that is due, score new tasks."""
     folder = place.folder
     seen = _fingerprint(redis, place, project)
     before = redis.get(marks.key("seen", folder.uid))
-    if seen == before:
+    if seen == before and has_standing(folder):
         return
+    touched = note_annotations(place)
     is_forced = marks.is_forced(redis, folder.uid)
-    is_due = not has_begun and need_of(place, project, in_full=before is None, is_forced=is_forced).is_due
+    need = None if has_begun else need_of(place, project, in_full=before is None, is_forced=is_forced)
+    is_due = need is not None and need.is_due
     if is_due:
         enqueue(redis, RUN_ROUND, folder.uid)
     pushed, is_more = steps.score_new_tasks(place, report)
     if pushed:
         task_queue.publish(place.client, folder.registry, project)
     has_more_first = order_first_images(place, settings, report, may_begin=not is_due and not has_begun)
+    write_standing(place, project, need, touched)
     if is_more or has_more_first:
         hint(redis, folder.uid)
     elif not is_due:

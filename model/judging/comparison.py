@@ -11,6 +11,7 @@ from faster_coco_eval.core import mask as coco_mask
 from model.judging.evaluation import IOU_THRESHOLDS, MAX_DETECTIONS, Detections, Truth, any_class, check_pairs
 
 RECALLS = np.linspace(0.0, 1.0, 101)
+MIN_INTERVAL_IMAGES = 5
 BLOCK = 2_000_000  # draws times detections worked on at once, to bound the memory
 
 
@@ -29,6 +30,14 @@ class Difference:
     lower: float
     upper: float
     images: int
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """Between which two values mask AP lies with some confidence: over all classes, and of each; None if unknown."""
+
+    overall: tuple[float, float] | None
+    per_class: tuple[tuple[float, float] | None, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,20 +87,64 @@ def ap_difference(
     return Difference(float(difference[0]), float(resampled.mean()), float(lower), float(upper), images)
 
 
+def ap_intervals(
+    truths: Sequence[Truth],
+    found: Sequence[Detections],
+    num_classes: int,
+    *,
+    draws: int = 1000,
+    seed: int,
+    confidence: float = 0.95,
+) -> Intervals:
+    """Bootstrap over images of one model's mask AP, the same share being cut off at both ends.
+
+    None below MIN_INTERVAL_IMAGES images, and for classes without truth.
+    """
+    check_pairs(truths, found)
+    images = len(truths)
+    if images < MIN_INTERVAL_IMAGES:
+        return Intervals(None, (None,) * num_classes)
+    times = np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), size=draws)
+    by_class = _precisions_by_class(truths, found, num_classes, times)
+    per_class = tuple(_interval(row, confidence) for row in by_class)
+    return Intervals(_interval(_class_means(by_class), confidence), per_class)
+
+
+def _interval(values: np.ndarray, confidence: float) -> tuple[float, float] | None:
+    known = values[~np.isnan(values)]
+    if not known.size:
+        return None
+    lower, upper = np.quantile(known, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(lower), float(upper)
+
+
 def _average_precisions(
     truths: Sequence[Truth], detections: Sequence[Detections], num_classes: int, times: np.ndarray
 ) -> np.ndarray:
     """Mask AP for each row of `times` (b, images), which says how often each image counts: (b,), NaN without truth."""
-    total, classes = np.zeros(len(times)), np.zeros(len(times))
+    return _class_means(_precisions_by_class(truths, detections, num_classes, times))
+
+
+def _class_means(by_class: np.ndarray) -> np.ndarray:
+    """Mean over those classes that have truth: (classes, b) -> (b,), NaN where none has."""
+    known = (~np.isnan(by_class)).sum(0)
+    means: np.ndarray = np.divide(
+        np.nan_to_num(by_class).sum(0), known, out=np.full(by_class.shape[1], np.nan), where=known > 0
+    )
+    return means
+
+
+def _precisions_by_class(
+    truths: Sequence[Truth], detections: Sequence[Detections], num_classes: int, times: np.ndarray
+) -> np.ndarray:
+    """Mask AP of each class for each row of `times` (b, images): (classes, b), NaN where there is no truth."""
+    by_class = np.full((num_classes, len(times)), np.nan)
     for label in range(num_classes):
         matches = _match_class(truths, detections, label)
         rows = max(1, BLOCK // max(1, len(matches.images)))
         blocks = [_class_precisions(matches, times[start : start + rows]) for start in range(0, len(times), rows)]
-        precisions = np.concatenate(blocks)
-        total += np.nan_to_num(precisions)
-        classes += ~np.isnan(precisions)
-    means: np.ndarray = np.divide(total, classes, out=np.full(len(times), np.nan), where=classes > 0)
-    return means
+        by_class[label] = np.concatenate(blocks)
+    return by_class
 
 
 def _match_class(truths: Sequence[Truth], detections: Sequence[Detections], label: int) -> _Matches:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from itertools import count
 from typing import Any, cast
 
+from backend.label_studio.addresses import Addresses
 from backend.label_studio.client import Project, Task
 from backend.label_studio.labels import parse_label_config
 from backend.project.folder import ProjectFolder
@@ -50,8 +51,11 @@ class FakeLabelStudio:
     def update_project(self, project_id: int, *, model_version: str) -> None:
         self.model_version = model_version
 
+    def addresses(self, project_id: int) -> Addresses:
+        return Addresses("http://127.0.0.1:8080")
+
     def newest_change(self, project_id: int) -> str:
-        return f"2026-01-01T00:00:{self.changes:02d}Z"
+        return f"2026-01-01T00:00:{self.changes:02d}Z" if self.annotations else ""
 
     def count_changed(self, project_id: int, since: str) -> int:
         return sum(any(a["updated_at"] > since for a in rows) for rows in self.annotations.values())
@@ -62,6 +66,11 @@ class FakeLabelStudio:
 
     def annotated_tasks(self, project_id: int) -> Iterator[Task]:
         return (task for task in self.tasks(project_id) if task.annotations)
+
+    def annotated_since(self, project_id: int, since: str | None) -> Iterator[Task]:
+        for task in self.annotated_tasks(project_id):
+            if any(since is None or a["updated_at"] > since for a in task.annotations):
+                yield Task(task.id, task.data, True, task.annotations, self.stored[task.id])
 
     def open_tasks_without(self, project_id: int, version: str, limit: int) -> tuple[list[Task], int]:
         lacking = [t for t in self.tasks(project_id) if not t.is_labeled and version not in self._versions(t.id)]

@@ -4,6 +4,8 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from backend.demo.stack import Stack
+from backend.label_studio.corrections import Corrections
+from backend.rounds.receipt import Receipt
 from tests.e2e.browser import label_all_tasks, logged_in, submit_button
 from tests.e2e.waiting import concluded, wait_for
 
@@ -41,6 +43,9 @@ def test_the_annotator_sees_polygons_and_gets_the_least_certain_task_next(
     submitted = done.annotations[0]["result"]
     assert [region["id"] for region in submitted] == [region["id"] for region in ranking[0].regions]
     assert all(region["origin"] == "prediction" for region in submitted)
+    line = wait_for(lambda: Receipt(folder.path).newest().get(done.annotations[0]["id"]), "its line in the receipt")
+    assert (line.version, line.is_known) == ("maskal-r1", True) and line.lead_time_s and line.who
+    assert line.corrections == Corrections(len(ranking[0].regions), 0, 0, 0, 0, 1.0), "submitted as it was proposed"
 
 
 def test_a_tab_of_the_data_manager_shows_the_queue_and_links_to_it_label_in_its_order(

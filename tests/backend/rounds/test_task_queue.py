@@ -7,17 +7,20 @@ from typing import cast
 
 import torch
 
-from backend.label_studio.client import Project
+from backend.label_studio.client import Project, Task
+from backend.label_studio.labels import parse_label_config
 from backend.project.config import ProjectConfig
 from backend.project.folder import connect_folder
 from backend.project.workplace import Workplace
 from backend.rounds import task_queue
 from backend.rounds.first_queue import FirstTask, write_first_queue
 from backend.rounds.folder import FAILED, STATES, Round
+from backend.rounds.receipt import Receipt
 from backend.rounds.retired import LONGEST_STEP_S
 from backend.rounds.scoring import Scored
 from model.rankings import RankedTask
 from model.registry import Registry, VersionFields
+from tests.backend.configs import POLYGONS
 
 REGION = {"id": "m0"}
 
@@ -29,6 +32,13 @@ class FakeLabelStudio:
     arrived: dict[str, set[int]] = field(default_factory=dict)
     model_version: str = "MaskAL"
     deleted: list[str] = field(default_factory=list)
+    annotated: list[Task] = field(default_factory=list)
+
+    def newest_change(self, project_id: int) -> str:
+        return max((a["updated_at"] for task in self.annotated for a in task.annotations), default="")
+
+    def annotated_since(self, project_id: int, since: str | None) -> list[Task]:
+        return self.annotated
 
     def project(self, project_id: int) -> Project:
         return Project(project_id, "1.1", "t", "<View/>", self.model_version, (0, 0, 0))
@@ -60,7 +70,9 @@ class Tidied:
     def __init__(self, data_dir: Path, *held: str) -> None:
         self.folder = connect_folder(data_dir, "1.1")
         self.server = FakeLabelStudio({version: {1} for version in held})
-        self.place = cast(Workplace, SimpleNamespace(folder=self.folder, client=self.server))
+        self.place = cast(
+            Workplace, SimpleNamespace(folder=self.folder, client=self.server, labels=parse_label_config(POLYGONS))
+        )
         self.now = 1_800_000_000.0
 
     def publish(self, number: int, parent: str | None) -> None:
@@ -153,6 +165,22 @@ def test_after_a_rollback_the_larger_versions_go_once_the_lock_has_run_out(tmp_p
     project.serve("maskal-r2")
     assert project.looks_for(LOCK_S - 1) == names(1, 2, 3, 4)
     assert project.looks_for(1) == names(1, 2)
+
+
+def test_before_a_prediction_goes_it_is_written_down_who_began_with_it(tmp_path: Path) -> None:
+    project = Tidied(tmp_path)
+    project.publish(1, None)
+    project.publish(2, None)
+    prediction = {"id": 5, "model_version": "maskal-r1", "result": []}
+    annotation = {"id": 9, "parent_prediction": 5, "result": [], "updated_at": "2026-01-01T00:00:00Z"}
+    project.server.annotated = [Task(1, {}, True, [annotation], [prediction])]
+    delete, known = project.server.delete_version, []
+    project.server.delete_version = lambda *names: (  # type: ignore[method-assign, assignment, func-returns-value]
+        known.extend(Receipt(project.folder.path).newest().values()),
+        delete(*names),
+    )
+    assert project.looks_for(LOCK_S) == names(2)
+    assert [line.version for line in known] == ["maskal-r1"]
 
 
 def test_a_version_that_was_served_again_for_a_moment_has_its_whole_time(tmp_path: Path) -> None:

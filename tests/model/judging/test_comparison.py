@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from model.judging.comparison import ap_difference
+from model.judging.comparison import ap_difference, ap_intervals
 from model.judging.evaluation import any_class, evaluate
 from tests.model.scenes import boxes_to_detections, boxes_to_truth, random_scenes
 
@@ -114,3 +114,22 @@ def test_150_images_of_40_objects_take_seconds():
     started = time.process_time()
     ap_difference(truths, old, worse(old, 0), 5, draws=1000, seed=0)
     assert time.process_time() - started < 30
+
+
+def test_an_interval_holds_the_ap_and_widens_with_fewer_images():
+    truths, found = random_scenes(2, images=60, classes=3)
+    found = worse(found, 0)
+    many = ap_intervals(truths, found, 3, seed=1, draws=200)
+    few = ap_intervals(truths[:8], found[:8], 3, seed=1, draws=200)
+    measured = evaluate(truths, found, NAMES)
+    assert many.overall[0] < measured.mask_ap < many.overall[1]
+    assert few.overall[1] - few.overall[0] > many.overall[1] - many.overall[0]
+    for name, (lower, upper) in zip(NAMES, many.per_class, strict=True):
+        assert lower < measured.per_class[name]["mask_ap"] < upper
+
+
+def test_no_interval_is_told_of_very_few_images_or_of_a_class_without_truth():
+    truths, found = random_scenes(2, images=10, classes=2)
+    assert ap_intervals(truths[:4], found[:4], 2, seed=1).overall is None
+    lone = ap_intervals(truths, found, 3, seed=1, draws=20)
+    assert lone.overall is not None and lone.per_class[2] is None

@@ -1,0 +1,263 @@
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from redis import Redis
+from rq import Queue
+
+from backend.project.credentials import BASIC_USER, SECRET_HEADER, load_credentials, store_label_studio
+from backend.project.folder import connect_folder
+from backend.queue.jobs import ROUNDS, RUN_ROUND
+from backend.settings import Settings
+from backend.web.access import make_token
+from backend.web.app import create_app
+from backend.web.report import write_report
+from tests.backend.shown_project import UID, ShownProject
+
+NASTY = "<script>alert(1)</script>"
+VIEWER = ("viewer", "look")
+
+
+@pytest.fixture
+def settings(tmp_path: Path, redis_url: str) -> Settings:
+    """Of a machine with one project; no Label Studio is known, so nothing is asked of one."""
+    return Settings(data_dir=tmp_path, redis_url=redis_url, viewer_password="look")
+
+
+@pytest.fixture
+def shown(settings: Settings) -> ShownProject:
+    project = ShownProject(settings.data_dir)
+    project.make_versions()
+    project.look()
+    return project
+
+
+@pytest.fixture
+def app(settings: Settings, redis: Redis) -> Flask:
+    return create_app(settings)
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    return app.test_client()
+
+
+@pytest.fixture
+def main(settings: Settings) -> tuple[str, str]:
+    return BASIC_USER, load_credentials(settings).basic_password
+
+
+PAGES = ("/", "/p/3/", "/p/3/now", "/static/page.css", "/static/page.js")
+
+
+def test_pages_open_to_both_passwords_and_to_nobody_else(client: FlaskClient, shown, main, settings: Settings) -> None:
+    secret = {SECRET_HEADER: load_credentials(settings).webhook_secret}
+    for path in PAGES:
+        assert client.get(path, auth=main).status_code == client.get(path, auth=VIEWER).status_code == 200
+        for auth in (None, ("viewer", "wrong"), ("maskal", "look"), ("viewer", main[1]), ("", "")):
+            answer = client.get(path, auth=auth)
+            assert answer.status_code == 401 and "Broccoli" not in answer.text
+        assert client.get(path, headers=secret).status_code == 401
+
+
+def test_without_a_viewers_password_there_is_no_viewer(tmp_path: Path) -> None:
+    client = create_app(Settings(data_dir=tmp_path, redis_url="redis://127.0.0.1:9/0")).test_client()
+    for password in ("", "None", "look"):
+        assert client.get("/", auth=("viewer", password)).status_code == 401
+
+
+def test_the_viewers_password_opens_nothing_of_label_studios_and_no_button(
+    client: FlaskClient, shown, settings: Settings
+) -> None:
+    for path in ("/p/3/setup", "/p/3/predict", "/p/3/webhook", "/p/3/job_status"):
+        assert client.post(path, json={"project": UID}, auth=VIEWER).status_code == 401
+    assert client.get("/p/3/versions", auth=VIEWER).status_code == 401
+    token = {"token": make_token(load_credentials(settings), UID)}
+    for action in ("round", "cancel", "rollback"):
+        assert client.post(f"/p/3/{action}", data=token, auth=VIEWER).status_code == 403
+    page = client.get("/p/3/", auth=VIEWER).text
+    assert "<form" not in page and 'name="token"' not in page
+
+
+@pytest.mark.parametrize("path", ["/", "/p/3/", "/p/3/now", "/p/9/", "/p/3/thumbnails/x.jpg"])
+def test_every_page_has_its_guards(client: FlaskClient, shown, main, path: str) -> None:
+    headers = client.get(path, auth=main).headers
+    policy = headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy and "unsafe" not in policy and "frame-ancestors 'none'" in policy
+    assert headers["X-Content-Type-Options"] == "nosniff" and headers["Referrer-Policy"] == "no-referrer"
+    assert headers["Cache-Control"] == "no-store"
+
+
+def test_names_of_classes_tasks_and_projects_are_text_and_never_markup(settings: Settings, redis, main) -> None:
+    project = ShownProject(settings.data_dir, classes=(NASTY, "'\"><img src=x onerror=alert(1)>"), title=NASTY)
+    project.make_versions()
+    project.look(**{**project.trouble(), "unreadable": [{"task": 1, "reason": f"`{NASTY}`"}]})
+    client = create_app(settings).test_client()
+    for path in ("/", "/p/3/", "/p/3/now"):
+        page = client.get(path, auth=main).text
+        assert "<script>alert" not in page and "<img src=x" not in page
+        assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    out = settings.data_dir / "report.html"
+    write_report(settings, None, project.folder, out)
+    assert "<script" not in out.read_text() and "&lt;script&gt;" in out.read_text()
+
+
+def test_no_page_shows_a_secret_a_path_or_what_an_address_carries(settings: Settings, redis, main) -> None:
+    known = store_label_studio(settings, "http://127.0.0.1:9", "topsecretkey")
+    secrets = ("topsecretkey", known.basic_password, known.webhook_secret, "hunter2", "X-Amz-Signature")
+    leaky = f"{' '.join(secrets[:3])} at http://me:hunter2@host/a.png?X-Amz-Signature=abc in {settings.data_dir}/x"
+    project = ShownProject(settings.data_dir)
+    project.make_versions()
+    project.look(unreadable=[{"task": 1, "reason": leaky}], unreadable_count=1, reason=leaky)
+    begun = project.begin_round()
+    begun.state.error = leaky
+    begun.save()
+    out = settings.data_dir / "report.html"
+    write_report(settings, None, project.folder, out)
+    client = create_app(settings).test_client()
+    for text in (out.read_text(), *(client.get(path, auth=main).text for path in ("/", "/p/3/", "/p/3/now"))):
+        assert not [secret for secret in (*secrets, str(settings.data_dir)) if secret in text]
+    assert "http://host/a.png" in out.read_text()
+
+
+def test_a_page_tells_what_became_of_each_version(client: FlaskClient, shown, main) -> None:
+    page = client.get("/p/3/", auth=main).text
+    states = re.findall(r'class="version">(maskal-r\d)</th><td><span class="state [\w-]+">([\w ]+)<', page)
+    assert states == [
+        ("maskal-r6", "served"),
+        ("maskal-r5", "rolled back"),
+        ("maskal-r4", "accepted"),
+        ("maskal-r3", "refused"),
+        ("maskal-r2", "accepted"),
+        ("maskal-r1", "accepted"),
+    ]
+    assert "maskal-r4, before" in page, "the version before the served one, not the one that was rolled back"
+    assert "maskal-r6 was accepted: not significantly worse on 18 validation images" in page
+
+
+def test_annotated_tasks_leave_the_front(client: FlaskClient, shown, main) -> None:
+    page = client.get("/p/3/", auth=main).text
+    assert "data?task=100" not in page and page.count("data?task=1") == 12
+
+
+def test_what_is_wrong_is_told_with_the_mend(client: FlaskClient, shown, main) -> None:
+    assert "What is wrong" not in client.get("/p/3/now", auth=main).text
+    shown.look(**shown.trouble())
+    page = client.get("/p/3/now", auth=main).text
+    assert "the image of task 17 is gone (404); upload it again" in page and "did not count in the last round" in page
+
+
+def test_without_redis_a_page_says_so_and_shows_the_rest(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path, redis_url="redis://127.0.0.1:9/0", viewer_password="look")
+    project = ShownProject(tmp_path)
+    project.make_versions()
+    project.begin_round()
+    page = create_app(settings).test_client().get("/p/3/", auth=VIEWER).text
+    assert "<strong>Redis</strong> does not answer" in page and "Round 7 is under way" in page and "0.55" in page
+
+
+def test_a_project_without_versions_says_what_will_come(client: FlaskClient, settings: Settings, main) -> None:
+    connect_folder(settings.data_dir, UID)
+    page = client.get("/p/3/", auth=main).text
+    assert "No version yet" in page and "Not measured yet" in page and "Roll back" not in page
+    ShownProject(settings.data_dir).look(front=[], changed=4, missing=26, reason="4 annotations of 30")
+    assert "26 more annotations until the next round" in client.get("/p/3/", auth=main).text
+
+
+def test_an_unknown_project_is_told_as_a_page(client: FlaskClient, main) -> None:
+    answer = client.get("/p/9/", auth=main)
+    assert answer.status_code == 404 and "<h1>" in answer.text and "maskal connect --project 9" in answer.text
+
+
+def test_a_running_round_shows_its_step_and_progress(client: FlaskClient, shown, main, redis: Redis) -> None:
+    shown.begin_round()
+    queue = Queue(ROUNDS, connection=redis)
+    job = queue.enqueue_call("backend.workers.jobs.run_round", args=(UID,), job_id=RUN_ROUND.id_for(UID))
+    assert "It waits for a worker" in client.get("/p/3/now", auth=main).text
+    job.set_status("started")
+    job.meta = {"progress": {"step": "train", "percent": 43, "seconds_left": 200}}
+    job.save_meta()
+    page = client.get("/p/3/now", auth=main).text
+    assert "Training" in page and 'value="43"' in page and "about 3 min left" in page and 'data-busy="yes"' in page
+    whole = client.get("/p/3/", auth=main).text
+    assert "Cancel round 7" in whole and "Start a round" not in whole and "Roll back" not in whole
+
+
+def wait_for_outcome(app: Flask) -> str:
+    actions = app.extensions["maskal_pages"].actions
+    deadline = time.monotonic() + 10
+    while (outcome := actions.outcome(UID)) is None or not outcome.is_done:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return str(outcome.told)
+
+
+def test_the_button_asks_for_a_round(app: Flask, client: FlaskClient, shown, main, redis: Redis) -> None:
+    page = client.get("/p/3/", auth=main).text
+    (token,) = set(re.findall(r'name="token" value="([^"]+)"', page))
+    answer = client.post("/p/3/round", data={"token": token}, auth=main)
+    assert answer.status_code == 303 and answer.headers["Location"] == "./"
+    assert "it begins within a minute" in wait_for_outcome(app)
+    assert redis.exists(f"maskal:force:{UID}") and "A round was asked for" in client.get("/p/3/now", auth=main).text
+
+
+def test_the_button_cancels_the_round(app: Flask, client: FlaskClient, shown, main, redis: Redis, settings) -> None:
+    shown.begin_round()
+    client.post("/p/3/cancel", data={"token": make_token(load_credentials(settings), UID)}, auth=main)
+    assert "round 7 is being cancelled" in wait_for_outcome(app)
+    assert redis.get(f"maskal:cancel:{UID}") == b"7"
+
+
+def test_an_action_that_fails_says_why_on_the_page(app: Flask, client: FlaskClient, shown, main, settings) -> None:
+    shown.begin_round()
+    token = make_token(load_credentials(settings), UID)
+    client.post("/p/3/rollback", data={"token": token, "to": "maskal-r4"}, auth=main)
+    assert "is under way and would publish its own version" in wait_for_outcome(app)
+    assert '<p class="notice bad">' in client.get("/p/3/now", auth=main).text
+
+
+@pytest.mark.parametrize("action", ["round", "cancel", "rollback"])
+def test_a_form_of_another_site_does_nothing(client: FlaskClient, shown, main, redis: Redis, settings, action) -> None:
+    known = load_credentials(settings)
+    good = make_token(known, UID)
+    until, signature = good.split(".")
+    old = make_token(known, UID, now=time.time() - 24 * 3600)
+    forged = (
+        f"{int(until) + 60}.{signature}",
+        f"{until}.{'0' * 64}",
+        f"{'9' * 30}.{signature}",
+        "",
+        "x",
+        f"-1.{signature}",
+    )
+    for token in (old, make_token(known, "4.1"), *forged):
+        assert client.post(f"/p/3/{action}", data={"token": token}, auth=main).status_code == 403
+    for site in ("cross-site", "same-site", "none"):
+        headers = {"Sec-Fetch-Site": site}
+        assert client.post(f"/p/3/{action}", data={"token": good}, headers=headers, auth=main).status_code == 403
+    assert client.get(f"/p/3/{action}", auth=main).status_code == 405
+    assert not redis.keys("maskal:force:*") and not redis.keys("maskal:cancel:*")
+
+
+def test_a_thumbnail_is_served_by_its_name_alone(client: FlaskClient, shown, main) -> None:
+    page = client.get("/p/3/", auth=main).text
+    name = re.findall(r'src="(thumbnails/[0-9a-f]{64}\.jpg)"', page)[0]
+    answer = client.get(f"/p/3/{name}", auth=VIEWER)
+    assert answer.mimetype == "image/jpeg" and answer.data[:2] == b"\xff\xd8" and "no-store" not in str(answer.headers)
+    for wrong in ("0" * 64, "..%2f..%2fsecrets", "a" * 63):
+        assert client.get(f"/p/3/thumbnails/{wrong}.jpg", auth=main).status_code == 404
+
+
+def test_a_report_is_one_file_that_needs_nothing_else(settings: Settings, shown, tmp_path: Path) -> None:
+    out = tmp_path / "report.html"
+    told = write_report(settings, None, shown.folder, out)
+    page = out.read_text()
+    assert "maskal-r6" in told and page.count("data:image/jpeg;base64,") == 16
+    assert not re.findall(r'(?:src|href|action)="(?!data:|#)[^"]*"', page), "every address is in the file"
+    assert "<form" not in page and "127.0.0.1" not in page and "<script" not in page
+    assert "What it has learned" in page and "What annotating takes" in page and "default-src 'none'" in page
