@@ -17,6 +17,9 @@ from model.files import read_formatted, write_atomically, write_json
 from model.registry import version_name
 
 STATES = ("started", "read", "trained", "evaluated", "ranked", "pushed", "current", "published")
+CANCELLABLE = ("read", "prepare", "train", "evaluate")
+"""Steps before a version is accepted."""
+
 REFUSED, FAILED, CANCELLED = "refused", "failed", "cancelled"
 MAX_ATTEMPTS = 3
 BACK_OFF_S = (30.0, 120.0)

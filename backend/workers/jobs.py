@@ -6,6 +6,8 @@ import hashlib
 import json
 import logging
 import time
+from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 from redis import Redis
@@ -20,10 +22,11 @@ from backend.queue.connection import open_redis
 from backend.queue.jobs import EXAMINE, RUN_ROUND, TIDY, enqueue, hint
 from backend.queue.locks import held
 from backend.queue.progress import keep_progress, report
-from backend.rounds import steps, task_queue
+from backend.rounds import task_queue
 from backend.rounds.first_images import order_first_images, publish_first_images
-from backend.rounds.folder import Round, all_rounds, start_round, unfinished
+from backend.rounds.folder import CANCELLABLE, Round, all_rounds, start_round, unfinished
 from backend.rounds.need import need_of
+from backend.rounds.new_tasks import score_new_tasks
 from backend.rounds.old_versions import remove_old_versions
 from backend.rounds.pictures import CACHE_BYTES, thumbnails
 from backend.rounds.reading import read_snapshot_of
@@ -34,6 +37,13 @@ from backend.settings import Settings, read_settings
 from model.file_cache import trim_cache
 
 logger = logging.getLogger(__name__)
+
+COMPUTING = {
+    "run": ("backend.rounds.steps", "run"),
+    "score": ("backend.rounds.computing", "score"),
+    "open_feature_cache": ("backend.rounds.computing", "open_feature_cache"),
+}
+"""What needs torch; imported by a job that computes, so that workers and looks that find nothing to do stay small."""
 
 FULL_RECONCILE_S = 3600
 GONE_S = 24 * 3600
@@ -77,16 +87,22 @@ def tidy(uid: str) -> None:
                 folder.registry.clean()
 
 
+def _computing(name: str) -> Callable[..., Any]:
+    module, attribute = COMPUTING[name]
+    action: Callable[..., Any] = getattr(import_module(module), attribute)
+    return action
+
+
 def _run(redis: Redis, place: Workplace, current: Round) -> None:
     uid, number = place.folder.uid, current.state.number
 
     def tell(step: str, share: float, **details: Any) -> None:
         is_time = keep_progress(step, share, details)
-        if is_time and step in steps.CANCELLABLE and marks.is_cancelled(redis, uid, number):
+        if is_time and step in CANCELLABLE and marks.is_cancelled(redis, uid, number):
             raise Cancelled("cancelled by `maskal cancel`")
 
     try:
-        steps.run(place, current, tell)
+        _computing("run")(place, current, tell)
     except Cancelled:
         if current.snapshot() is None:  # so that the next round waits for new annotations
             write_snapshot(current.path / "snapshot.json", read_snapshot_of(place)[0])
@@ -131,10 +147,15 @@ def _look(redis: Redis, settings: Settings, place: Workplace, project: Project, 
     is_due = need is not None and need.is_due
     if is_due:
         enqueue(redis, RUN_ROUND, folder.uid)
-    pushed, is_more = steps.score_new_tasks(place, report)
+    pushed, is_more = score_new_tasks(place, report, lambda *wanted: _computing("score")(*wanted))
     if pushed:
         task_queue.publish(place.client, folder.registry, project)
-    has_more_first = order_first_images(place, settings, report, may_begin=not is_due and not has_begun)
+    has_more_first = order_first_images(
+        place,
+        lambda: _computing("open_feature_cache")(place, settings),
+        report,
+        may_begin=not is_due and not has_begun,
+    )
     write_standing(place, project, need, touched)
     if is_more or has_more_first:
         hint(redis, folder.uid)
