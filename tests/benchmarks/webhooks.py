@@ -58,7 +58,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, Processes() as processes:
         stack = start_stack(processes, read_settings({**os.environ, "REDIS_URL": ""}), Path(folder))
-        report = Run(stack).measure(options.rate, options.seconds) | {"memory": memory(processes)}
+        report = Run(stack).measure(options.rate, options.seconds) | {"memory_mb": memory(processes)}
     report |= {"rate": options.rate, "seconds": options.seconds, "cores": os.cpu_count(), "load": os.getloadavg()}
     print(json.dumps(report, indent=2))
     if options.json is not None:
