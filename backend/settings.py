@@ -28,6 +28,8 @@ class Settings:
                         Studio says itself (LABEL_STUDIO_PUBLIC_URL)
     basic_password, webhook_secret           likewise (MASKAL_BASIC_PASSWORD, MASKAL_WEBHOOK_SECRET)
     viewer_password     opens the pages for reading, to the user `viewer` (MASKAL_VIEWER_PASSWORD); None: to nobody
+    metrics_password    opens /metrics, to the user `metrics` (MASKAL_METRICS_PASSWORD); None: to nobody but the user
+                        `maskal`
     public_url          this backend's pages as browsers reach them (PUBLIC_URL); None: HOST and PORT, and no link in
                         the labelling instruction
     max_image_mb, max_image_megapixels       larger images are refused (MAX_IMAGE_MB, MAX_IMAGE_MEGAPIXELS)
@@ -51,6 +53,7 @@ class Settings:
     basic_password: str | None = None
     webhook_secret: str | None = None
     viewer_password: str | None = None
+    metrics_password: str | None = None
     public_url: str | None = None
     max_image_mb: float = 200.0
     max_image_megapixels: float = 100.0
@@ -78,6 +81,7 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         basic_password=environ.get("MASKAL_BASIC_PASSWORD") or None,
         webhook_secret=environ.get("MASKAL_WEBHOOK_SECRET") or None,
         viewer_password=environ.get("MASKAL_VIEWER_PASSWORD") or None,
+        metrics_password=environ.get("MASKAL_METRICS_PASSWORD") or None,
         public_url=_address(environ, "PUBLIC_URL"),
         max_image_mb=_number(environ, "MAX_IMAGE_MB", Settings.max_image_mb),
         max_image_megapixels=_number(environ, "MAX_IMAGE_MEGAPIXELS", Settings.max_image_megapixels),

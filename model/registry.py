@@ -194,19 +194,19 @@ class Registry:
 
     def write_ranking(self, name: str, rows: Iterable[RankedTask]) -> None:
         """Replace the ranking that a version made of the tasks."""
-        write_atomically(self._ranking(name), rows_to_text(rows))
+        write_atomically(self.ranking_path(name), rows_to_text(rows))
 
     def append_ranking(self, name: str, *rows: RankedTask) -> None:
         """Add tasks to a version's ranking; one process at a time."""
-        append_rows(self._ranking(name), rows)
+        append_rows(self.ranking_path(name), rows)
 
     def read_ranking(self, name: str, *, with_regions: bool = True) -> tuple[RankedTask, ...]:
         """The ranking that a version made, in the order written; empty if it made none."""
-        return read_rows(self._ranking(name), with_regions=with_regions)
+        return read_rows(self.ranking_path(name), with_regions=with_regions)
 
     def ranked_task(self, name: str, task: int) -> RankedTask | None:
         """What a version's ranking says of one task, None if it says nothing."""
-        return find_row(self._ranking(name), task)
+        return find_row(self.ranking_path(name), task)
 
     def write_summary(self, name: str, summary: Mapping[str, Any]) -> None:
         """Replace what is told of a version without looking at its ranking (JSON)."""
@@ -240,7 +240,8 @@ class Registry:
             raise BadVersion(f"version {name} is not in {self._versions}; known versions: {known}")
         return folder
 
-    def _ranking(self, name: str) -> Path:
+    def ranking_path(self, name: str) -> Path:
+        """The file of a version's ranking, one line a task; BadVersion if the version is unknown."""
         return self._folder_of(name) / "ranking.jsonl"
 
 

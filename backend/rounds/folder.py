@@ -94,6 +94,11 @@ class Round:
         return self.path / "training.safetensors"
 
     @property
+    def scores(self) -> Path:
+        """Where ranking keeps the score of each task as soon as it is known."""
+        return self.path / "scores.jsonl"
+
+    @property
     def is_concluded(self) -> bool:
         """Whether nothing is left to do and the next round waits for new annotations."""
         return self.state.state in (STATES[-1], REFUSED, CANCELLED)

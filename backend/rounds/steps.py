@@ -76,7 +76,7 @@ def _score_all(
     place: Workplace, current: Round, engine: Engine, tasks: Sequence[Task], report: Report
 ) -> dict[int, Scored]:
     """Scores of the tasks, each kept on disk as soon as it is known; unreadable images are noted and left out."""
-    path = current.path / "scores.jsonl"
+    path = current.scores
     done = _stored_scores(path)
     missing = [task for task in tasks if task.id not in done]
     with path.open("a") as file:

@@ -14,6 +14,7 @@ from backend.project.credentials import load_credentials
 from backend.project.folder import connected_projects
 from backend.settings import DEFAULT_REDIS_URL, Settings
 from backend.web.access import Role, role_of
+from backend.web.metrics import Metrics
 from backend.web.pages import Pages, pages
 from backend.web.predictor import Predictor
 from backend.web.protocol import routes
@@ -39,21 +40,26 @@ def create_app(settings: Settings) -> Flask:
     app.register_blueprint(routes)
     app.register_blueprint(pages)
     app.add_url_rule("/health", "health", lambda: jsonify(status="UP"))
+    metrics = Metrics(settings, app.extensions["maskal_redis"])
+    metrics.watch(app)
+    app.add_url_rule("/metrics", "metrics", metrics.answer)
     readiness = Readiness(settings, app.extensions["maskal_redis"])
     app.add_url_rule("/ready", "ready", lambda: _answer_ready(readiness))
     app.before_request(lambda: _refuse_strangers(settings))
-    app.register_error_handler(Exception, _answer_error)
+    app.register_error_handler(Exception, lambda err: _answer_error(err, metrics))
     return app
 
 
 def _refuse_strangers(settings: Settings) -> tuple[Response, int, dict[str, str]] | None:
     """Ask for Basic auth everywhere but at /health and /ready; the webhook may show its secret header instead.
 
-    The viewer's password opens the pages, and does nothing there.
+    The viewer's password opens the pages, and does nothing there; Prometheus' password opens /metrics alone.
     """
     if request.path == "/ready" or request.path.endswith("/health"):
         return None
     g.role = role = role_of(request, load_credentials(settings), settings)
+    if role is Role.COLLECTOR and request.endpoint == "metrics":
+        return None
     is_page = request.blueprint == "pages" or request.endpoint == "static"
     if role is Role.MAIN or (role is Role.WEBHOOK and request.path.endswith("/webhook")):
         return None
@@ -70,7 +76,8 @@ def _answer_ready(readiness: Readiness) -> tuple[Response, int]:
     return (jsonify(status="FAILING", failing=failing), 503) if failing else (jsonify(status="READY"), 200)
 
 
-def _answer_error(err: Exception) -> tuple[Response, int]:
+def _answer_error(err: Exception, metrics: Metrics) -> tuple[Response, int]:
+    metrics.note_failure(err)
     if isinstance(err, HTTPException):
         return jsonify(error=err.description), err.code or 500
     if isinstance(err, RedisError):

@@ -40,7 +40,7 @@ from backend.rounds.folder import all_rounds, unfinished
 from backend.settings import read_settings
 from backend.system.processes import Processes
 from model.files import write_json
-from tests.benchmarks.serving import is_training
+from tests.benchmarks.serving import is_busy, is_training
 from tests.e2e.conftest import discs
 from tests.e2e.waiting import concluded, wait_for
 
@@ -100,6 +100,7 @@ class Run:
         return project, folder, tasks
 
     def _train_on(self) -> None:
+        wait_for(lambda: not is_busy(self.redis, self.folder), "the worker to rest")
         endless = {"train_iterations_base": 10**6, "warm_start": False, "early_stopping": False}
         self.folder.store_config(self.folder.config().model_copy(update=endless))
         hint(self.redis, self.folder.uid, is_forced=True)
@@ -130,6 +131,7 @@ class Run:
     def _is_exact(self) -> bool:
         cancel(self.redis, self.folder)
         wait_for(lambda: unfinished(self.folder) is None, "the cancelled round's end")
+        wait_for(lambda: not is_busy(self.redis, self.folder), "the worker to rest")
         usual = {"train_iterations_base": 60}
         self.folder.store_config(self.folder.config().model_copy(update=usual))
         count = len(all_rounds(self.folder))
