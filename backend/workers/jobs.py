@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import signal
 import time
 from collections.abc import Callable
 from importlib import import_module
+from types import FrameType
 from typing import Any
 
 from redis import Redis
@@ -194,14 +196,25 @@ def _due_round(redis: Redis, place: Workplace) -> Round | None:
 
 
 class _logged:
-    """The jobs' door: an error is logged with its traceback and raised on to RQ."""
+    """The jobs' door: an error is logged with its traceback and raised on to RQ; SIGTERM ends a job as an error would.
+
+    So what the job holds is given back, and a round goes on where it was as soon as there is a worker again.
+    """
 
     def __init__(self, what: str) -> None:
         self.what = what
 
     def __enter__(self) -> None:
-        return None
+        self._before = signal.signal(signal.SIGTERM, _stop)
 
     def __exit__(self, kind: Any, err: BaseException | None, traceback: Any) -> None:
-        if isinstance(err, Exception):
+        signal.signal(signal.SIGTERM, self._before)
+        if isinstance(err, SystemExit):
+            logger.info("%s is handed back, as the worker stops", self.what)
+        elif isinstance(err, Exception):
             logger.error("%s stopped: %s", self.what, err, exc_info=err)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_IGN)  # a second one must not disturb the handing back
+    raise SystemExit("the worker stops")
