@@ -14,7 +14,8 @@ from typing import Any
 import click
 
 from backend.errors import BackendError
-from backend.settings import read_settings
+from backend.logs import set_up_logging
+from backend.settings import read_log_format, read_settings
 from model.errors import ModelError
 
 ACTIONS = {
@@ -97,13 +98,7 @@ class _OneLineErrors(click.Group):
 @click.option("-v", "--verbose", is_flag=True, help="Log more.")
 def main(verbose: bool) -> None:
     """Active learning for instance segmentation inside Label Studio."""
-    logging.basicConfig(
-        level=logging.DEBUG if verbose else logging.INFO,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        datefmt="%H:%M:%S",
-    )
-    for noisy in ("httpx", "httpcore", "rq", "faster_coco_eval", "PIL"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    set_up_logging(read_log_format(), logging.DEBUG if verbose else logging.INFO)
 
 
 @main.command()

@@ -13,6 +13,7 @@ from urllib.request import getproxies, proxy_bypass
 from backend.errors import BadSetting
 
 DEFAULT_REDIS_URL = "redis://127.0.0.1:6379/0"
+LOG_FORMATS = ("text", "json")
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,14 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         allowed_private_hosts=tuple(host.strip() for host in hosts.split(",") if host.strip()),
         label_studio_executable=environ.get("LABEL_STUDIO_EXECUTABLE") or None,
     )
+
+
+def read_log_format(environ: Mapping[str, str] | None = None) -> str:
+    """How the log is written, "text" or "json" (LOG_FORMAT); BadSetting for anything else."""
+    chosen = (os.environ if environ is None else environ).get("LOG_FORMAT", "").strip() or LOG_FORMATS[0]
+    if chosen not in LOG_FORMATS:
+        raise BadSetting(f"environment variable LOG_FORMAT must be {' or '.join(LOG_FORMATS)}, got {chosen!r}")
+    return chosen
 
 
 def read_address(text: str, name: str) -> str:

@@ -31,6 +31,7 @@ WINGS = {
         ("label_studio",),
         ("generated",),
         ("system",),
+        ("logs",),
         ("settings",),
         ("errors",),
     ),

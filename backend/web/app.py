@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import ExitStack
 
 from flask import Flask, Response, g, jsonify, request
 from redis import Redis
@@ -10,6 +11,7 @@ from redis.exceptions import RedisError
 from werkzeug.exceptions import HTTPException
 
 from backend.errors import BackendError, BadLabelConfig, BadSetting, LabelStudioBusy, NotFound
+from backend.logs import about
 from backend.project.credentials import load_credentials
 from backend.project.folder import connected_projects
 from backend.settings import DEFAULT_REDIS_URL, Settings
@@ -45,9 +47,19 @@ def create_app(settings: Settings) -> Flask:
     app.add_url_rule("/metrics", "metrics", metrics.answer)
     readiness = Readiness(settings, app.extensions["maskal_redis"])
     app.add_url_rule("/ready", "ready", lambda: _answer_ready(readiness))
+    app.before_request(_note_project)
+    app.teardown_request(lambda _err: g.pop("about", ExitStack()).close())
     app.before_request(lambda: _refuse_strangers(settings))
     app.register_error_handler(Exception, lambda err: _answer_error(err, metrics))
     return app
+
+
+def _note_project() -> None:
+    """Let what is logged while a request is answered say which project it is about."""
+    project_id = (request.view_args or {}).get("project_id")
+    if project_id is not None:
+        g.about = ExitStack()
+        g.about.enter_context(about(project=project_id))
 
 
 def _refuse_strangers(settings: Settings) -> tuple[Response, int, dict[str, str]] | None:

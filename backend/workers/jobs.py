@@ -16,12 +16,13 @@ from redis import Redis
 
 from backend.errors import Cancelled, NotFound
 from backend.label_studio.client import Project
-from backend.project.folder import ProjectFolder, connected_projects
+from backend.logs import about
+from backend.project.folder import UID, ProjectFolder, connected_projects
 from backend.project.unreadable import Unreadable
 from backend.project.workplace import Workplace, find_project, open_workplace
 from backend.queue import marks
 from backend.queue.connection import open_redis
-from backend.queue.jobs import EXAMINE, RUN_ROUND, TIDY, enqueue, hint
+from backend.queue.jobs import EXAMINE, RUN_ROUND, TIDY, Kind, enqueue, hint
 from backend.queue.locks import held
 from backend.queue.progress import keep_progress, report
 from backend.rounds import task_queue
@@ -57,7 +58,7 @@ def examine(uid: str) -> None:
     settings = read_settings()
     redis = open_redis(settings)
     folder = ProjectFolder(settings.data_dir / "projects" / uid)
-    with _logged(f"examine {uid}"), held(redis, f"{EXAMINE.lock}:{uid}") as is_mine:
+    with _logged(EXAMINE, uid), held(redis, f"{EXAMINE.lock}:{uid}") as is_mine:
         if is_mine and folder.is_connected:
             examine_project(redis, settings, folder)
 
@@ -67,7 +68,7 @@ def run_round(uid: str) -> None:
     settings = read_settings()
     redis = open_redis(settings)
     folder = ProjectFolder(settings.data_dir / "projects" / uid)
-    with _logged(f"round of {uid}"), held(redis, f"{RUN_ROUND.lock}:{uid}") as is_mine:
+    with _logged(RUN_ROUND, uid), held(redis, f"{RUN_ROUND.lock}:{uid}") as is_mine:
         while is_mine and folder.is_connected:
             place = open_workplace(settings, folder)
             current = unfinished(folder) or _due_round(redis, place)
@@ -80,7 +81,7 @@ def run_round(uid: str) -> None:
 def tidy(uid: str) -> None:
     """Job: keep the caches at their sizes, and remove what crashes left in the registries."""
     settings = read_settings()
-    with _logged("tidying"), held(open_redis(settings), f"{TIDY.lock}:{uid}") as is_mine:
+    with _logged(TIDY, uid), held(open_redis(settings), f"{TIDY.lock}:{uid}") as is_mine:
         if is_mine:
             trim_cache(settings.data_dir / "cache" / "images", settings.image_cache_gb * 1e9)
             trim_cache(thumbnails(settings.data_dir), min(CACHE_BYTES, settings.image_cache_gb * 1e9))
@@ -104,7 +105,8 @@ def _run(redis: Redis, place: Workplace, current: Round) -> None:
             raise Cancelled("cancelled by `maskal cancel`")
 
     try:
-        _computing("run")(place, current, tell)
+        with about(round=number):
+            _computing("run")(place, current, tell)
     except Cancelled:
         if current.snapshot() is None:  # so that the next round waits for new annotations
             write_snapshot(current.path / "snapshot.json", read_snapshot_of(place)[0])
@@ -201,18 +203,22 @@ class _logged:
     So what the job holds is given back, and a round goes on where it was as soon as there is a worker again.
     """
 
-    def __init__(self, what: str) -> None:
-        self.what = what
+    def __init__(self, kind: Kind, uid: str) -> None:
+        self.job = kind.id_for(uid)
+        project = {"project": int(uid.partition(".")[0])} if UID.fullmatch(uid) else {}
+        self._about = about(job=self.job, **project)
 
     def __enter__(self) -> None:
+        self._about.__enter__()
         self._before = signal.signal(signal.SIGTERM, _stop)
 
     def __exit__(self, kind: Any, err: BaseException | None, traceback: Any) -> None:
         signal.signal(signal.SIGTERM, self._before)
         if isinstance(err, SystemExit):
-            logger.info("%s is handed back, as the worker stops", self.what)
+            logger.info("%s is handed back, as the worker stops", self.job)
         elif isinstance(err, Exception):
-            logger.error("%s stopped: %s", self.what, err, exc_info=err)
+            logger.error("%s stopped: %s", self.job, err, exc_info=err)
+        self._about.__exit__(None, None, None)
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
