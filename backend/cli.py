@@ -236,11 +236,12 @@ def doctor(project_id: int, as_json: bool) -> None:
 @click.option("--out", type=NEW_FOLDER, required=True, help="Results; goes on if begun there.")
 @click.option(
     "--strategies",
-    default="random,random_foreground,uncertainty,class_aware,diverse,stratified",
+    default="random,random_foreground,class_turns,uncertainty,class_aware,diverse,stratified",
     show_default=True,
     help="Comma-separated; random is what the others are compared with.",
 )
 @click.option("--seeds", type=click.IntRange(min=1), default=3, show_default=True, help="Repetitions of everything.")
+@click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Seeds played side by side.")
 @click.option("--initial", type=click.IntRange(min=1), help="Images to begin with  [default: initial_datasize]")
 @click.option("--pool-size", type=click.IntRange(min=1), help="Images chosen in each loop  [default: pool_size]")
 @click.option("--loops", type=click.IntRange(min=1), default=6, show_default=True, help="How often images are chosen.")

@@ -70,6 +70,43 @@ def share_of_random(curves: Mapping[int, Curve], random: Mapping[int, Curve]) ->
     return Share(float(np.mean(counted)), low, high, sum(f is not None for f in found), tuple(found))
 
 
+@dataclass(frozen=True)
+class Gain:
+    """How much higher the curves of one strategy run than those of another, over several seeds.
+
+    mean and its 95 % interval low..high (bootstrap over the pairs of one seed); per_seed the differences themselves.
+    """
+
+    mean: float
+    low: float
+    high: float
+    per_seed: tuple[float, ...]
+
+
+def mean_height(curve: Curve, begin: float, end: float) -> float:
+    """Area under a curve between two costs, as its mean height there; linear between the steps, flat beyond them."""
+    if not begin < end:
+        raise ValueError(f"an area needs costs that rise, got {begin:g} to {end:g}")
+    inner = [cost for cost in curve.costs if begin < cost < end]
+    costs = np.array([begin, *inner, end])
+    values = np.interp(costs, curve.costs, curve.values)
+    return float(np.diff(costs) @ (values[1:] + values[:-1]) / 2 / (end - begin))
+
+
+def gain_over(curves: Mapping[int, Curve], others: Mapping[int, Curve]) -> Gain:
+    """The difference of the areas under the curves of the same seeds, each over the costs that both have."""
+    seeds = sorted(curves.keys() & others.keys())
+    if not seeds:
+        raise ValueError("a gain needs curves of both strategies for at least one seed")
+    differences = []
+    for seed in seeds:
+        one, other = curves[seed], others[seed]
+        begin, end = max(one.costs[0], other.costs[0]), min(one.costs[-1], other.costs[-1])
+        differences.append(mean_height(one, begin, end) - mean_height(other, begin, end))
+    low, high = interval(differences)
+    return Gain(float(np.mean(differences)), low, high, tuple(differences))
+
+
 def interval(values: Sequence[float]) -> tuple[float, float]:
     """95 % interval of the mean of values (n,) by bootstrap, always the same for the same values."""
     given = np.asarray(values, float)

@@ -71,6 +71,13 @@ def random_foreground(pool: Pool, rng: np.random.Generator) -> np.ndarray:
     return _places(order, len(pool))
 
 
+def class_turns(pool: Pool, rng: np.random.Generator) -> np.ndarray:
+    """The classes take turns, each with any image that seems to show it: the baseline that knows the classes."""
+    shown = [np.where(column >= HINT, 0.0, -np.inf) for column in pool.class_counts.T]
+    by_class = [_best_first(values, rng) for values in shown]
+    return _where_found(pool, _take_turns(by_class, _best_first(np.zeros(len(pool)), rng)))
+
+
 def class_aware(pool: Pool, rng: np.random.Generator) -> np.ndarray:
     """The classes take turns, each with the least certain image among those that seem to show it."""
     by_class = [_best_first(promise, rng) for promise in _promises(pool)]
@@ -169,6 +176,7 @@ STRATEGIES: dict[str, Strategy] = {
     "certainty": certainty,
     "random": random,
     "random_foreground": random_foreground,
+    "class_turns": class_turns,
     "class_aware": class_aware,
     "diverse": diverse,
     "stratified": stratified,
@@ -177,7 +185,7 @@ STRATEGIES: dict[str, Strategy] = {
 BY_CERTAINTY = ("uncertainty", "certainty")
 """Strategies whose score follows from an image's certainty alone."""
 
-BY_CHANCE = ("random", "random_foreground")
+BY_CHANCE = ("random", "random_foreground", "class_turns")
 """Strategies that do not look at the certainty."""
 
 WITHOUT_A_LOOK = ("random",)

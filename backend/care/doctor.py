@@ -35,7 +35,7 @@ ENOUGH_SCORED = 0.99
 EXAMPLES = 3
 """Tasks of several that are named."""
 
-TRIED = ("1.20.0", "1.23.2")
+TRIED = ("1.20.0", "1.22.0", "1.23.2")
 """Releases of Label Studio with which the end-to-end tests were run."""
 
 RIGHTS = ("projects.change", "tasks.view", "predictions.any", "webhooks.change")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
 import cv2
 from tqdm import tqdm
 
 from backend.generated.broccoli import LABELS, generate
-from backend.label_studio.client import LabelStudio
+from backend.label_studio.client import UPLOAD_BYTES, LabelStudio
 from backend.label_studio.labels import LabelConfig, polygon_config
 from backend.label_studio.predictions import outlines_to_regions
 from backend.settings import Settings
@@ -21,6 +22,9 @@ from model.records import Outline, Record
 
 GENERATED_IMAGES = 120
 SEED = 7
+
+UPLOADED_AT_ONCE = 20
+"""Images a call: enough to be quick, few enough that a bar moves."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,12 +81,21 @@ def import_images(
     client: LabelStudio, project_id: int, images: Sequence[DemoImage], labels: LabelConfig, annotated: int
 ) -> Iterator[tuple[int, DemoImage]]:
     """Upload images as tasks, the first `annotated` ones with their truth as annotation; yields (task id, image)."""
-    for index, image in enumerate(images):
-        address = client.upload_image(project_id, image.name, image.content)
-        task: dict[str, object] = {"data": labels.image_value.data_with(address)}
-        if index < annotated:
+    begin = 0
+    while begin < len(images):
+        some = _first_call(images[begin:])
+        addresses = client.upload_images(project_id, [(image.name, image.content) for image in some])
+        tasks: list[dict[str, object]] = [{"data": labels.image_value.data_with(address)} for address in addresses]
+        for task, image in zip(tasks, some[: max(0, annotated - begin)], strict=False):
             task["annotations"] = [{"result": true_regions(image, labels)}]
-        yield client.import_tasks(project_id, [task])[0], image
+        yield from zip(client.import_tasks(project_id, tasks), some, strict=True)
+        begin += len(some)
+
+
+def _first_call(images: Sequence[DemoImage]) -> Sequence[DemoImage]:
+    """As many of the images, from the first on, as one call may carry."""
+    sizes = list(accumulate(len(image.content) for image in images[:UPLOADED_AT_ONCE]))
+    return images[: max(1, sum(size <= UPLOAD_BYTES for size in sizes))]
 
 
 def true_regions(image: DemoImage, labels: LabelConfig) -> list[dict[str, object]]:

@@ -21,6 +21,7 @@ from model.files import read_json, write_json
 
 EMAIL = "demo@example.com"
 START_TIMEOUT_S = 300.0
+LABEL_STUDIO = "Label Studio"
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def start_stack(
         redis_url = start_redis(processes, folder / "redis", logs / "redis.log")
     url = f"http://127.0.0.1:{free_port(port)}"
     tell(f"starting Label Studio at {url} (half a minute the first time)")
-    start_label_studio(processes, folder, url, login, executable=executable)
+    begin_label_studio(processes, folder, url, login, executable=executable)
     backend = f"http://127.0.0.1:{free_port(backend_port)}"
     own = replace(
         settings,
@@ -85,6 +86,7 @@ def start_stack(
     )
     tell(f"starting the backend at {backend} and the worker")
     start_backend(processes, own, logs)
+    processes.wait(LABEL_STUDIO, lambda: is_up(f"{url}/health"), START_TIMEOUT_S)
     return Stack(url, login, own)
 
 
@@ -123,6 +125,14 @@ def _login(folder: Path) -> Login:
 def start_label_studio(
     processes: Processes, folder: Path, url: str, login: Login, *, executable: str, **environment: str
 ) -> None:
+    """Start Label Studio as `begin_label_studio` does and wait until it answers."""
+    begin_label_studio(processes, folder, url, login, executable=executable, **environment)
+    processes.wait(LABEL_STUDIO, lambda: is_up(f"{url}/health"), START_TIMEOUT_S)
+
+
+def begin_label_studio(
+    processes: Processes, folder: Path, url: str, login: Login, *, executable: str, **environment: str
+) -> None:
     """Start Label Studio at a loopback address with its data in `folder`, both of its network switches off."""
     port = str(httpx.URL(url).port)
     variables = {
@@ -136,14 +146,8 @@ def start_label_studio(
     }
     argv = [executable, "start", "--no-browser", "--init", "-p", port, "--internal-host", "127.0.0.1"]
     argv += ["--username", login.email, "--enable-legacy-api-token"]
-    processes.start(
-        "Label Studio",
-        argv,
-        env=child_environment(**{**variables, **environment}),
-        log=folder / "logs" / "label-studio.log",
-        ready=lambda: is_up(f"{url}/health"),
-        timeout_s=START_TIMEOUT_S,
-    )
+    log = folder / "logs" / "label-studio.log"
+    processes.start(LABEL_STUDIO, argv, env=child_environment(**{**variables, **environment}), log=log)
 
 
 def start_backend(processes: Processes, settings: Settings, logs: Path) -> None:

@@ -100,7 +100,7 @@ class Pusher:
     def _send(self, chunk: Sequence[Body], held: int) -> None:
         write_json(self.journal, asdict(Sent(len(chunk), held, time.time())))
         try:
-            self._import(chunk)
+            created = self._import(chunk)
         except LabelStudioBusy:
             raise  # it may still arrive: the journal stays
         except TooLarge:
@@ -112,12 +112,18 @@ class Pusher:
             if len(present) == len(chunk):
                 self.journal.unlink()
                 raise
-            self._import(present)
+            chunk, created = present, self._import(present)
         self.journal.unlink()
+        if created < len(chunk):
+            raise LabelStudioError(
+                f"Label Studio took {created} of {len(chunk)} predictions of {self.version} and gave no reason; its "
+                "releases before 1.23 leave out brushes, and labels beside their shapes: update it"
+            )
 
-    def _import(self, chunk: Sequence[Body]) -> None:
-        if chunk:
-            self.client.import_predictions(self.project_id, f"[{','.join(text for _, text in chunk)}]")
+    def _import(self, chunk: Sequence[Body]) -> int:
+        if not chunk:
+            return 0
+        return self.client.import_predictions(self.project_id, f"[{','.join(text for _, text in chunk)}]")
 
 
 def prediction(row: RankedTask, version: str) -> dict[str, Any]:

@@ -86,7 +86,14 @@ class ProjectConfig(BaseModel):
     iou_thres: float = Field(default=0.5, ge=0, le=1)
     scoring: Literal["fast", "exact"] = "fast"
     strategy: Literal[
-        "uncertainty", "certainty", "random", "random_foreground", "class_aware", "diverse", "stratified"
+        "uncertainty",
+        "certainty",
+        "random",
+        "random_foreground",
+        "class_turns",
+        "class_aware",
+        "diverse",
+        "stratified",
     ] = "uncertainty"
     first_images: Literal["coverage", "random"] | None = None
     without_detections: Literal["median", "first", "last"] | None = None

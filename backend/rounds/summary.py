@@ -137,6 +137,8 @@ def reason_of(row: RankedTask, strategy: str, certainties: Sequence[float]) -> s
         return "drawn at random"
     if row.certainty is None:
         return "nothing was found in it"
+    if strategy == "class_turns":
+        return "its class's turn, drawn at random within it"
     if strategy == "certainty":
         return "one of the most certain"
     higher = sum(certainty > row.certainty for certainty in certainties) / max(1, len(certainties) - 1)

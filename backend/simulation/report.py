@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from model.files import write_json
-from sampling.learning_curves import Curve, interval, share_of_random
+from sampling.learning_curves import Curve, gain_over, interval, share_of_random
 
 COSTS = {
     "images": "annotated images",
@@ -23,6 +23,8 @@ COSTS = {
 """What annotation costs, by a row's field: three ways to count it."""
 
 RANDOM = "random"
+BASELINES = (RANDOM, "random_foreground", "class_turns")
+"""Strategies by chance that the others are compared with."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,8 @@ def write_report(folder: Path, rows: Sequence[Row]) -> Path:
 def summary(rows: Sequence[Row]) -> dict[str, Any]:
     """Per strategy the final mask AP, and the share of random's annotations with which it gets as far as random.
 
-    `share_of_random` counts images, `share_of_random_objects` and `share_of_random_annotation_seconds` the rest.
+    `share_of_random` counts images, `share_of_random_objects` and `share_of_random_annotation_seconds` the rest; `gain`
+    is how much higher the strategy's curves run than a baseline's of the same seeds, by baseline and cost.
     """
     strategies = list(dict.fromkeys(row.strategy for row in rows))
     result: dict[str, Any] = {}
@@ -81,7 +84,16 @@ def summary(rows: Sequence[Row]) -> dict[str, Any]:
                 share = share_of_random(_curves(rows, strategy, cost), _curves(rows, RANDOM, cost))
                 name = "share_of_random" if cost == "images" else f"share_of_random_{cost}"
                 result[strategy][name] = asdict(share)
+        result[strategy]["gain"] = {
+            baseline: {cost: _gain(rows, strategy, baseline, cost) for cost in COSTS}
+            for baseline in BASELINES
+            if baseline in strategies and baseline != strategy and rows[-1].loop > 0
+        }
     return result
+
+
+def _gain(rows: Sequence[Row], strategy: str, baseline: str, cost: str) -> dict[str, Any]:
+    return asdict(gain_over(_curves(rows, strategy, cost), _curves(rows, baseline, cost)))
 
 
 def _runs(rows: Sequence[Row], strategy: str) -> dict[int, list[Row]]:
@@ -100,7 +112,7 @@ def _curves(rows: Sequence[Row], strategy: str, cost: str) -> Mapping[int, Curve
 
 
 def _draw(rows: Sequence[Row]) -> Figure:
-    """Mask AP over images and over objects: the mean of the seeds, the band from the worst to the best."""
+    """Mask AP over images and over objects: the mean of the seeds, the band its 95 % interval."""
     figure = Figure(figsize=(11, 4.5), layout="constrained")
     FigureCanvasAgg(figure)
     for axes, cost in zip(figure.subplots(1, 2, sharey=True), ("images", "objects"), strict=True):
@@ -110,7 +122,8 @@ def _draw(rows: Sequence[Row]) -> Figure:
             costs = np.array([[getattr(row, cost) for row in run[:length]] for run in runs]).mean(0)
             values = np.array([[row.mask_ap for row in run[:length]] for run in runs])  # (seeds, steps)
             [line] = axes.plot(costs, values.mean(0), marker="o", markersize=3, label=strategy)
-            axes.fill_between(costs, values.min(0), values.max(0), color=line.get_color(), alpha=0.12)
+            low, high = np.array([interval(column) for column in values.T]).T
+            axes.fill_between(costs, low, high, color=line.get_color(), alpha=0.12)
         axes.set_xlabel(COSTS[cost])
         axes.grid(alpha=0.3)
     figure.axes[0].set_ylabel("mask AP on the test images")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -17,25 +18,17 @@ from tqdm import tqdm
 
 from backend.errors import BadSetting
 from backend.project.config import ProjectConfig, read_config
-from backend.rounds.starts import keeping_of, load_start
 from backend.settings import Settings
+from backend.simulation.network_judge import NetworkJudge, World
 from backend.simulation.report import Row, write_report
-from model import checkpoints
-from model.engines.base import Engine, EngineConfig
-from model.engines.loader import build_engine
+from backend.simulation.splits import stratified_split
 from model.files import read_json, write_json
 from model.formats import coco
-from model.judging.evaluation import Evaluation, detections_of, evaluate, truth_of
 from model.record_images import RecordImages, fully_read
 from model.records import Record
-from model.training.loop import train
-from sampling.mc_dropout import score
-from sampling.ranking import Candidate
 from sampling.simulate import Plan, Step, simulate
 from sampling.strategies import STRATEGIES
 
-EVALUATION_THRESHOLD = 0.05
-SCORED_AT_ONCE = 8
 SECONDS_PER_OBJECT = 79.0
 """Time to outline an object by hand (Lin et al. 2014: 22 hours of work for 1,000 outlines)."""
 
@@ -45,7 +38,10 @@ SECONDS_PER_CLASS = 1.0
 
 @dataclass(frozen=True)
 class SimulationOptions:
-    """The options of `maskal simulate`; None leaves the choice to the project's settings."""
+    """The options of `maskal simulate`; None leaves the choice to the project's settings.
+
+    jobs    seeds that are played side by side
+    """
 
     images: Path
     annotations: Path
@@ -59,6 +55,7 @@ class SimulationOptions:
     limit: int | None = None
     config: Path | None = None
     device: str | None = None
+    jobs: int = 1
     max_image_megapixels: float = Settings.max_image_megapixels
 
     def __post_init__(self) -> None:
@@ -74,144 +71,69 @@ def run(options: SimulationOptions) -> Path:
     Raises BadRecord before anything is trained that names the images which are missing, broken or of another size.
     """
     config = _config(options)
-    records = tuple(fully_read(coco.read(options.annotations, images=options.images))[: options.limit])
+    records = _records(options)
     images = RecordImages(options.images, options.max_image_megapixels)
     images.check(tqdm(records, desc="looking at the images", unit="image"))
-    classes = coco.class_names(options.annotations)
     options.out.mkdir(parents=True, exist_ok=True)
     _check_settings(options, config, len(records))
-    order = [(seed, strategy) for seed in range(1, options.seeds + 1) for strategy in options.strategies]
-    rows: list[Row] = []
-    starts = options.out / "runs" / "starts"
-    with tqdm(total=len(order) * (options.loops + 1), unit="loop") as bar:
-        for seed, strategy in order:
-            split = stratified_split(records, options.test_share, seed)
-            world = _World(records, images, classes, config, split, _device(options, config), starts)
-            for row in _play(options, world, strategy, seed):
-                rows.append(row)
-                bar.set_description(f"{strategy} seed {seed}: {row.images} images, mask AP {row.mask_ap:.3f}")
-                bar.update()
-    return write_report(options.out, rows)
+    rows = []
+    with tqdm(total=options.seeds * len(options.strategies) * (options.loops + 1), unit="loop") as bar:
+        for row in _played(options):
+            rows.append(row)
+            bar.set_description(f"{row.strategy} seed {row.seed}: {row.images} images, mask AP {row.mask_ap:.3f}")
+            bar.update()
+    places = {name: place for place, name in enumerate(options.strategies)}
+    return write_report(options.out, sorted(rows, key=lambda row: (row.seed, places[row.strategy], row.loop)))
 
 
-def strata(records: Sequence[Record]) -> list[list[int]]:
-    """Indices by class, an image counting for its rarest one."""
-    counts = Counter(label for record in records for label in {o.label for o in record.outlines})
-    found: dict[str, list[int]] = {}
-    for index, record in enumerate(records):
-        labels = {o.label for o in record.outlines}
-        found.setdefault(min(labels, key=lambda label: (counts[label], label), default=""), []).append(index)
-    return [members for _, members in sorted(found.items())]
+def _played(options: SimulationOptions) -> Iterator[Row]:
+    """All rows as they come: seed by seed, or of several seeds side by side, each in a process of its own."""
+    seeds = range(1, options.seeds + 1)
+    if options.jobs == 1:
+        for seed in seeds:
+            yield from _play_seed(options, seed)
+        return
+    threads = max(1, (os.cpu_count() or 1) // options.jobs)
+    context = get_context("spawn")  # a fork of a process that has computed may hang
+    with ProcessPoolExecutor(options.jobs, context, torch.set_num_threads, (threads,)) as pool:
+        playing = [pool.submit(_seed_rows, options, seed) for seed in seeds]
+        try:
+            for done in as_completed(playing):
+                yield from done.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
-def stratified_split(records: Sequence[Record], test_share: float, seed: int) -> tuple[list[int], list[int]]:
-    """Indices to learn from and to test on: of each class the same share, an image counting for its rarest one."""
-    rng = np.random.default_rng(seed)
-    shuffled = [[members[i] for i in rng.permutation(len(members))] for members in strata(records)]
-    test = {index for members in shuffled for index in members[: round(test_share * len(members))]}
-    return [index for index in range(len(records)) if index not in test], sorted(test)
+def _seed_rows(options: SimulationOptions, seed: int) -> list[Row]:
+    return list(_play_seed(options, seed))
 
 
-@dataclass(frozen=True, eq=False)
-class _World:
-    """What all runs of a seed share: images, truth, and the split into images to learn from and to test on."""
-
-    records: tuple[Record, ...]
-    images: RecordImages
-    classes: tuple[str, ...]
-    config: ProjectConfig
-    split: tuple[list[int], list[int]]
-    device: str
-    starts: Path
-
-    def engine_config(self) -> EngineConfig:
-        """One for all runs, with the input that fits the objects."""
-        usual = self.config.engine_config(self.device)
-        engine = build_engine(self.config.engine, self.classes, usual)
-        return self.config.adapted(engine.config, engine.input_range, self.records)
-
-    @cached_property
-    def by_name(self) -> Mapping[str, Record]:
-        """The records by the names of their images."""
-        return {record.image: record for record in self.records}
-
-    def image(self, name: str) -> np.ndarray:
-        """An image as RGB uint8 (h, w, 3); BadImageFile if it has changed since all were looked at."""
-        return self.images.load(self.by_name[name])
+def _play_seed(options: SimulationOptions, seed: int) -> Iterator[Row]:
+    """The rows of all strategies with one seed, which share the split, the first images and the first model."""
+    config, records = _config(options), _records(options)
+    world = World(
+        records,
+        RecordImages(options.images, options.max_image_megapixels),
+        coco.class_names(options.annotations),
+        config,
+        stratified_split(records, options.test_share, seed),
+        _device(options, config),
+        options.out / "runs" / "starts",
+    )
+    for strategy in options.strategies:
+        yield from _play(options, world, strategy, seed)
 
 
-class CocoLearner:
-    """Learns by training an engine on the records; keeps the weights of its last lesson in a file."""
-
-    def __init__(self, world: _World, weights: Callable[[int], Path], seed: int) -> None:
-        self.world, self.weights, self.seed = world, weights, seed
-        self.engine: Engine = build_engine(world.config.engine, world.classes, world.engine_config())
-        self.evaluation: Evaluation | None = None
-
-    def learn(self, images: Sequence[int], loop: int) -> float:
-        """Train on these images, from the last weights or from the pretrained ones, and return the mask AP."""
-        path = self.weights(loop)
-        if path.exists():
-            self.recall(loop)
-        else:
-            self._train(images, loop)
-            checkpoints.save(path, self.engine.tensors(), {})
-        self.evaluation = self._evaluate()
-        return self.evaluation.mask_ap or 0.0
-
-    def recall(self, loop: int) -> None:
-        """Be as after a loop that was played before."""
-        self._load(checkpoints.load(self.weights(loop))[0])
-
-    def candidates(self, images: Sequence[int]) -> Iterator[Candidate]:
-        """The images scored as the worker scores them."""
-        config = self.world.config.scoring_config()
-        for start in range(0, len(images), SCORED_AT_ONCE):
-            some = images[start : start + SCORED_AT_ONCE]
-            pixels = [self.world.image(self.world.records[i].image) for i in some]
-            for index, encoded in zip(some, self.engine.encode(pixels, exact=config.exact), strict=True):
-                generator = torch.Generator(self.world.device).manual_seed(1000 * self.seed + index)
-                found = score(self.engine, encoded, config, generator)
-                embedding = self.engine.embedding(encoded)
-                yield Candidate(index, found.certainty, False, tuple(found.class_counts), tuple(embedding))
-
-    def _train(self, images: Sequence[int], loop: int) -> None:
-        is_warm = loop > 0 and self.world.config.warm_start
-        if not is_warm:
-            torch.manual_seed(self.seed)
-            fresh = build_engine(self.engine.name, self.world.classes, self.engine.config)
-            self._load(fresh.tensors())
-            load_start(self.engine, self.world.config.pretrained_weights, self.world.starts, self.world.device)
-        records = [self.world.records[index] for index in images]
-        config = self.world.config.training_config(
-            self.engine.config.network,
-            records,
-            warm=is_warm,
-            seed=100 * self.seed + loop,
-            device=self.world.device,
-            keeping=keeping_of(self.engine, self.world.config.pretrained_weights),
-        )
-        train(self.engine.to(self.world.device), records, self.world.image, config)
-
-    def _load(self, tensors: dict[str, torch.Tensor]) -> None:
-        self.engine.load_tensors(tensors, self.world.classes)
-        self.engine.to(self.world.device)
-
-    def _evaluate(self) -> Evaluation:
-        records = [self.world.records[index] for index in self.world.split[1]]
-        found = [
-            detections_of(self.engine.predict(self.world.image(r.image), confidence_threshold=EVALUATION_THRESHOLD))
-            for r in records
-        ]
-        return evaluate([truth_of(r, self.world.classes) for r in records], found, self.world.classes)
+def _records(options: SimulationOptions) -> tuple[Record, ...]:
+    return tuple(fully_read(coco.read(options.annotations, images=options.images))[: options.limit])
 
 
-def _play(options: SimulationOptions, world: _World, strategy: str, seed: int) -> Iterator[Row]:
+def _play(options: SimulationOptions, world: World, strategy: str, seed: int) -> Iterator[Row]:
     """One run's rows, those of an earlier start first; what it takes to go on is kept in `runs/`."""
     shared = options.out / "runs" / f"seed_{seed}"
     own = shared / strategy
     own.mkdir(parents=True, exist_ok=True)
-    learner = CocoLearner(world, lambda loop: (own if loop else shared) / f"loop_{loop}.safetensors", seed)
+    learner = NetworkJudge(world, lambda loop: (own if loop else shared) / f"loop_{loop}.safetensors", seed)
     rng = np.random.default_rng(seed)
     ranking = replace(world.config.ranking_config(), strategy=strategy)
     initial = tuple(sorted(rng.permutation(world.split[0])[: world.config.initial_datasize].tolist()))
@@ -237,7 +159,7 @@ def _play(options: SimulationOptions, world: _World, strategy: str, seed: int) -
         started = time.monotonic()
 
 
-def _row(world: _World, learner: CocoLearner, strategy: str, seed: int, step: Step, seconds: float) -> Row:
+def _row(world: World, learner: NetworkJudge, strategy: str, seed: int, step: Step, seconds: float) -> Row:
     objects = sum(len(world.records[index].outlines) for index in step.images)
     evaluation = learner.evaluation
     return Row(

@@ -96,6 +96,11 @@ class Processes:
         if ready is not None:
             _wait_until(ready, child, timeout_s)
 
+    def wait(self, name: str, ready: Callable[[], bool], timeout_s: float) -> None:
+        """Wait until the process of that name that was started last is ready; ProcessFailed as when starting it."""
+        child = next(child for child in reversed(self.children) if child.name == name)
+        _wait_until(ready, child, timeout_s)
+
     def check(self) -> None:
         """Raise ProcessFailed if a child has ended."""
         for child in self.children:

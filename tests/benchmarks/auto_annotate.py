@@ -28,11 +28,18 @@ from model.engines.base import EngineConfig
 from model.engines.loader import load_alone
 from model.engines.torchvision.engine import TorchvisionEngine
 from model.files import write_json
-from tests.benchmarks.fields import WEIGHTS, fields, trained_resnet50
+from tests.benchmarks.fields import fields
+from tests.benchmarks.fitted_resnet50 import fitted_resnet50
 from tests.benchmarks.scoring import device_name, now
 
 TILES = 2
 REPEATS = 5
+
+STARTS = Path(__file__).parents[1] / "artefacts"
+"""Keeps the small network's start from one run to the next; not part of the repository."""
+
+SIZE = 800
+"""Shortest side of the large network's input, pixels."""
 
 
 def main() -> None:
@@ -52,13 +59,13 @@ def main() -> None:
 
 
 def save_weights(folder: Path, network: str, device: str) -> Path:
-    """A checkpoint of a network that finds the heads; made in some minutes the first time."""
+    """A checkpoint of a network that finds the heads; the small one is trained for some minutes the first time."""
     config = EngineConfig(network)
     if network == "nano":
         classes: tuple[str, ...] = CLASSES
-        tensors = generated_start(TorchvisionEngine(classes, config), WEIGHTS.parent, device, lambda progress: None)
+        tensors = generated_start(TorchvisionEngine(classes, config), STARTS, device, lambda progress: None)
     else:
-        classes, tensors = LABELS, trained_resnet50(device).tensors()
+        classes, tensors = LABELS, fitted_resnet50(device, SIZE).tensors()
     facts = {"engine": "torchvision", "classes": json.dumps(classes), "config": json.dumps({"network": network})}
     checkpoints.save(folder / "weights.safetensors", tensors, facts)
     return folder / "weights.safetensors"

@@ -1,26 +1,17 @@
-"""Generated fields of many broccoli heads, and a ResNet-50 that finds them: what the scoring benchmark runs on."""
+"""Generated fields of many broccoli heads: what the benchmarks of speed run on."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import numpy as np
 import torch
 
-from backend.generated.broccoli import LABELS, generate
-from model import checkpoints
-from model.engines.base import EngineConfig
+from backend.generated.broccoli import generate
 from model.engines.torchvision.engine import TorchvisionEngine
 from model.geometry import mask_to_polygons
 from model.records import Outline, Record
 from model.training.loop import Progress, Trained, TrainingConfig, train
-
-WEIGHTS = Path(__file__).parents[1] / "artefacts" / "fields_resnet50.safetensors"
-"""Kept from one run to the next; not part of the repository."""
-
-TRAINED_AT = 256
-STEPS = 260
 
 
 def fields(count: int, seed: int, size: int, tiles: int) -> Iterator[tuple[np.ndarray, tuple[Outline, ...]]]:
@@ -38,21 +29,6 @@ def fields(count: int, seed: int, size: int, tiles: int) -> Iterator[tuple[np.nd
                 whole[y : y + side, x : x + side] = mask
                 outlines.append(Outline(label, mask_to_polygons(whole)))
         yield image, tuple(outlines)
-
-
-def trained_resnet50(device: str) -> TorchvisionEngine:
-    """A ResNet-50 FPN that finds the heads; trained in some minutes the first time."""
-    engine = TorchvisionEngine(LABELS, EngineConfig(network="maskrcnn_resnet50_fpn"))
-    if WEIGHTS.exists():
-        engine.load_tensors(checkpoints.load(WEIGHTS)[0], LABELS)
-        return engine.to(device)
-    resize_to(engine, TRAINED_AT)
-    engine.network.rpn.fg_bg_sampler.batch_size_per_image = 128
-    engine.network.roi_heads.fg_bg_sampler.batch_size_per_image = 64
-    train_on_fields(engine.to(device), 40, TRAINED_AT, STEPS, lambda p: p.step % 20 or print(p, flush=True))
-    WEIGHTS.parent.mkdir(exist_ok=True)
-    checkpoints.save(WEIGHTS, engine.to("cpu").tensors(), {})
-    return engine.to(device)
 
 
 def train_on_fields(

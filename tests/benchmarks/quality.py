@@ -29,7 +29,7 @@ import yaml
 
 from backend.project.config import ProjectConfig, check_config
 from backend.rounds.starts import keeping_of, load_start
-from backend.simulation.run import strata, stratified_split
+from backend.simulation.splits import strata, stratified_split
 from model.engines.base import EngineConfig, InputRange
 from model.engines.torchvision.engine import TorchvisionEngine
 from model.engines.torchvision.networks import with_facts

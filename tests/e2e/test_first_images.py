@@ -34,8 +34,13 @@ def test_the_first_images_are_chosen_and_their_order_goes_once_there_is_a_versio
     row = wait_for(lambda: read_first_queue(folder).get(late), "the late task's place")
     assert [p["score"] for p in client.predictions(late)] == [pytest.approx(row.score)] and 0 < row.score < 1
 
-    shown = CliRunner().invoke(main, ["status"], env={"DATA_DIR": str(stack.settings.data_dir)})
-    assert "the first images are chosen" in shown.output and f"task {lowest.task}: " in shown.output
+    def tells_the_next_one() -> bool:
+        environment = {"DATA_DIR": str(stack.settings.data_dir), "REDIS_URL": str(stack.settings.redis_url)}
+        shown = CliRunner().invoke(main, ["status", "--project", str(project.id)], env=environment).output
+        following = min(read_first_queue(folder).values(), key=lambda row: row.score).task
+        return "the first images are chosen" in shown and f"task {following}: " in shown
+
+    wait_for(tells_the_next_one, "the next image in `maskal status`")
 
     last = max(read_first_queue(folder).values(), key=lambda row: row.score)
     client.rescore(client.predictions(last.task)[0]["id"], 1e-6)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from sampling.learning_curves import Curve, cost_to_reach, interval, share_of_random
+from sampling.learning_curves import Curve, cost_to_reach, gain_over, interval, mean_height, share_of_random
 
 RANDOM = Curve((10, 20, 30, 40), (0.1, 0.2, 0.3, 0.4))
 
@@ -66,3 +66,24 @@ def test_an_interval_holds_the_mean_and_repeats_itself() -> None:
 def test_a_curve_needs_a_cost_for_each_value() -> None:
     with pytest.raises(ValueError, match="as many costs as values, got 1 and 2"):
         Curve((1.0,), (0.1, 0.2))
+
+
+def test_an_area_is_the_mean_height_over_the_costs() -> None:
+    assert mean_height(RANDOM, 10, 40) == pytest.approx(0.25)
+    assert mean_height(RANDOM, 15, 25) == pytest.approx(0.2)
+    assert mean_height(Curve((0, 10, 40), (0.0, 0.2, 0.2)), 0, 40) == pytest.approx((10 * 0.1 + 30 * 0.2) / 40)
+    with pytest.raises(ValueError, match="costs that rise, got 5 to 5"):
+        mean_height(RANDOM, 5, 5)
+
+
+def test_a_gain_pairs_the_seeds_over_the_costs_that_both_have() -> None:
+    """Seed 1 lies 0.1 higher, seed 2 as high; what either has alone does not count."""
+    higher = Curve((10, 20, 30, 40, 50), (0.2, 0.3, 0.4, 0.5, 0.9))
+    found = gain_over({1: higher, 2: RANDOM, 3: RANDOM}, {1: RANDOM, 2: RANDOM})
+    assert found.per_seed == pytest.approx((0.1, 0))
+    assert found.mean == pytest.approx(0.05) and found.low <= found.mean <= found.high
+
+
+def test_a_gain_needs_a_common_seed() -> None:
+    with pytest.raises(ValueError, match="at least one seed"):
+        gain_over({1: RANDOM}, {2: RANDOM})

@@ -78,6 +78,13 @@ def test_random_foreground_puts_images_without_any_object_last() -> None:
     assert len({tuple(order("random_foreground", pool, seed)) for seed in range(20)}) > 6
 
 
+def test_class_turns_draws_from_each_class_in_turn_whatever_the_certainty() -> None:
+    pool = pool_of([*np.linspace(0.1, 0.3, 10), 0.6, 0.7], [[1.0, 0.0]] * 10 + [[0.0, 1.0]] * 2)
+    orders = [order("class_turns", pool, seed) for seed in range(20)]
+    assert all(len({10, 11} & set(found[:4])) == 2 for found in orders)
+    assert len({found[0] for found in orders} | {found[1] for found in orders}) > 6
+
+
 def test_class_aware_gives_the_rare_class_its_share() -> None:
     """Ten uncertain images of the common class and two rather certain ones of the rare one."""
     pool = pool_of([*np.linspace(0.1, 0.3, 10), 0.6, 0.7], [[1.0, 0.0]] * 10 + [[0.0, 1.0]] * 2)

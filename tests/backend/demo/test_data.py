@@ -1,4 +1,4 @@
-"""What a demo takes of somebody's own images."""
+"""What a demo takes of somebody's own images, and how it uploads them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ import cv2
 import numpy as np
 import pytest
 
-from backend.demo.data import coco_data
+from backend.demo import data as demo_data
+from backend.demo.data import DemoImage, coco_data, import_images
+from backend.label_studio.labels import parse_label_config, polygon_config
 from model.errors import BadRecord
+from model.records import Outline, Polygon, Record
 
 SQUARE = {"segmentation": [[5, 5, 30, 5, 30, 30, 5, 30]]}
 
@@ -66,3 +69,35 @@ def test_two_images_of_one_name_are_left_out(photos: Path, caplog: pytest.LogCap
     data = coco_data(photos, path, None)
     assert [image.name for image in data.images] == ["a.png"]
     assert "2 of 3 images are left out" in caplog.text and "2 annotations are of an image with that name" in caplog.text
+
+
+class FakeLabelStudio:
+    """Keeps what is uploaded call by call, and the tasks."""
+
+    def __init__(self) -> None:
+        self.calls: list[list[str]] = []
+        self.tasks: list[dict[str, Any]] = []
+
+    def upload_images(self, project_id: int, images: list[tuple[str, bytes]]) -> list[str]:
+        self.calls.append([name for name, _ in images])
+        return [f"/data/{name}" for name, _ in images]
+
+    def import_tasks(self, project_id: int, tasks: list[dict[str, Any]]) -> list[int]:
+        self.tasks += tasks
+        return [100 + len(self.tasks) - len(tasks) + place for place in range(len(tasks))]
+
+
+def test_images_are_uploaded_many_a_call_and_the_first_are_annotated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo_data, "UPLOADED_AT_ONCE", 3)
+    monkeypatch.setattr(demo_data, "UPLOAD_BYTES", 20)
+    corners = Polygon(np.array([[5, 5], [30, 5], [30, 30]], float))
+    sizes = (4, 4, 4, 4, 12, 12, 50)
+    images = [
+        DemoImage(f"{place}.jpg", b"x" * size, Record(f"{place}.jpg", (50, 60), (Outline("leaf", (corners,)),)))
+        for place, size in enumerate(sizes)
+    ]
+    server, labels = FakeLabelStudio(), parse_label_config(polygon_config(("leaf",)))
+    made = list(import_images(server, 1, images, labels, annotated=4))
+    assert server.calls == [["0.jpg", "1.jpg", "2.jpg"], ["3.jpg", "4.jpg"], ["5.jpg"], ["6.jpg"]]
+    assert made == [(100 + place, image) for place, image in enumerate(images)]
+    assert ["annotations" in task for task in server.tasks] == [True] * 4 + [False] * 3

@@ -97,6 +97,15 @@ def test_a_call_refused_for_another_reason_is_an_error(server: FakeLabelStudio, 
     assert not pusher.journal.exists(), "it has surely not arrived"
 
 
+def test_predictions_that_the_server_leaves_out_in_silence_are_an_error(
+    server: FakeLabelStudio, pusher: Pusher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "import_predictions", lambda project_id, predictions: 1)
+    with pytest.raises(LabelStudioError, match=r"took 1 of 2 predictions of maskal-r1 .* update it"):
+        pusher.push(rows(1, 2))
+    assert not pusher.journal.exists(), "the call is over"
+
+
 def test_large_queues_go_in_few_large_calls(server: FakeLabelStudio, pusher: Pusher, monkeypatch) -> None:
     monkeypatch.setattr(pushing, "PUSH_ROWS", 4)
     shares: list[float] = []

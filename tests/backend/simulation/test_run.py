@@ -14,7 +14,8 @@ from PIL import Image
 
 from backend.cli import main
 from backend.errors import BadSetting
-from backend.simulation.run import SimulationOptions, run, stratified_split
+from backend.simulation.run import SimulationOptions, run
+from backend.simulation.splits import stratified_split
 from model.errors import BadRecord
 from model.formats import coco
 from model.geometry import mask_to_polygons
@@ -99,6 +100,26 @@ def test_a_stopped_simulation_goes_on_with_the_same_end(options: SimulationOptio
     before = steps.read_text()
     assert without_seconds(options) == at_once
     assert steps.read_text().startswith(before), "what was done is not done again"
+
+
+def test_seeds_side_by_side_come_to_the_same(options: SimulationOptions, tmp_path: Path) -> None:
+    def rows_of(chosen: SimulationOptions) -> list[dict[str, str]]:
+        run(chosen)
+        return [{key: value for key, value in row.items() if key != "seconds"} for row in curves(chosen)]
+
+    few = replace(options, loops=1, strategies=("random", "class_turns"))
+    assert rows_of(replace(few, jobs=2, out=tmp_path / "side by side")) == rows_of(few)
+
+
+def test_a_gain_is_told_over_each_baseline_that_was_played(options: SimulationOptions) -> None:
+    summary = json.loads(run(replace(options, strategies=("random", "class_turns", "uncertainty"))).read_text())
+    assert {name: list(found["gain"]) for name, found in summary.items()} == {
+        "random": ["class_turns"],
+        "class_turns": ["random"],
+        "uncertainty": ["random", "class_turns"],
+    }
+    for gain in summary["uncertainty"]["gain"]["random"].values():
+        assert gain["low"] <= gain["mean"] <= gain["high"] and len(gain["per_seed"]) == 2
 
 
 def test_a_folder_of_another_simulation_is_not_mixed_with_this_one(options: SimulationOptions) -> None:

@@ -56,6 +56,17 @@ def test_a_child_that_dies_is_named_with_its_last_words(tmp_path: Path) -> None:
         processes.start("server", argv, log=log, ready=lambda: False, timeout_s=60)
 
 
+def test_a_child_may_be_waited_for_later(tmp_path: Path) -> None:
+    mark = tmp_path / "ready"
+    with Processes() as processes:
+        code = "import pathlib, sys, time; pathlib.Path(sys.argv[1]).touch(); time.sleep(600)"
+        processes.start("server", [sys.executable, "-c", code, str(mark)], log=None)
+        processes.start("other", [sys.executable, "-c", "import time; time.sleep(600)"], log=None)
+        processes.wait("server", mark.exists, 60)
+        with pytest.raises(ProcessFailed, match="other was not ready after 0 s"):
+            processes.wait("other", lambda: False, 0.2)
+
+
 def test_a_child_that_is_never_ready_is_given_up() -> None:
     with Processes(grace_s=2) as processes, pytest.raises(ProcessFailed, match="server was not ready after 1 s"):
         argv = [sys.executable, "-c", "import time; time.sleep(600)"]
