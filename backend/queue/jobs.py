@@ -13,7 +13,7 @@ from rq.exceptions import NoSuchJobError
 from rq.job import Job, JobStatus
 
 from backend.queue.locks import is_held
-from backend.queue.marks import force_round, note_change
+from backend.queue.marks import force_round, note_change, note_event
 
 ROUNDS, SHORT = "rounds", "short"
 TIMEOUT_S = {ROUNDS: 24 * 3600, SHORT: 6 * 3600}
@@ -46,6 +46,12 @@ def hint(redis: Redis, uid: str, *, is_forced: bool = False) -> str:
     if is_forced:
         force_round(redis, uid)
     note_change(redis, uid)
+    return RUN_ROUND.id_for(uid)
+
+
+def take_event(redis: Redis, uid: str, *, is_forced: bool) -> str:
+    """As `hint`, for an event of Label Studio's."""
+    note_event(redis, uid, is_forced=is_forced)
     return RUN_ROUND.id_for(uid)
 
 
