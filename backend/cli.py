@@ -24,6 +24,7 @@ ACTIONS = {
     "work_on": ("backend.workers.worker", "work_on"),
     "connect": ("backend.care.connect", "connect"),
     "disconnect": ("backend.care.disconnect", "disconnect"),
+    "page_address": ("backend.care.connect", "page_address"),
     "connection": ("backend.care.connect", "Connection"),
     "open_redis": ("backend.queue.connection", "open_redis"),
     "status": ("backend.care.status", "describe"),
@@ -133,8 +134,11 @@ def worker(queue: str | None) -> None:
 def connect(**options: Any) -> None:
     """Add this backend to a Label Studio project, or mend the connection."""
     wanted = _action("connection")(**options)
-    project = _action("connect")(read_settings(), wanted)
+    settings = read_settings()
+    project = _action("connect")(settings, wanted)
     click.echo(f"Project {project.id} ({project.title}) is connected. Open it in Label Studio and label.")
+    if not wanted.is_hosted:
+        click.echo(f"Its page: {_action('page_address')(settings, project.id)}")
 
 
 @main.command()

@@ -53,12 +53,14 @@ class RankingConfig:
     without_detections  where images without detections go: "median", "first" or "last"
     random_share        share of the queue that is chosen at random, as a control group
     batch               images that are annotated until the next round
+    rounds              rounds that are planned, for strategies that change from one to the next
     """
 
     strategy: str = "uncertainty"
     without_detections: str = "median"
     random_share: float = 0.0
     batch: int = 20
+    rounds: int = 10
 
     def __post_init__(self) -> None:
         if self.strategy not in STRATEGIES:
@@ -71,6 +73,8 @@ class RankingConfig:
             raise ValueError(f"random_share must lie in 0..1, got {self.random_share}")
         if self.batch < 1:
             raise ValueError(f"batch must be at least 1, got {self.batch}")
+        if self.rounds < 1:
+            raise ValueError(f"rounds must be at least 1, got {self.rounds}")
 
 
 Slot = tuple[Candidate, float | None]
@@ -162,6 +166,7 @@ def _pool(candidates: Sequence[Candidate], config: RankingConfig, round_number: 
         embeddings=table([c.embedding for c in candidates]),
         batch=config.batch,
         round_number=round_number,
+        rounds=config.rounds,
     )
 
 

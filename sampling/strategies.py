@@ -14,10 +14,7 @@ HINT = 0.1
 """How much of an object of a class an image has to show to be a candidate for that class."""
 
 SHARPNESS = (1.0, 100.0)
-"""Inverse scale of `stratified`'s noise in the first round, and where it stays once it has grown so far."""
-
-SHARPENING = 10**0.5
-"""Growth of the inverse scale from one round to the next."""
+"""Inverse scale of `stratified`'s noise in the first round and in the last one planned, where it stays."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +26,7 @@ class Pool:
     embeddings    (n, d) what the backbone sees in the image as a whole
     batch         images that are annotated until the next round
     round_number  from 1
+    rounds        that are planned, for strategies that change from one to the next
     """
 
     certainties: np.ndarray
@@ -36,6 +34,7 @@ class Pool:
     embeddings: np.ndarray
     batch: int = 20
     round_number: int = 1
+    rounds: int = 10
 
     def __len__(self) -> int:
         return len(self.certainties)
@@ -104,10 +103,11 @@ def stratified(pool: Pool, rng: np.random.Generator) -> np.ndarray:
     """Noisy uncertainty, stratified by class: ClaSP PE (arXiv 2601.13677) for the objects of whole images.
 
     Two thirds by class in turns, one third whatever the class; to the logarithm of the uncertainty comes Gumbel
-    noise, much of it in the first rounds (diversity) and less from round to round (exploitation).
+    noise, much of it in the first rounds (diversity) and exponentially less up to the last one planned (exploitation).
     """
     first, last = SHARPNESS
-    noise = rng.gumbel(size=len(pool)) / min(last, first * SHARPENING ** (pool.round_number - 1))
+    share = min(1.0, (pool.round_number - 1) / max(1, pool.rounds - 1))
+    noise = rng.gumbel(size=len(pool)) / (first * (last / first) ** share)
     overall = _best_first(_log(pool.uncertainties) + noise, rng)
     by_class = [_best_first(promise + noise, rng) for promise in _promises(pool)]
     turns: list[list[int]] = []

@@ -113,9 +113,15 @@ def test_every_volume_is_declared() -> None:
     assert used == set(yaml.safe_load(COMPOSE)["volumes"])
 
 
-def test_only_label_studio_is_published_and_only_on_this_machine() -> None:
+def test_only_label_studio_and_the_pages_are_published_and_only_on_this_machine() -> None:
     ports = {name: service["ports"] for name, service in services().items() if "ports" in service}
-    assert ports == {"label-studio": ["127.0.0.1:8080:8080"]}
+    assert ports == {"label-studio": ["127.0.0.1:8080:8080"], "backend": ["127.0.0.1:9090:9090"]}
+
+
+def test_browsers_are_led_to_the_ports_that_are_published() -> None:
+    environment = services()["backend"]["environment"]
+    ports = [environment[name].rpartition(":")[2].rstrip("}") for name in ("LABEL_STUDIO_PUBLIC_URL", "PUBLIC_URL")]
+    assert ports == ["8080", "9090"]
 
 
 def test_every_variable_stands_in_the_example_and_has_no_live_value() -> None:
@@ -128,8 +134,9 @@ def test_every_variable_stands_in_the_example_and_has_no_live_value() -> None:
 
 def test_a_missing_password_stops_the_start() -> None:
     secrets = re.findall(r"\$\{(\w*(?:PASSWORD|USERNAME))(.*?)\}", COMPOSE)
-    assert {name for name, _ in secrets} == {"POSTGRES_PASSWORD", "LABEL_STUDIO_USERNAME", "LABEL_STUDIO_PASSWORD"}
-    assert all(rest.startswith(":?") for _, rest in secrets)
+    needed = {"POSTGRES_PASSWORD", "LABEL_STUDIO_USERNAME", "LABEL_STUDIO_PASSWORD"}
+    assert {name for name, _ in secrets} == {*needed, "MASKAL_VIEWER_PASSWORD"}, "without the last there is no viewer"
+    assert all(rest.startswith(":?") for name, rest in secrets if name != "MASKAL_VIEWER_PASSWORD")
 
 
 def test_the_gpu_file_changes_services_and_a_target_that_exist() -> None:
@@ -157,6 +164,9 @@ def local_environment(folder: Path, port: int, redis_url: str) -> dict[str, str]
         "PORT": str(port),
         "BACKEND_URL": f"http://127.0.0.1:{port}",
         "LABEL_STUDIO_URL": f"http://127.0.0.1:{free_port()}",
+        "LABEL_STUDIO_PUBLIC_URL": "",
+        "PUBLIC_URL": "",
+        "MASKAL_VIEWER_PASSWORD": "",
         "LABEL_STUDIO_API_KEY": "",
         "ALLOWED_PRIVATE_HOSTS": "",
         "TASK_LOCK_TTL": "86400",

@@ -13,6 +13,7 @@ from redis.exceptions import RedisError
 from backend.errors import BadSetting, LabelStudioBusy, LabelStudioError, QueueUnavailable
 from backend.folders.importing import DIGEST, SOURCE
 from backend.label_studio.client import TITLE, Backend, LabelStudio, Project
+from backend.label_studio.instruction import with_link, without_link
 from backend.label_studio.labels import parse_label_config
 from backend.label_studio.tabs import NEXT, provide_next
 from backend.project.config import ProjectConfig, read_config
@@ -81,6 +82,7 @@ def connect(settings: Settings, wanted: Connection) -> Project:
     _secure_webhook(client, project.id, f"{address}/webhook", credentials, is_hosted=wanted.is_hosted)
     client.update_project(project.id, sampling="Uncertainty sampling", show_collab_predictions=True)
     _provide_tab(client, folder)
+    _link_page(client, project, settings, is_hosted=wanted.is_hosted)
     task_queue.publish(client, folder.registry, client.project(project.id))
     _hint(settings, project.uid, client.url)
     logger.info("project %d is connected, labels %s", project.id, ", ".join(labels.classes))
@@ -173,3 +175,19 @@ def _provide_tab(client: LabelStudio, folder: ProjectFolder) -> None:
         raise
     except LabelStudioError as err:
         logger.warning("the tab %r could not be made, the queue works without it: %s", NEXT, err)
+
+
+def page_address(settings: Settings, project_id: int) -> str:
+    """A project's page, as browsers reach it."""
+    return f"{settings.public_url or f'http://{settings.host}:{settings.port}'}/p/{project_id}/"
+
+
+def _link_page(client: LabelStudio, project: Project, settings: Settings, *, is_hosted: bool) -> None:
+    """Tell annotators where the page is, where browsers reach it; label-studio-ml's server has none."""
+    wanted = project.instruction
+    if is_hosted:
+        wanted = without_link(wanted)
+    elif settings.public_url:
+        wanted = with_link(wanted, page_address(settings, project.id))
+    if wanted != project.instruction:
+        client.update_project(project.id, expert_instruction=wanted)

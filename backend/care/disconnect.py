@@ -8,7 +8,8 @@ from contextlib import ExitStack
 from redis import Redis
 
 from backend.errors import BadSetting, NotFound
-from backend.label_studio.client import TITLE, LabelStudio
+from backend.label_studio.client import TITLE, LabelStudio, Project
+from backend.label_studio.instruction import without_link
 from backend.label_studio.tabs import remove_tab
 from backend.project.credentials import BASIC_USER, SECRET_HEADER, forget_label_studio
 from backend.project.folder import ProjectFolder, connected_projects
@@ -54,12 +55,14 @@ def _remove_from_label_studio(settings: Settings, folder: ProjectFolder) -> list
     """Take away what `connect` made there; what it was. A project that is gone has nothing of it."""
     client = open_client(settings)
     try:
-        project_id = find_project(settings, folder).id
+        project = find_project(settings, folder)
     except NotFound:
         return []
+    project_id = project.id
     counts = {"backend": _remove_backends(client, project_id), "webhook": _remove_webhooks(client, project_id)}
     view = folder.tab()
     counts["tab"] = int(view is not None and remove_tab(client, view))
+    counts["link to the page"] = _remove_link(client, project)
     return [name for name, count in counts.items() if count]
 
 
@@ -75,3 +78,10 @@ def _remove_webhooks(client: LabelStudio, project_id: int) -> int:
     for hook in own:
         client.delete_webhook(hook["id"])
     return len(own)
+
+
+def _remove_link(client: LabelStudio, project: Project) -> int:
+    own = without_link(project.instruction)
+    if own != project.instruction:
+        client.update_project(project.id, expert_instruction=own)
+    return int(own != project.instruction)

@@ -15,7 +15,7 @@ from typing import Any
 import click
 from tqdm import tqdm
 
-from backend.care.connect import Connection, connect
+from backend.care.connect import Connection, connect, page_address
 from backend.demo.annotator import Annotator
 from backend.demo.data import DemoData, DemoImage, coco_data, generated_data, import_images
 from backend.demo.round_bar import RoundBar
@@ -24,6 +24,7 @@ from backend.errors import BadSetting, BrokenPromise, NotFound
 from backend.label_studio.client import Project
 from backend.label_studio.labels import parse_label_config
 from backend.project.config import ProjectConfig, read_config
+from backend.project.credentials import BASIC_USER, load_credentials
 from backend.project.folder import ProjectFolder, find_folder
 from backend.queue.connection import open_redis
 from backend.queue.jobs import round_job
@@ -165,6 +166,8 @@ def _show(settings: Settings, options: DemoOptions, folder: Path, processes: Pro
         f"  log in as {stack.login.email} with password {stack.login.password}\n"
         f"  then press Label All Tasks; each image comes pre-labelled, the least certain first.\n"
         f"  Submit {home.config().pool_size} tasks and the model retrains by itself.\n"
+        f"  What it has learned: {page_address(stack.settings, project.id)}\n"
+        f"  user {BASIC_USER}, password {load_credentials(stack.settings).basic_password}\n"
         f"  Ctrl-C stops everything; the next start goes on from here (delete {folder} to begin anew)."
     )
     while True:

@@ -64,6 +64,7 @@ class Project:
     counters    COUNTERS, in their order
     options     OPTIONS, by name
     image_login name and password for task data, where the project has them
+    instruction what annotators are told (HTML)
     """
 
     id: int
@@ -74,6 +75,7 @@ class Project:
     counters: tuple[int, ...]
     options: dict[str, Any] = field(default_factory=dict)
     image_login: tuple[str, str] | None = None
+    instruction: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -444,6 +446,7 @@ def _project(row: dict[str, Any]) -> Project:
         counters=counters,
         options={name: row[name] for name in OPTIONS},
         image_login=(row["task_data_login"], row["task_data_password"] or "") if row["task_data_login"] else None,
+        instruction=row.get("expert_instruction") or "",
     )
 
 

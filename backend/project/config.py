@@ -101,6 +101,7 @@ class ProjectConfig(BaseModel):
     mode: Literal["mean", "min", "max"] = "mean"
     initial_datasize: int = Field(default=30, ge=1)
     pool_size: int = Field(default=20, ge=1)
+    planned_rounds: int = Field(default=10, ge=1)
     loops: int | None = Field(default=None, ge=0)
     holdout_prelabels: bool = True
     keep_versions: int = Field(default=5, ge=1)
@@ -162,6 +163,7 @@ class ProjectConfig(BaseModel):
             without_detections=self.without_detections or ("last" if self.scoring == "exact" else "median"),
             random_share=self.random_share,
             batch=self.pool_size,
+            rounds=self.planned_rounds,
         )
 
     def adapted(self, config: EngineConfig, known: InputRange | None, records: Sequence[Record]) -> EngineConfig:

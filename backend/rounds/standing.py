@@ -76,6 +76,7 @@ def write_standing(place: Workplace, project: Project, need: Need | None, touche
     left_out = left_out_before(folder, place.label_config)
     summary = read_summary(folder.registry, version) if version else None
     shown = {one.picture.task for one in summary.front} if summary else set()
+    pictures = {one.picture.task: one.picture for one in before.front} if before else {}
     known = set(before.done) if before and before.version == version else set()
     standing = Standing(
         title=project.title,
@@ -91,7 +92,7 @@ def write_standing(place: Workplace, project: Project, need: Need | None, touche
         left_out_count=len(left_out),
         effort=effort_of(Receipt(folder.path).newest().values()),
         version=version,
-        front=() if version else front_of_first_queue(place),
+        front=() if version else front_of_first_queue(place, pictures),
         done=tuple(sorted(known | (shown & set(touched)))),
         looked_at=time.time(),
     )

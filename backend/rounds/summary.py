@@ -97,14 +97,14 @@ def read_summary(registry: Registry, version: str) -> Summary | None:
         return None
 
 
-def front_of_first_queue(place: Workplace) -> tuple[Next, ...]:
-    """The first open tasks while there is no version; none before they were ordered."""
+def front_of_first_queue(place: Workplace, known: Mapping[int, Picture]) -> tuple[Next, ...]:
+    """The first open tasks while there is no version; none before they were ordered. `known` pictures are kept."""
     queue = read_first_queue(place.folder)
     if not queue:
         return ()
     tasks = {task.id: task for task in place.client.tasks(place.folder.project_id) if not task.is_labeled}
     waiting = sorted((row for row in queue.values() if row.task in tasks), key=lambda row: (row.score, row.task))
-    found = (_picture(place, row.task, tasks[row.task].data, []) for row in waiting[:FIRST])
+    found = (known.get(row.task) or _picture(place, row.task, tasks[row.task].data, []) for row in waiting[:FIRST])
     return tuple(
         Next(picture, row.reason, None) for picture, row in zip(found, waiting[:FIRST], strict=True) if picture
     )

@@ -135,7 +135,7 @@ def _play(options: SimulationOptions, world: World, strategy: str, seed: int) ->
     own.mkdir(parents=True, exist_ok=True)
     learner = NetworkJudge(world, lambda loop: (own if loop else shared) / f"loop_{loop}.safetensors", seed)
     rng = np.random.default_rng(seed)
-    ranking = replace(world.config.ranking_config(), strategy=strategy)
+    ranking = replace(world.config.ranking_config(), strategy=strategy, rounds=max(1, options.loops))
     initial = tuple(sorted(rng.permutation(world.split[0])[: world.config.initial_datasize].tolist()))
     try:
         plan = Plan(tuple(world.split[0]), initial, options.loops, ranking, seed)

@@ -23,6 +23,9 @@ LOOK_S = 60.0
 TOO_MUCH = ("webhook delivery", "annotations", "image")
 """Checks that make Label Studio send an event, or read all annotations: not for each look at a page."""
 
+KEPT_S = 300.0
+"""For how long a page tells what came of an action."""
+
 UNEXPECTED = "an unexpected error; the server's log has the details"
 
 
@@ -36,15 +39,22 @@ class Outcome:
 
 
 class Actions:
-    """One action at a time for each project, in a thread; the last outcome is kept until the next one."""
+    """One action at a time for each project, in a thread; the last outcome is told until the next one, or for KEPT_S.
 
-    def __init__(self) -> None:
+    `clock` tells seconds, from whenever it likes.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._outcomes: dict[str, Outcome] = {}
+        self._ended: dict[str, float] = {}
         self._lock = threading.Lock()
 
     def outcome(self, uid: str) -> Outcome | None:
-        """What came of the last action, None before any."""
-        return self._outcomes.get(uid)
+        """What came of the last action; None before any, and when it is old."""
+        outcome = self._outcomes.get(uid)
+        is_old = outcome is not None and outcome.is_done and self._clock() > self._ended[uid] + KEPT_S
+        return None if is_old else outcome
 
     def start(self, uid: str, what: str, action: Callable[[], str]) -> bool:
         """Begin an action, which returns what was done; False while another one is at it."""
@@ -66,6 +76,7 @@ class Actions:
             logger.error("Redis does not answer: %s", err)
             outcome = Outcome("Redis does not answer; start it or set REDIS_URL", is_done=True, is_well=False)
         finally:
+            self._ended[uid] = self._clock()
             self._outcomes[uid] = outcome
 
 

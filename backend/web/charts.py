@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from backend.care.overview import Certainties
 from backend.rounds.history import History, Measured
@@ -88,9 +88,10 @@ def state_of(version: str, history: History, served: str | None) -> str:
     return ROLLED_BACK if version in history.rolled_back else ACCEPTED
 
 
-def learning_curve(history: History, served: str | None) -> Curve | None:
-    """Mask AP over annotated images; None where no version was measured."""
-    measured = [one for one in history.versions if one.mask_ap is not None]
+def learning_curve(history: History, served: str | None, of_class: str | None = None) -> Curve | None:
+    """Mask AP over annotated images, of all classes or of one; None where no version was measured."""
+    measured = [one if of_class is None else _of_class(one, of_class) for one in history.versions]
+    measured = [one for one in measured if one.mask_ap is not None]
     if not measured:
         return None
     x_ticks = _ticks(max(one.annotated for one in measured))
@@ -112,6 +113,11 @@ def learning_curve(history: History, served: str | None) -> Curve | None:
         x_ticks=tuple(Tick(along(value), f"{value:g}") for value in x_ticks),
         y_ticks=tuple(Tick(up(value), f"{value:g}") for value in y_ticks),
     )
+
+
+def _of_class(measured: Measured, name: str) -> Measured:
+    ap, interval = measured.per_class.get(name, (None, None))
+    return replace(measured, mask_ap=ap, interval=interval)
 
 
 def histogram(certainties: Sequence[Certainties]) -> Histogram | None:

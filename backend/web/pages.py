@@ -56,12 +56,18 @@ class Pages:
         """What there is to see of a project."""
         return look_over(folder, current_app.extensions["maskal_redis"], Discretion(self.settings))
 
-    def now(self, seen: Overview) -> dict[str, Any]:
-        """What changes by itself, beside the overview."""
-        words, outcome = Discretion(self.settings), self.actions.outcome(seen.uid)
-        failing = [replace(f, message=words.of(f.message)) for f in self.checkups.failing(seen.project_id) or []]
+    def now(self, folder: ProjectFolder) -> dict[str, Any]:
+        """The overview, and what else changes by itself; the outcome first, so that what it did is seen."""
+        words, outcome = Discretion(self.settings), self.actions.outcome(folder.uid)
+        seen, found = self.overview(folder), self.checkups.failing(folder.project_id) or []
         told = replace(outcome, told=words.of(outcome.told)) if outcome else None
-        return {"failing": failing, "outcome": told, "stamp": _stamp(seen, outcome), "said": _said(seen, told)}
+        return {
+            "seen": seen,
+            "failing": [replace(finding, message=words.of(finding.message)) for finding in found],
+            "outcome": told,
+            "stamp": _stamp(seen, outcome),
+            "said": _said(seen, told),
+        }
 
 
 def _pages() -> Pages:
@@ -96,19 +102,18 @@ def projects() -> str:
 def project(project_id: int) -> str:
     """One project."""
     shared, folder = _pages(), _folder(project_id)
-    seen = shared.overview(folder)
     token = make_token(load_credentials(shared.settings), folder.uid) if g.role is Role.MAIN else None
-    label_studio = seen.standing.label_studio if seen.standing else None
-    values = {"root": FROM_PROJECT, "token": token, "label_studio": label_studio, **shared.now(seen)}
-    return shared.renderer.project(seen, **values)
+    values = shared.now(folder)
+    standing = values["seen"].standing
+    label_studio = standing.label_studio if standing else None
+    return shared.renderer.project(**values, root=FROM_PROJECT, token=token, label_studio=label_studio)
 
 
 @pages.get("/p/<int:project_id>/now")
 def now(project_id: int) -> str:
     """The part of a project's page that changes by itself."""
     shared = _pages()
-    seen = shared.overview(_folder(project_id))
-    return shared.renderer.page("now.html", seen=seen, **shared.now(seen))
+    return shared.renderer.page("now.html", **shared.now(_folder(project_id)))
 
 
 @pages.get("/p/<int:project_id>/thumbnails/<name>.jpg")

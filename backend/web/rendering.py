@@ -94,6 +94,7 @@ def _environment() -> Environment:
         "share": _share,
         "heat": charts.heat,
         "spark": charts.spark,
+        "learning_curve": charts.learning_curve,
         "state_of": charts.state_of,
         "chart": {name: getattr(charts, name) for name in ("WIDTH", "HEIGHT", "LEFT", "RIGHT", "TOP", "BOTTOM")},
         "spark_size": (charts.SPARK_WIDTH, charts.SPARK_HEIGHT),

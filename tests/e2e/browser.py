@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from playwright.sync_api import Error, Locator, Page, sync_playwright
+from playwright.sync_api import Browser, Error, Locator, Page, sync_playwright
 
 from backend.demo.stack import Stack
 
@@ -25,8 +25,8 @@ FLAGS = [
 
 
 @contextmanager
-def logged_in(stack: Stack) -> Iterator[Page]:
-    """A page of a browser that is logged in to Label Studio; skips where there is no browser."""
+def open_browser() -> Iterator[Browser]:
+    """A browser; skips where there is none."""
     names = ("chromium", "google-chrome", "chromium-browser")
     executable = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
     with sync_playwright() as playwright:
@@ -36,6 +36,14 @@ def logged_in(stack: Stack) -> Iterator[Page]:
             pytest.skip(
                 f"no browser: install chromium or run `playwright install chromium` ({str(err).splitlines()[0]})"
             )
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def logged_in(stack: Stack) -> Iterator[Page]:
+    """A page of a browser that is logged in to Label Studio; skips where there is no browser."""
+    with open_browser() as browser:
         page = browser.new_page(viewport={"width": 1400, "height": 900})
         page.goto(f"{stack.label_studio_url}/user/login")
         page.fill("input[name=email]", stack.login.email)
@@ -43,7 +51,6 @@ def logged_in(stack: Stack) -> Iterator[Page]:
         page.press("input[name=password]", "Enter")
         page.wait_for_url(lambda url: "/user/login" not in url, wait_until="domcontentloaded")
         yield page
-        browser.close()
 
 
 def submit_button(page: Page) -> Locator:

@@ -163,6 +163,8 @@ def test_bad_settings_are_refused_at_birth() -> None:
         RankingConfig(strategy="best")
     with pytest.raises(ValueError, match=r"random_share must lie in 0..1, got 1.2"):
         RankingConfig(random_share=1.2)
+    with pytest.raises(ValueError, match="rounds must be at least 1, got 0"):
+        RankingConfig(rounds=0)
     with pytest.raises(ValueError, match="batch must be at least 1, got 0"):
         RankingConfig(batch=0)
     with pytest.raises(ValueError, match="without_detections must be one of median, first, last, got 'middle'"):

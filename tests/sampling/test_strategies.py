@@ -118,14 +118,17 @@ def test_farthest_first_goes_to_the_corners() -> None:
 
 def test_stratified_is_noisy_at_first_and_strict_later() -> None:
     certainties = list(np.linspace(0.1, 0.9, 40))
-    early, late = (pool_of(certainties, [[1.0]] * 40, round_number=number) for number in (1, 9))
+    early, middle, late, later = (
+        pool_of(certainties, [[1.0]] * 40, round_number=number, rounds=9) for number in (1, 5, 9, 30)
+    )
 
     def disorder(pool: Pool) -> float:
         places = [np.abs(np.array(order("stratified", pool, seed)) - np.arange(40)).mean() for seed in range(20)]
         return float(np.mean(places))
 
     assert disorder(early) > 8
-    assert disorder(late) < 1
+    assert 1 < disorder(middle) < 6, "half of the way is a tenth of the noise"
+    assert disorder(late) < 1 and disorder(late) == disorder(later)
 
 
 def test_stratified_gives_classes_two_thirds_and_uncertainty_one() -> None:

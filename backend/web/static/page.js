@@ -4,6 +4,8 @@
 const BUSY_MS = 4000;
 const IDLE_MS = 15000;
 
+let timer = 0;
+
 function isAtWork() {
   return document.querySelector("details.action[open]") !== null;
 }
@@ -19,8 +21,13 @@ async function look() {
   } catch {
     // The backend is away; the next look will tell.
   }
+  plan();
+}
+
+function plan(soon) {
   const busy = document.getElementById("now").dataset.busy === "yes";
-  setTimeout(look, busy ? BUSY_MS : IDLE_MS);
+  clearTimeout(timer);
+  timer = setTimeout(look, soon ? 0 : busy ? BUSY_MS : IDLE_MS);
 }
 
 function take(shown, fresh) {
@@ -43,4 +50,9 @@ function take(shown, fresh) {
   shown.replaceWith(fresh);
 }
 
-setTimeout(look, document.getElementById("now").dataset.busy === "yes" ? BUSY_MS : IDLE_MS);
+document.addEventListener("visibilitychange", () => {
+  if (!document.hidden) {
+    plan(true);
+  }
+});
+plan();

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -54,3 +55,30 @@ def test_bad_settings_and_weights_are_refused_before_anything_is_changed(
     with pytest.raises(error, match=message):
         connect(Settings(data_dir=data), wanted)
     assert not list(data.rglob("projects"))
+
+
+class Instructed:
+    """A Label Studio that keeps what a project's instruction is changed to."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def update_project(self, project_id: int, *, expert_instruction: str) -> None:
+        self.told.append(expert_instruction)
+
+
+def link(instruction: str, public_url: str | None, *, is_hosted: bool = False) -> list[str]:
+    project = Project(4, "4.1", "leaves", POLYGONS, "", (0, 0, 0, 0), instruction=instruction)
+    client = Instructed()
+    settings = Settings(data_dir=Path("data"), public_url=public_url)
+    module._link_page(cast(Any, client), project, settings, is_hosted=is_hosted)
+    return client.told
+
+
+def test_annotators_are_led_to_the_page_only_where_browsers_reach_it() -> None:
+    assert link("own", None) == []
+    (linked,) = link("own", "https://host/maskal")
+    assert linked.startswith("own\n") and "https://host/maskal/p/4/" in linked
+    assert link(linked, "https://host/maskal") == [], "nothing is to be changed"
+    assert link("own", "https://host", is_hosted=True) == [], "label-studio-ml's server has no page"
+    assert link(linked, "https://host", is_hosted=True) == ["own"]

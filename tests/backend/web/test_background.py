@@ -9,7 +9,7 @@ from redis.exceptions import ConnectionError as RedisDown
 from backend.care.doctor import FAILED, Finding
 from backend.errors import BadSetting
 from backend.settings import Settings
-from backend.web.background import UNEXPECTED, Actions, Checkups, Outcome
+from backend.web.background import KEPT_S, UNEXPECTED, Actions, Checkups, Outcome
 
 
 def join(name: str) -> None:
@@ -29,6 +29,17 @@ def test_one_action_at_a_time_and_its_outcome_stays() -> None:
     join("action on")
     assert actions.outcome("1.1") == Outcome("done", is_done=True, is_well=True)
     assert actions.start("1.1", "next", lambda: "next")
+
+
+def test_an_old_outcome_is_told_no_more() -> None:
+    now = [100.0]
+    actions = Actions(clock=lambda: now[0])
+    actions.start("1.1", "working", lambda: "done")
+    join("action on")
+    now[0] += KEPT_S
+    assert actions.outcome("1.1") is not None
+    now[0] += 1
+    assert actions.outcome("1.1") is None and actions.start("1.1", "again", lambda: "done")
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,13 @@ def test_the_line_runs_through_the_versions_that_stayed() -> None:
     assert refused.low == refused.y == refused.high, "no interval was measured"
 
 
+def test_a_class_has_a_curve_of_its_own() -> None:
+    one = Measured("maskal-r1", 20, 0.9, None, {"leaf": (0.2, (0.1, 0.3))}, True, "", "")
+    curve = charts.learning_curve(History((one,)), "maskal-r1", "leaf")
+    assert curve.marks[0].measured.mask_ap == 0.2 and curve.marks[0].high < curve.marks[0].y
+    assert charts.learning_curve(History((one,)), "maskal-r1", "spot") is None
+
+
 def test_there_is_no_curve_without_a_measurement() -> None:
     assert charts.learning_curve(History(), None) is None
     assert charts.learning_curve(History((measured(1, None),)), "maskal-r1") is None

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import time
 from pathlib import Path
 
@@ -29,12 +30,20 @@ def settings(tmp_path: Path, redis_url: str) -> Settings:
     return Settings(data_dir=tmp_path, redis_url=redis_url, viewer_password="look")
 
 
-@pytest.fixture
-def shown(settings: Settings) -> ShownProject:
-    project = ShownProject(settings.data_dir)
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of data with a project that has versions, to be copied."""
+    folder = tmp_path_factory.mktemp("prepared")
+    project = ShownProject(folder)
     project.make_versions()
     project.look()
-    return project
+    return folder
+
+
+@pytest.fixture
+def shown(settings: Settings, prepared: Path) -> ShownProject:
+    shutil.copytree(prepared, settings.data_dir, dirs_exist_ok=True)
+    return ShownProject(settings.data_dir)
 
 
 @pytest.fixture
@@ -138,6 +147,15 @@ def test_a_page_tells_what_became_of_each_version(client: FlaskClient, shown, ma
     ]
     assert "maskal-r4, before" in page, "the version before the served one, not the one that was rolled back"
     assert "maskal-r6 was accepted: not significantly worse on 18 validation images" in page
+
+
+def test_a_page_needs_nothing_that_grows_with_the_tasks(client: FlaskClient, shown, main) -> None:
+    before = client.get("/", auth=main).text
+    for path in shown.folder.path.rglob("ranking.jsonl"):
+        path.unlink()
+    (shown.folder.path / "receipt.jsonl").mkdir()
+    assert client.get("/", auth=main).text == before and "0.55" in before
+    assert "data?task=101" in client.get("/p/3/", auth=main).text
 
 
 def test_annotated_tasks_leave_the_front(client: FlaskClient, shown, main) -> None:
@@ -260,4 +278,5 @@ def test_a_report_is_one_file_that_needs_nothing_else(settings: Settings, shown,
     assert "maskal-r6" in told and page.count("data:image/jpeg;base64,") == 16
     assert not re.findall(r'(?:src|href|action)="(?!data:|#)[^"]*"', page), "every address is in the file"
     assert "<form" not in page and "127.0.0.1" not in page and "<script" not in page
+    assert "What is wrong" not in page, "whoever gets it cares for no Redis"
     assert "What it has learned" in page and "What annotating takes" in page and "default-src 'none'" in page
