@@ -14,7 +14,8 @@ from typing import Any
 import click
 
 from backend.errors import BackendError
-from backend.settings import read_settings
+from backend.logs import set_up_logging
+from backend.settings import read_log_format, read_settings
 from model.errors import ModelError
 
 ACTIONS = {
@@ -31,6 +32,8 @@ ACTIONS = {
     "write_report": ("backend.web.report", "write_report"),
     "cancel": ("backend.care.cancel", "cancel"),
     "roll_back": ("backend.care.rollback", "roll_back"),
+    "back_up": ("backend.care.backup", "back_up"),
+    "restore": ("backend.care.restore", "restore"),
     "find_folder": ("backend.project.folder", "find_folder"),
     "auto_annotate": ("backend.folders.auto_annotate", "auto_annotate"),
     "auto_annotate_options": ("backend.folders.auto_annotate", "AutoAnnotateOptions"),
@@ -50,6 +53,7 @@ ACTIONS = {
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+NEW_FILE = click.Path(dir_okay=False, path_type=Path)
 NEW_FOLDER = click.Path(file_okay=False, path_type=Path)
 
 TOOLS = ("coco", "cvat", "darwin", "labelme", "labelme_xml", "supervisely", "yolo")
@@ -98,13 +102,7 @@ class _OneLineErrors(click.Group):
 @click.option("-v", "--verbose", is_flag=True, help="Log more.")
 def main(verbose: bool) -> None:
     """Active learning for instance segmentation inside Label Studio."""
-    logging.basicConfig(
-        level=logging.DEBUG if verbose else logging.INFO,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        datefmt="%H:%M:%S",
-    )
-    for noisy in ("httpx", "httpcore", "rq", "faster_coco_eval", "PIL"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    set_up_logging(read_log_format(), logging.DEBUG if verbose else logging.INFO)
 
 
 @main.command()
@@ -189,6 +187,23 @@ def report(project_id: int, out: Path) -> None:
     settings = read_settings()
     folder = _action("find_folder")(settings.data_dir, project_id)
     click.echo(_action("write_report")(settings, _redis_if_up(settings), folder, out))
+
+
+@main.command()
+@click.option("--out", type=NEW_FILE, required=True, help="File to write, such as leaf.tar.")
+@click.option("--project", "project_id", type=int, required=True, help="Number of the Label Studio project.")
+@click.option("--with-secrets", is_flag=True, help="API key and passwords, too.")
+def backup(out: Path, project_id: int, with_secrets: bool) -> None:
+    """Write a project's versions, rounds and settings to one file, also while a round runs."""
+    folder = _action("find_folder")(read_settings().data_dir, project_id)
+    click.echo(_action("back_up")(folder, out, with_secrets=with_secrets))
+
+
+@main.command()
+@click.argument("file", type=FILE)
+def restore(file: Path) -> None:
+    """Put a project back from the FILE of a backup, where DATA_DIR has none of its number."""
+    click.echo(_action("restore")(read_settings(), file))
 
 
 @main.command(hidden=True)

@@ -13,6 +13,7 @@ from urllib.request import getproxies, proxy_bypass
 from backend.errors import BadSetting
 
 DEFAULT_REDIS_URL = "redis://127.0.0.1:6379/0"
+LOG_FORMATS = ("text", "json")
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class Settings:
                         Studio says itself (LABEL_STUDIO_PUBLIC_URL)
     basic_password, webhook_secret           likewise (MASKAL_BASIC_PASSWORD, MASKAL_WEBHOOK_SECRET)
     viewer_password     opens the pages for reading, to the user `viewer` (MASKAL_VIEWER_PASSWORD); None: to nobody
+    metrics_password    opens /metrics, to the user `metrics` (MASKAL_METRICS_PASSWORD); None: to nobody but the user
+                        `maskal`
     public_url          this backend's pages as browsers reach them (PUBLIC_URL); None: HOST and PORT, and no link in
                         the labelling instruction
     max_image_mb, max_image_megapixels       larger images are refused (MAX_IMAGE_MB, MAX_IMAGE_MEGAPIXELS)
@@ -51,6 +54,7 @@ class Settings:
     basic_password: str | None = None
     webhook_secret: str | None = None
     viewer_password: str | None = None
+    metrics_password: str | None = None
     public_url: str | None = None
     max_image_mb: float = 200.0
     max_image_megapixels: float = 100.0
@@ -78,6 +82,7 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         basic_password=environ.get("MASKAL_BASIC_PASSWORD") or None,
         webhook_secret=environ.get("MASKAL_WEBHOOK_SECRET") or None,
         viewer_password=environ.get("MASKAL_VIEWER_PASSWORD") or None,
+        metrics_password=environ.get("MASKAL_METRICS_PASSWORD") or None,
         public_url=_address(environ, "PUBLIC_URL"),
         max_image_mb=_number(environ, "MAX_IMAGE_MB", Settings.max_image_mb),
         max_image_megapixels=_number(environ, "MAX_IMAGE_MEGAPIXELS", Settings.max_image_megapixels),
@@ -87,6 +92,14 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         allowed_private_hosts=tuple(host.strip() for host in hosts.split(",") if host.strip()),
         label_studio_executable=environ.get("LABEL_STUDIO_EXECUTABLE") or None,
     )
+
+
+def read_log_format(environ: Mapping[str, str] | None = None) -> str:
+    """How the log is written, "text" or "json" (LOG_FORMAT); BadSetting for anything else."""
+    chosen = (os.environ if environ is None else environ).get("LOG_FORMAT", "").strip() or LOG_FORMATS[0]
+    if chosen not in LOG_FORMATS:
+        raise BadSetting(f"environment variable LOG_FORMAT must be {' or '.join(LOG_FORMATS)}, got {chosen!r}")
+    return chosen
 
 
 def read_address(text: str, name: str) -> str:

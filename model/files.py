@@ -80,6 +80,14 @@ def append_lines(path: Path, text: str) -> None:
         os.fsync(file.fileno())
 
 
+def count_lines(path: Path) -> int:
+    """Number of whole lines in a file, 0 if there is no such file; reads it in parts."""
+    if not path.exists():
+        return 0
+    with path.open("rb") as file:
+        return sum(part.count(b"\n") for part in iter(lambda: file.read(1 << 20), b""))
+
+
 def write_json(path: Path, value: Any, *, mode: int | None = None, indent: int | None = 2) -> None:
     """Write JSON atomically; ValueError for NaN and infinity, which no other JSON reader would take."""
     write_atomically(path, json.dumps(value, allow_nan=False, ensure_ascii=False, indent=indent) + "\n", mode=mode)

@@ -1,23 +1,19 @@
-"""All versions of one project: their weights, their facts, their rankings, and which one is served."""
+"""All versions of one project: their files, their facts, their rankings, and which one is served; needs no torch."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 import os
 import re
 import shutil
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from model import checkpoints
 from model.errors import BadVersion
 from model.files import (
     TEMPORARY_PREFIX,
@@ -35,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 NAME = re.compile(r"maskal-r([1-9][0-9]*)")
 LEFTOVER_AGE_S = 24 * 3600.0
+WEIGHTS = "weights.safetensors"
 
 FORMAT = 1
 """Of `version.json`; raised when a release writes it so that the one before cannot read it."""
@@ -139,8 +136,11 @@ class Registry:
             raise BadVersion(f"folder {name} holds the version {version.name}; give the folder its own name back")
         return version
 
-    def add(self, fields: VersionFields, tensors: Mapping[str, torch.Tensor]) -> Version:
-        """Store a new version, whole or not at all; BadVersion if the number is taken."""
+    def add(self, fields: VersionFields, write_weights: Callable[[Path], str]) -> Version:
+        """Store a new version, whole or not at all; BadVersion if the number is taken.
+
+        `write_weights` writes the file of its weights and returns the file's SHA-256 in hex.
+        """
         final = self._versions / fields.name
         if final.exists():
             raise BadVersion(f"version {fields.name} exists already; take next_number()")
@@ -148,7 +148,7 @@ class Registry:
         temporary = temporary_sibling(final)
         try:
             temporary.mkdir()
-            version = _write_version(temporary, fields, tensors)
+            version = _write_version(temporary, fields, write_weights)
             sync_folder(temporary)
             _rename_new(temporary, final)
         finally:
@@ -156,10 +156,9 @@ class Registry:
         sync_folder(self._versions)
         return version
 
-    def weights(self, name: str) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-        """Tensors and metadata of one version; BadCheckpoint if they are not the bytes that were stored."""
-        version = self.get(name)
-        return checkpoints.load(self._folder_of(name) / "weights.safetensors", sha256=version.weights_sha256)
+    def weights_path(self, name: str) -> Path:
+        """The file of a version's weights; BadVersion if the version is unknown."""
+        return self._folder_of(name) / WEIGHTS
 
     def current(self) -> str | None:
         """Name of the served version, None before the first; reads one small file and nothing else."""
@@ -195,19 +194,19 @@ class Registry:
 
     def write_ranking(self, name: str, rows: Iterable[RankedTask]) -> None:
         """Replace the ranking that a version made of the tasks."""
-        write_atomically(self._ranking(name), rows_to_text(rows))
+        write_atomically(self.ranking_path(name), rows_to_text(rows))
 
     def append_ranking(self, name: str, *rows: RankedTask) -> None:
         """Add tasks to a version's ranking; one process at a time."""
-        append_rows(self._ranking(name), rows)
+        append_rows(self.ranking_path(name), rows)
 
     def read_ranking(self, name: str, *, with_regions: bool = True) -> tuple[RankedTask, ...]:
         """The ranking that a version made, in the order written; empty if it made none."""
-        return read_rows(self._ranking(name), with_regions=with_regions)
+        return read_rows(self.ranking_path(name), with_regions=with_regions)
 
     def ranked_task(self, name: str, task: int) -> RankedTask | None:
         """What a version's ranking says of one task, None if it says nothing."""
-        return find_row(self._ranking(name), task)
+        return find_row(self.ranking_path(name), task)
 
     def write_summary(self, name: str, summary: Mapping[str, Any]) -> None:
         """Replace what is told of a version without looking at its ranking (JSON)."""
@@ -241,19 +240,14 @@ class Registry:
             raise BadVersion(f"version {name} is not in {self._versions}; known versions: {known}")
         return folder
 
-    def _ranking(self, name: str) -> Path:
+    def ranking_path(self, name: str) -> Path:
+        """The file of a version's ranking, one line a task; BadVersion if the version is unknown."""
         return self._folder_of(name) / "ranking.jsonl"
 
 
-def _write_version(folder: Path, fields: VersionFields, tensors: Mapping[str, torch.Tensor]) -> Version:
-    """Fill a new version's folder; the weights carry their classes and engine, so they can be used elsewhere."""
-    metadata = {
-        "version": fields.name,
-        "engine": fields.engine,
-        "classes": json.dumps(fields.classes),
-        "config": json.dumps(fields.config),
-    }
-    sha256 = checkpoints.save(folder / "weights.safetensors", tensors, metadata)
+def _write_version(folder: Path, fields: VersionFields, write_weights: Callable[[Path], str]) -> Version:
+    """Fill a new version's folder."""
+    sha256 = write_weights(folder / WEIGHTS)
     created = datetime.now(timezone.utc).isoformat(timespec="seconds")
     version = Version(**vars(fields), weights_sha256=sha256, created=created)
     write_json(folder / "version.json", {"format": FORMAT, "name": version.name, **dataclasses.asdict(version)})

@@ -15,7 +15,8 @@ import torch
 from torch import nn
 
 from sampling.observations import Pass
-from sampling.uncertainty import MODES, class_counts, image_certainty
+from sampling.scoring_config import ScoringConfig as ScoringConfig  # part of this module's interface
+from sampling.uncertainty import class_counts, image_certainty
 
 
 class DropoutModel(Protocol):
@@ -33,30 +34,6 @@ class DropoutModel(Protocol):
     def sample(self, encoded: Any, passes: int) -> Sequence[Pass]:
         """So many passes of the heads over an encoded image, in one batch."""
         ...
-
-
-@dataclass(frozen=True)
-class ScoringConfig:
-    """How an image is scored.
-
-    passes         number of dropout samples
-    iou_threshold  mask IoU above which two detections are one object
-    mode           mean, min or max over the objects
-    exact          MaskAL to the digit, with its faults, instead of the fast and mended way
-    """
-
-    passes: int = 10
-    iou_threshold: float = 0.5
-    mode: str = "mean"
-    exact: bool = False
-
-    def __post_init__(self) -> None:
-        if self.passes < 1:
-            raise ValueError(f"passes must be at least 1, got {self.passes}")
-        if not 0 <= self.iou_threshold <= 1:
-            raise ValueError(f"iou_threshold must lie in 0..1, got {self.iou_threshold}")
-        if self.mode not in MODES:
-            raise ValueError(f"mode must be one of {', '.join(MODES)}, got {self.mode!r}")
 
 
 @dataclass(frozen=True, eq=False)

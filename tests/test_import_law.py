@@ -31,6 +31,7 @@ WINGS = {
         ("label_studio",),
         ("generated",),
         ("system",),
+        ("logs",),
         ("settings",),
         ("errors",),
     ),
@@ -47,6 +48,7 @@ WINGS = {
             "records",
             "registry",
             "scaling",
+            "stored_weights",
         ),
         ("checkpoints",),
         ("file_cache", "files"),
@@ -188,8 +190,8 @@ def test_only_settings_reads_the_environment(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
-def test_lazy_imports_stand_in_two_tables(path: Path) -> None:
-    if name_of(path) not in {"backend/cli.py", "model/engines/loader.py"}:
+def test_lazy_imports_stand_in_three_tables(path: Path) -> None:
+    if name_of(path) not in {"backend/cli.py", "backend/workers/jobs.py", "model/engines/loader.py"}:
         assert "import_module" not in path.read_text()
 
 
@@ -201,6 +203,12 @@ def test_except_exception_stands_at_two_doors_only() -> None:
         if isinstance(node, ast.ExceptHandler) and isinstance(node.type, ast.Name) and node.type.id == "Exception"
     ]
     assert found == ["backend/workers/jobs.py"], "the web app's door is its error handler, the other is the job wrapper"
+
+
+@pytest.mark.parametrize("module", ["backend.workers.supervisor", "backend.workers.worker", "backend.workers.jobs"])
+def test_worker_that_computes_nothing_holds_no_torch(module: str) -> None:
+    code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_help_does_not_wait_for_torch() -> None:

@@ -20,7 +20,13 @@ class Discretion:
 
     def __init__(self, settings: Settings) -> None:
         known = load_credentials(settings)
-        secrets = (known.label_studio_api_key, known.basic_password, known.webhook_secret, settings.viewer_password)
+        secrets = (
+            known.label_studio_api_key,
+            known.basic_password,
+            known.webhook_secret,
+            settings.viewer_password,
+            settings.metrics_password,
+        )
         self._secrets = [secret for secret in secrets if secret]
         self._data_dir = str(settings.data_dir)
 

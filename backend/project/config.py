@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from backend.errors import BadSetting
 from backend.project.maskal_names import ITS_DEFAULT, MOVED, PERIODS, moved
-from model.engines.base import EngineConfig, InputRange, Keeping
+from model.engines.config import EngineConfig, InputRange, Keeping
 from model.records import Record
 from model.training.adaptation import (
     GROWTH,
@@ -25,10 +25,10 @@ from model.training.adaptation import (
     iterations_for,
     repeat_factor,
 )
-from model.training.loop import TrainingConfig
+from model.training.config import TrainingConfig
 from model.training.schedule import iterations
-from sampling.mc_dropout import ScoringConfig
 from sampling.ranking import RankingConfig
+from sampling.scoring_config import ScoringConfig
 
 PRESETS: dict[str, dict[str, Any]] = {
     "adaptive": {},

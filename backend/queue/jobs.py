@@ -13,7 +13,7 @@ from rq.exceptions import NoSuchJobError
 from rq.job import Job, JobStatus
 
 from backend.queue.locks import is_held
-from backend.queue.marks import force_round, note_change
+from backend.queue.marks import force_round, note_change, note_event
 
 ROUNDS, SHORT = "rounds", "short"
 TIMEOUT_S = {ROUNDS: 24 * 3600, SHORT: 6 * 3600}
@@ -49,6 +49,12 @@ def hint(redis: Redis, uid: str, *, is_forced: bool = False) -> str:
     return RUN_ROUND.id_for(uid)
 
 
+def take_event(redis: Redis, uid: str, *, is_forced: bool) -> str:
+    """As `hint`, for an event of Label Studio's."""
+    note_event(redis, uid, is_forced=is_forced)
+    return RUN_ROUND.id_for(uid)
+
+
 def enqueue(redis: Redis, kind: Kind, uid: str, *, at_front: bool = False) -> bool:
     """Enqueue a project's job unless it waits or runs already; True if it was enqueued or waits.
 
@@ -62,7 +68,7 @@ def enqueue(redis: Redis, kind: Kind, uid: str, *, at_front: bool = False) -> bo
     if job is not None and status == JobStatus.QUEUED and job.func_name == name:
         return True
     started_at = job.started_at if job is not None else None
-    age_s = time.time() - started_at.replace(tzinfo=timezone.utc).timestamp() if started_at else START_GRACE_S
+    age_s = _age_s(started_at) if started_at else START_GRACE_S
     if is_held(redis, f"{kind.lock}:{uid}") or (status == JobStatus.STARTED and age_s < START_GRACE_S):
         return False
     if job is not None:
@@ -105,6 +111,27 @@ def has_worker(redis: Redis, queue: str) -> bool:
     return bool(Worker.all(queue=Queue(queue, connection=redis)))
 
 
+def counts_of(redis: Redis, queue: str) -> dict[str, int]:
+    """Number of a queue's jobs that wait, run, and failed within the last day."""
+    found = Queue(queue, connection=redis)
+    return {
+        "waiting": found.count,
+        "running": found.started_job_registry.count,
+        "failed": found.failed_job_registry.count,
+    }
+
+
+def running_jobs(redis: Redis, queue: str) -> dict[str, float]:
+    """Age in seconds of the oldest running job of each kind, by the name of its function."""
+    ages: dict[str, float] = {}
+    for worker in Worker.all(queue=Queue(queue, connection=redis)):
+        job = worker.get_current_job()
+        if job is not None and job.started_at is not None:
+            function = job.func_name.rpartition(".")[2]
+            ages[function] = max(_age_s(job.started_at), ages.get(function, 0.0))
+    return ages
+
+
 def run_jobs(redis: Redis, queue: str) -> None:
     """Run jobs of one queue, each in a forked process, until stopped."""
     Worker([Queue(queue, connection=redis)], connection=redis).work(logging_level="WARNING")
@@ -115,6 +142,11 @@ def _find(redis: Redis, job_id: str) -> Job | None:
         return Job.fetch(job_id, connection=redis)
     except NoSuchJobError:
         return None
+
+
+def _age_s(moment: datetime) -> float:
+    """Seconds since a moment as RQ keeps it, in UTC with or without saying so."""
+    return time.time() - moment.replace(tzinfo=timezone.utc).timestamp()
 
 
 def _iso(moment: datetime | None) -> str | None:

@@ -58,9 +58,17 @@ def forget_cancel(redis: Redis, uid: str) -> None:
     redis.delete(key("cancel", uid))
 
 
-def note_event(redis: Redis, uid: str) -> None:
-    """Remember when the last event of a project arrived, for `maskal doctor`."""
-    redis.set(key("event", uid), time.time())
+def note_event(redis: Redis, uid: str, *, is_forced: bool) -> None:
+    """Note that an event of a project arrived, that it may have changed, and whether somebody asked for a round.
+
+    All in one call to Redis, as Label Studio's user waits for the answer.
+    """
+    with redis.pipeline(transaction=False) as calls:
+        calls.set(key("event", uid), time.time())
+        if is_forced:
+            force_round(calls, uid)
+        note_change(calls, uid)
+        calls.execute()
 
 
 def last_event(redis: Redis, uid: str) -> float | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,7 +13,6 @@ import numpy as np
 
 from backend.errors import NotFound
 from backend.label_studio.client import TITLE, Project, Task
-from backend.project.feature_cache import FeatureCache
 from backend.project.workplace import Workplace
 from backend.rounds import task_queue
 from backend.rounds.first_queue import (
@@ -24,10 +23,8 @@ from backend.rounds.first_queue import (
     write_first_queue,
 )
 from backend.rounds.folder import Report
-from backend.rounds.image_features import Known, add_features, missing_from, read_features
-from backend.rounds.plan import device_of
+from backend.rounds.image_features import FeatureMaker, Known, add_features, missing_from, read_features
 from backend.rounds.snapshots import split_of
-from backend.settings import Settings
 from model.rankings import RankedTask
 from model.registry import NAME
 from sampling.first_images import Pick, cover
@@ -46,6 +43,7 @@ FRONT = 40
 
 LISTED_AT_ONCE = 500
 STRIDE = 2
+OpenCache = Callable[[], FeatureMaker]
 HELD_OUT = "a validation image, by chance"
 
 
@@ -58,12 +56,13 @@ class Wish:
 
 
 def order_first_images(
-    place: Workplace, settings: Settings, report: Report, *, may_begin: bool, budget_s: float = LOOKING_S
+    place: Workplace, open_cache: OpenCache, report: Report, *, may_begin: bool, budget_s: float = LOOKING_S
 ) -> bool:
     """Order what is open by coverage, or mend that order; whether there is more to do.
 
     Nothing is ordered once there is a version, or where the project's settings leave the first images to chance, or
-    for the first time unless it `may_begin`. Images are looked at for about `budget_s` seconds.
+    for the first time unless it `may_begin`. Images are looked at for about `budget_s` seconds; `open_cache` is called
+    only where there are any to look at.
     """
     folder = place.folder
     if folder.registry.current() is not None or not place.config.chooses_first_images:
@@ -74,8 +73,7 @@ def order_first_images(
     known = read_features(place)
     missing = missing_from(known, place, tasks)
     if missing:
-        cache = FeatureCache(folder.data_dir / "cache" / "features", settings.feature_cache_gb * 1e9, device_of(place))
-        known = add_features(place, cache, known, missing, time.monotonic() + budget_s)
+        known = add_features(place, open_cache(), known, missing, time.monotonic() + budget_s)
         missing = missing_from(known, place, missing)
         report("look at the first images", 1 - len(missing) / len(tasks), images=len(tasks))
     if missing and not has_first_queue(folder):

@@ -17,6 +17,9 @@ from model.files import read_formatted, write_atomically, write_json
 from model.registry import version_name
 
 STATES = ("started", "read", "trained", "evaluated", "ranked", "pushed", "current", "published")
+CANCELLABLE = ("read", "prepare", "train", "evaluate")
+"""Steps before a version is accepted."""
+
 REFUSED, FAILED, CANCELLED = "refused", "failed", "cancelled"
 MAX_ATTEMPTS = 3
 BACK_OFF_S = (30.0, 120.0)
@@ -89,6 +92,11 @@ class Round:
     def checkpoint(self) -> Path:
         """Where training keeps what it has come to, for the case that it is killed."""
         return self.path / "training.safetensors"
+
+    @property
+    def scores(self) -> Path:
+        """Where ranking keeps the score of each task as soon as it is known."""
+        return self.path / "scores.jsonl"
 
     @property
     def is_concluded(self) -> bool:

@@ -9,12 +9,12 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from backend.errors import BadImage
 from backend.label_studio.client import Task
-from backend.project.feature_cache import FeatureCache
 from backend.project.unreadable import Unreadable
 from backend.project.workplace import Workplace
 from model.files import replacing
@@ -26,6 +26,22 @@ LOADERS = 4
 
 AT_ONCE = 8
 FILE = "image_features.npz"
+
+
+class Maps(Protocol):
+    """Feature maps of an image."""
+
+    def of_image(self) -> np.ndarray:
+        """The image as a whole, (d,) float32."""
+        ...
+
+
+class FeatureMaker(Protocol):
+    """Makes an image's features, or has them."""
+
+    def maps(self, image: np.ndarray) -> Maps:
+        """The features of an RGB uint8 (h, w, 3) image."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +80,7 @@ def missing_from(known: Known, place: Workplace, tasks: Sequence[Task]) -> list[
     return [task for task in tasks if task.id not in waiting and not known.has(task, value.of(task.data))]
 
 
-def add_features(place: Workplace, cache: FeatureCache, known: Known, tasks: Sequence[Task], deadline: float) -> Known:
+def add_features(place: Workplace, cache: FeatureMaker, known: Known, tasks: Sequence[Task], deadline: float) -> Known:
     """Look at the images of these tasks until a moment of time.monotonic(); what was found is on the disk then.
 
     An image that cannot be read is noted for `maskal status`.

@@ -33,6 +33,7 @@ from model.outlining.network import NetworkOutliner
 from model.outlining.trial import iou_of_answers
 from model.records import Record
 from model.registry import Version, VersionFields
+from model.stored_weights import add_version, load_weights
 from model.training.loop import Progress, place_in_group, train
 from model.training.showings import read_ahead
 
@@ -108,7 +109,7 @@ def train_round(place: Workplace, current: Round, report: Report) -> None:
 def _load_initial(place: Workplace, engine: Engine, plan: Plan, device: str, report: Report) -> None:
     if plan.parent is not None:
         registry = place.folder.registry
-        engine.load_tensors(registry.weights(plan.parent)[0], registry.get(plan.parent).classes)
+        engine.load_tensors(load_weights(registry, plan.parent)[0], registry.get(plan.parent).classes)
         return
     tell = lambda progress: report("prepare", progress.step / progress.steps)  # noqa: E731
     load_start(engine, place.config.pretrained_weights, place.folder.data_dir / "cache" / "starts", device, tell)
@@ -195,7 +196,7 @@ def evaluate_round(place: Workplace, current: Round, report: Report) -> Version:
         promoted=verdict.is_promoted,
         reason=verdict.reason,
     )
-    version = registry.add(fields, tensors)
+    version = add_version(registry, fields, tensors)
     note_version(place.folder, version)
     current.weights.unlink(missing_ok=True)
     return version

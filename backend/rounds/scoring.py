@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from backend.label_studio.labels import LabelConfig
 from backend.label_studio.predictions import instances_to_regions
 from backend.project.unreadable import Unreadable
 from backend.project.workplace import Workplace
+from backend.rounds.scored import Scored as Scored  # part of this module's interface
 from model.engines.base import Engine
 from model.engines.pasting import smooth
 from model.instances import Instances
@@ -27,22 +28,6 @@ IMAGES_AT_ONCE = {"cpu": 2, "cuda": 8}
 
 LOADERS = 4
 """Threads that fetch and decode the next images meanwhile."""
-
-
-@dataclass(frozen=True)
-class Scored:
-    """What a version makes of an image.
-
-    certainty     0..1, None where nothing was found in any pass
-    regions       the pre-label, as Label Studio's
-    class_counts  objects of each of the engine's classes that a pass finds in the mean
-    embedding     what the image looks like as a whole
-    """
-
-    certainty: float | None
-    regions: list[dict[str, Any]]
-    class_counts: tuple[float, ...] = ()
-    embedding: tuple[float, ...] = ()
 
 
 def score_tasks(

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from backend.label_studio.client import Task
-from backend.project.unreadable import Unreadable
 from backend.project.workplace import Workplace
 from backend.rounds import task_queue
 from backend.rounds.folder import REFUSED, STATES, Report, Round
@@ -22,17 +21,8 @@ from backend.rounds.scoring import Scored, score_tasks
 from backend.rounds.snapshots import Snapshot, split_of
 from backend.rounds.summary import write_summary
 from model.engines.base import Engine
-from model.rankings import RankedTask
-from sampling.ranking import score_for
 
 logger = logging.getLogger(__name__)
-
-CANCELLABLE = ("read", "prepare", "train", "evaluate")
-"""Steps before a version is accepted."""
-
-SCORED_AT_ONCE = 500
-SCORING_S = 30.0
-"""What one look at a project scores at most, so that other projects get their turn."""
 
 
 def run(place: Workplace, current: Round, report: Report) -> None:
@@ -48,63 +38,6 @@ def run(place: Workplace, current: Round, report: Report) -> None:
         current.state.error = None
         current.save()
         logger.info("project %s: round %d is %s", place.folder.uid, current.state.number, current.state.state)
-
-
-def score_new_tasks(place: Workplace, report: Report, *, budget_s: float = SCORING_S) -> tuple[int, bool]:
-    """Let open tasks without a score of the served version enter its queue at their place.
-
-    These are new tasks, tasks whose annotation was deleted, and those whose prediction somebody deleted. Works for
-    about `budget_s` seconds; returns how many were pushed, and whether more are waiting.
-    """
-    registry = place.folder.registry
-    version = registry.current()
-    if version is None:
-        return 0, False
-    waiting = {task for task, failure in Unreadable(place.folder.path).failures().items() if failure.is_waiting}
-    limit = SCORED_AT_ONCE + len(waiting)
-    listed, total = place.client.open_tasks_without(place.folder.project_id, version, limit)
-    tasks = [task for task in listed if task.id not in waiting]
-    if not tasks:
-        return 0, False
-    rows, looked_at = _rows_for(place, version, tasks, time.monotonic() + budget_s, report)
-    place.pusher(version).push([row for row, _ in rows])
-    registry.append_ranking(version, *(row for row, is_new in rows if is_new))
-    return len(rows), looked_at < len(tasks) or total > limit
-
-
-def _rows_for(
-    place: Workplace, version: str, tasks: Sequence[Task], deadline: float, report: Report
-) -> tuple[list[tuple[RankedTask, bool]], int]:
-    """The ranked tasks, each with whether it is new in the ranking, and how many tasks were looked at in time."""
-    registry = place.folder.registry
-    ranking = registry.read_ranking(version, with_regions=False)
-    known = {row.task for row in ranking}
-    stored = {task.id: registry.ranked_task(version, task.id) for task in tasks if task.id in known}
-    rows = [(row, False) for row in stored.values() if row is not None]
-    missing = [task for task in tasks if stored.get(task.id) is None]
-    if not missing:
-        return rows, len(tasks)
-    looked_at = len(tasks) - len(missing)
-    for task, scored in score_tasks(place, load_engine(place, version), version, missing):
-        looked_at += 1
-        if scored is not None:
-            rows.append((_late_row(place, task, scored, ranking), True))
-        report("score new tasks", looked_at / len(tasks))
-        if time.monotonic() > deadline:
-            break
-    return rows, looked_at
-
-
-def late_score(place: Workplace, scored: Scored, ranking: Sequence[RankedTask]) -> float:
-    """Queue score of a task that was not there when its version ranked the others."""
-    certainty = float("nan") if scored.certainty is None else scored.certainty
-    return score_for(certainty, ranking, place.config.ranking_config())
-
-
-def _late_row(place: Workplace, task: Task, scored: Scored, ranking: Sequence[RankedTask]) -> RankedTask:
-    split = split_of(task.data, task.id, place.folder.uid)
-    regions = task_queue.shown_regions(scored.regions, split, place.config)
-    return RankedTask(task.id, scored.certainty, len(ranking), late_score(place, scored, ranking), split, regions)
 
 
 def _train(place: Workplace, current: Round, report: Report) -> str | None:
@@ -143,7 +76,7 @@ def _score_all(
     place: Workplace, current: Round, engine: Engine, tasks: Sequence[Task], report: Report
 ) -> dict[int, Scored]:
     """Scores of the tasks, each kept on disk as soon as it is known; unreadable images are noted and left out."""
-    path = current.path / "scores.jsonl"
+    path = current.scores
     done = _stored_scores(path)
     missing = [task for task in tasks if task.id not in done]
     with path.open("a") as file:

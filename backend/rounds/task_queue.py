@@ -16,7 +16,7 @@ from backend.rounds.first_queue import FIRST_VERSION, has_first_queue
 from backend.rounds.folder import unfinished
 from backend.rounds.receipt import note_annotations
 from backend.rounds.retired import Retired
-from backend.rounds.scoring import Scored
+from backend.rounds.scored import Scored
 from model.rankings import RankedTask
 from model.registry import NAME, Registry, version_number
 from sampling.ranking import Candidate, rank

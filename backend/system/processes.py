@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -28,16 +28,22 @@ POLL_S = 0.2
 
 @dataclass(frozen=True, eq=False)
 class Child:
-    """A started process: its name for people, its log file (None: ours) and where in it this run begins, in bytes."""
+    """A started process.
+
+    name       for people
+    log        its log file (None: ours) and where in it this run begins, in bytes (`log_start`)
+    is_needed  whether the others need it until they have ended
+    """
 
     name: str
     process: subprocess.Popen[bytes]
     log: Path | None
     log_start: int
+    is_needed: bool
 
 
 class Processes:
-    """Starts processes, each in a session of its own; on exit stops them in reverse order, grandchildren too."""
+    """Starts processes, each in a session of its own; on exit stops all of them, grandchildren too."""
 
     def __init__(self, grace_s: float = GRACE_S) -> None:
         self.grace_s = grace_s
@@ -60,10 +66,12 @@ class Processes:
         log: Path | None,
         ready: Callable[[], bool] | None = None,
         timeout_s: float = 60.0,
+        is_needed: bool = False,
     ) -> None:
         """Start a process and wait until it is ready; ProcessFailed with one line if it dies or takes too long.
 
-        `env` None inherits ours; `log` None lets it write to our own output. On Linux the process is told to end when
+        `env` None inherits ours; `log` None lets it write to our own output; what `is_needed` by the others is
+        stopped after them. On Linux the process is told to end when
         the thread that calls this is gone, so call it from one that stays.
         """
         output = log.open("ab") if log is not None else None
@@ -83,7 +91,7 @@ class Processes:
         finally:
             if output is not None:
                 output.close()
-        child = Child(name, process, log, log_start)
+        child = Child(name, process, log, log_start, is_needed)
         self.children.append(child)
         if ready is not None:
             _wait_until(ready, child, timeout_s)
@@ -99,10 +107,14 @@ class Processes:
             _check(child)
 
     def stop(self) -> None:
-        """End all children, the last started first: SIGTERM to all of its family, SIGKILL after the grace period."""
+        """End all children at once: SIGTERM to each one's family, SIGKILL after the grace period.
+
+        Those that are needed by the others go last, so it takes at most twice as long as one child does.
+        """
         with _signals_held():
-            while self.children:
-                _end(self.children.pop(), self.grace_s)
+            for is_needed in (False, True):
+                _end([child for child in self.children if child.is_needed == is_needed], self.grace_s)
+            self.children.clear()
 
 
 def free_port(preferred: int | None = None) -> int:
@@ -161,26 +173,30 @@ def _where(child: Child) -> str:
     return f"its log {child.log} ends with: {lines[-1][:300] if lines else '(nothing)'}"
 
 
-def _end(child: Child, grace_s: float) -> None:
-    """Stop a process and its family, also where the process itself is gone already."""
-    family = _family(child)
+def _end(children: Sequence[Child], grace_s: float) -> None:
+    """Stop processes and their families, also where a process itself is gone already."""
+    family = _families(children)
     for process in family:
         with contextlib.suppress(psutil.Error):
             process.terminate()
-    _wait_for_end(child, family, grace_s)
-    family = list({*family, *_family(child)})  # with those born meanwhile
+    _wait_for_end(children, family, grace_s)
+    family = family | _families(children)  # with those born meanwhile
     for process in family:
         with contextlib.suppress(psutil.Error):
             process.kill()
-    _wait_for_end(child, family, KILLED_S)
+    _wait_for_end(children, family, KILLED_S)
 
 
-def _wait_for_end(child: Child, family: Sequence[psutil.Process], timeout_s: float) -> None:
+def _wait_for_end(children: Sequence[Child], family: Collection[psutil.Process], timeout_s: float) -> None:
     deadline = time.monotonic() + timeout_s
-    while child.process.poll() is None or any(map(_is_alive, family)):
+    while any(child.process.poll() is None for child in children) or any(map(_is_alive, family)):
         if time.monotonic() > deadline:
             return
         time.sleep(POLL_S / 4)
+
+
+def _families(children: Sequence[Child]) -> set[psutil.Process]:
+    return {process for child in children for process in _family(child)}
 
 
 def _family(child: Child) -> list[psutil.Process]:

@@ -39,7 +39,7 @@ def start_redis(processes: Processes, folder: Path, log: Path) -> str:
         "yes",
     ]
     redis = Redis(port=port, socket_connect_timeout=1)
-    processes.start("Redis", argv, log=log, ready=lambda: _answers(redis), timeout_s=30)
+    processes.start("Redis", argv, log=log, ready=lambda: _answers(redis), timeout_s=30, is_needed=True)
     return f"redis://127.0.0.1:{port}/0"
 
 

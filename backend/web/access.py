@@ -15,6 +15,9 @@ from backend.settings import Settings
 VIEWER = "viewer"
 """The user's name that belongs to MASKAL_VIEWER_PASSWORD."""
 
+COLLECTOR = "metrics"
+"""The user's name that belongs to MASKAL_METRICS_PASSWORD."""
+
 TOKEN_S = 12 * 3600
 """How long the buttons of an open page can be used."""
 
@@ -25,6 +28,7 @@ class Role(Enum):
     STRANGER = "stranger"
     WEBHOOK = "webhook"
     VIEWER = "viewer"
+    COLLECTOR = "collector"
     MAIN = "main"
 
 
@@ -36,6 +40,8 @@ def role_of(request: Request, credentials: Credentials, settings: Settings) -> R
         return Role.MAIN
     if settings.viewer_password and _same(user, VIEWER) and _same(password, settings.viewer_password):
         return Role.VIEWER
+    if settings.metrics_password and _same(user, COLLECTOR) and _same(password, settings.metrics_password):
+        return Role.COLLECTOR
     if _same(request.headers.get(SECRET_HEADER), credentials.webhook_secret):
         return Role.WEBHOOK
     return Role.STRANGER

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import ExitStack
 
 from flask import Flask, Response, g, jsonify, request
 from redis import Redis
@@ -11,10 +12,12 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.routing import RequestRedirect
 
 from backend.errors import BackendError, BadLabelConfig, BadSetting, LabelStudioBusy, NotFound
+from backend.logs import about
 from backend.project.credentials import load_credentials
 from backend.project.folder import connected_projects
 from backend.settings import DEFAULT_REDIS_URL, Settings
 from backend.web.access import Role, role_of
+from backend.web.metrics import Metrics
 from backend.web.pages import Pages, pages
 from backend.web.predictor import Predictor
 from backend.web.protocol import routes
@@ -40,21 +43,36 @@ def create_app(settings: Settings) -> Flask:
     app.register_blueprint(routes)
     app.register_blueprint(pages)
     app.add_url_rule("/health", "health", lambda: jsonify(status="UP"))
+    metrics = Metrics(settings, app.extensions["maskal_redis"])
+    metrics.watch(app)
+    app.add_url_rule("/metrics", "metrics", metrics.answer)
     readiness = Readiness(settings, app.extensions["maskal_redis"])
     app.add_url_rule("/ready", "ready", lambda: _answer_ready(readiness))
+    app.before_request(_note_project)
+    app.teardown_request(lambda _err: g.pop("about", ExitStack()).close())
     app.before_request(lambda: _refuse_strangers(settings))
-    app.register_error_handler(Exception, _answer_error)
+    app.register_error_handler(Exception, lambda err: _answer_error(err, metrics))
     return app
+
+
+def _note_project() -> None:
+    """Let what is logged while a request is answered say which project it is about."""
+    project_id = (request.view_args or {}).get("project_id")
+    if project_id is not None:
+        g.about = ExitStack()
+        g.about.enter_context(about(project=project_id))
 
 
 def _refuse_strangers(settings: Settings) -> tuple[Response, int, dict[str, str]] | None:
     """Ask for Basic auth everywhere but at /health and /ready; the webhook may show its secret header instead.
 
-    The viewer's password opens the pages, and does nothing there.
+    The viewer's password opens the pages, and does nothing there; Prometheus' password opens /metrics alone.
     """
     if request.path == "/ready" or request.path.endswith("/health"):
         return None
     g.role = role = role_of(request, load_credentials(settings), settings)
+    if role is Role.COLLECTOR and request.endpoint == "metrics":
+        return None
     is_slash = isinstance(request.routing_exception, RequestRedirect)  # a page's address without the one at its end
     is_page = request.blueprint == "pages" or request.endpoint == "static" or is_slash
     if role is Role.MAIN or (role is Role.WEBHOOK and request.path.endswith("/webhook")):
@@ -72,7 +90,8 @@ def _answer_ready(readiness: Readiness) -> tuple[Response, int]:
     return (jsonify(status="FAILING", failing=failing), 503) if failing else (jsonify(status="READY"), 200)
 
 
-def _answer_error(err: Exception) -> tuple[Response, int]:
+def _answer_error(err: Exception, metrics: Metrics) -> tuple[Response, int]:
+    metrics.note_failure(err)
     if isinstance(err, HTTPException):
         return jsonify(error=err.description), err.code or 500
     if isinstance(err, RedisError):

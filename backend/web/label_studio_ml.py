@@ -19,8 +19,7 @@ from redis import Redis
 from backend.errors import BadSetting
 from backend.project.folder import ProjectFolder, find_folder
 from backend.queue.connection import open_redis
-from backend.queue.jobs import hint
-from backend.queue.marks import note_event
+from backend.queue.jobs import take_event
 from backend.settings import Settings, read_settings
 from backend.web.predict_call import answer, read_call
 from backend.web.predictor import Predictor, Result
@@ -76,8 +75,7 @@ class MaskAL(LabelStudioMLBase):
             return {}
         folder, host = self._folder(), _host()
         host.predictor.read_ahead(folder)
-        note_event(host.redis, folder.uid)
-        return {"job": hint(host.redis, folder.uid, is_forced=decision is Decision.TRAIN)}
+        return {"job": take_event(host.redis, folder.uid, is_forced=decision is Decision.TRAIN)}
 
     def _folder(self) -> ProjectFolder:
         number = str(self.project_id).partition(".")[0]

@@ -18,9 +18,9 @@ from backend.project.workplace import ProjectFacts, Workplace, open_workplace
 from backend.rounds.first_queue import FIRST_VERSION
 from backend.rounds.folder import has_smart_tool
 from backend.rounds.learning import BOXES, load_engine
+from backend.rounds.new_tasks import late_score
 from backend.rounds.scoring import score_tasks
 from backend.rounds.snapshots import split_of
-from backend.rounds.steps import late_score
 from backend.rounds.task_queue import shown_regions
 from backend.settings import Settings
 from backend.web.assistant import Assistant, choose_outliner

@@ -9,8 +9,7 @@ from flask import Blueprint, Response, current_app, jsonify, request
 
 from backend.errors import BadSetting
 from backend.project.folder import UID, ProjectFolder, find_folder
-from backend.queue.jobs import describe, hint
-from backend.queue.marks import note_event
+from backend.queue.jobs import describe, take_event
 from backend.settings import Settings
 from backend.web.predict_call import answer, read_call
 from backend.web.predictor import Predictor
@@ -57,8 +56,7 @@ def webhook(project_id: int) -> tuple[Response, int]:
     folder = _folder(project_id)
     redis = current_app.extensions["maskal_redis"]
     _predictor().read_ahead(folder)
-    note_event(redis, folder.uid)
-    job = hint(redis, folder.uid, is_forced=decision is Decision.TRAIN)
+    job = take_event(redis, folder.uid, is_forced=decision is Decision.TRAIN)
     return jsonify(status="ok", job=job), 201
 
 

@@ -6,6 +6,8 @@ import logging
 from typing import Any
 
 from gunicorn.app.base import BaseApplication
+from gunicorn.config import Config
+from gunicorn.glogging import Logger as GunicornLogger
 
 from backend.settings import Settings
 from backend.system.processes import require_port_free
@@ -14,6 +16,16 @@ from backend.web.app import create_app
 logger = logging.getLogger(__name__)
 
 THREADS = 8
+
+
+class _Logger(GunicornLogger):
+    """Leaves gunicorn's messages to the log that all others go to."""
+
+    def setup(self, cfg: Config) -> None:
+        """As gunicorn calls it once it knows its settings."""
+        super().setup(cfg)
+        self.error_log.handlers.clear()
+        self.error_log.propagate = True
 
 
 class Server(BaseApplication):
@@ -33,7 +45,7 @@ class Server(BaseApplication):
             "timeout": 120,
             "graceful_timeout": 10,
             "accesslog": None,
-            "errorlog": "-",
+            "logger_class": _Logger,
             "loglevel": "warning",
         }
         for name, value in options.items():

@@ -5,25 +5,31 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import signal
 import time
+from collections.abc import Callable
+from importlib import import_module
+from types import FrameType
 from typing import Any
 
 from redis import Redis
 
 from backend.errors import Cancelled, NotFound
 from backend.label_studio.client import Project
-from backend.project.folder import ProjectFolder, connected_projects
+from backend.logs import about
+from backend.project.folder import UID, ProjectFolder, connected_projects
 from backend.project.unreadable import Unreadable
 from backend.project.workplace import Workplace, find_project, open_workplace
 from backend.queue import marks
 from backend.queue.connection import open_redis
-from backend.queue.jobs import EXAMINE, RUN_ROUND, TIDY, enqueue, hint
+from backend.queue.jobs import EXAMINE, RUN_ROUND, TIDY, Kind, enqueue, hint
 from backend.queue.locks import held
 from backend.queue.progress import keep_progress, report
-from backend.rounds import steps, task_queue
+from backend.rounds import task_queue
 from backend.rounds.first_images import order_first_images, publish_first_images
-from backend.rounds.folder import Round, all_rounds, start_round, unfinished
+from backend.rounds.folder import CANCELLABLE, Round, all_rounds, start_round, unfinished
 from backend.rounds.need import need_of
+from backend.rounds.new_tasks import score_new_tasks
 from backend.rounds.old_versions import remove_old_versions
 from backend.rounds.pictures import CACHE_BYTES, thumbnails
 from backend.rounds.reading import read_snapshot_of
@@ -35,6 +41,13 @@ from model.file_cache import trim_cache
 
 logger = logging.getLogger(__name__)
 
+COMPUTING = {
+    "run": ("backend.rounds.steps", "run"),
+    "score": ("backend.rounds.computing", "score"),
+    "open_feature_cache": ("backend.rounds.computing", "open_feature_cache"),
+}
+"""What needs torch; imported by a job that computes, so that workers and looks that find nothing to do stay small."""
+
 FULL_RECONCILE_S = 3600
 GONE_S = 24 * 3600
 """How often the log says that a project is gone."""
@@ -45,7 +58,7 @@ def examine(uid: str) -> None:
     settings = read_settings()
     redis = open_redis(settings)
     folder = ProjectFolder(settings.data_dir / "projects" / uid)
-    with _logged(f"examine {uid}"), held(redis, f"{EXAMINE.lock}:{uid}") as is_mine:
+    with _logged(EXAMINE, uid), held(redis, f"{EXAMINE.lock}:{uid}") as is_mine:
         if is_mine and folder.is_connected:
             examine_project(redis, settings, folder)
 
@@ -55,7 +68,7 @@ def run_round(uid: str) -> None:
     settings = read_settings()
     redis = open_redis(settings)
     folder = ProjectFolder(settings.data_dir / "projects" / uid)
-    with _logged(f"round of {uid}"), held(redis, f"{RUN_ROUND.lock}:{uid}") as is_mine:
+    with _logged(RUN_ROUND, uid), held(redis, f"{RUN_ROUND.lock}:{uid}") as is_mine:
         while is_mine and folder.is_connected:
             place = open_workplace(settings, folder)
             current = unfinished(folder) or _due_round(redis, place)
@@ -68,7 +81,7 @@ def run_round(uid: str) -> None:
 def tidy(uid: str) -> None:
     """Job: keep the caches at their sizes, and remove what crashes left in the registries."""
     settings = read_settings()
-    with _logged("tidying"), held(open_redis(settings), f"{TIDY.lock}:{uid}") as is_mine:
+    with _logged(TIDY, uid), held(open_redis(settings), f"{TIDY.lock}:{uid}") as is_mine:
         if is_mine:
             trim_cache(settings.data_dir / "cache" / "images", settings.image_cache_gb * 1e9)
             trim_cache(thumbnails(settings.data_dir), min(CACHE_BYTES, settings.image_cache_gb * 1e9))
@@ -77,16 +90,23 @@ def tidy(uid: str) -> None:
                 folder.registry.clean()
 
 
+def _computing(name: str) -> Callable[..., Any]:
+    module, attribute = COMPUTING[name]
+    action: Callable[..., Any] = getattr(import_module(module), attribute)
+    return action
+
+
 def _run(redis: Redis, place: Workplace, current: Round) -> None:
     uid, number = place.folder.uid, current.state.number
 
     def tell(step: str, share: float, **details: Any) -> None:
         is_time = keep_progress(step, share, details)
-        if is_time and step in steps.CANCELLABLE and marks.is_cancelled(redis, uid, number):
+        if is_time and step in CANCELLABLE and marks.is_cancelled(redis, uid, number):
             raise Cancelled("cancelled by `maskal cancel`")
 
     try:
-        steps.run(place, current, tell)
+        with about(round=number):
+            _computing("run")(place, current, tell)
     except Cancelled:
         if current.snapshot() is None:  # so that the next round waits for new annotations
             write_snapshot(current.path / "snapshot.json", read_snapshot_of(place)[0])
@@ -131,10 +151,15 @@ def _look(redis: Redis, settings: Settings, place: Workplace, project: Project, 
     is_due = need is not None and need.is_due
     if is_due:
         enqueue(redis, RUN_ROUND, folder.uid)
-    pushed, is_more = steps.score_new_tasks(place, report)
+    pushed, is_more = score_new_tasks(place, report, lambda *wanted: _computing("score")(*wanted))
     if pushed:
         task_queue.publish(place.client, folder.registry, project)
-    has_more_first = order_first_images(place, settings, report, may_begin=not is_due and not has_begun)
+    has_more_first = order_first_images(
+        place,
+        lambda: _computing("open_feature_cache")(place, settings),
+        report,
+        may_begin=not is_due and not has_begun,
+    )
     write_standing(place, project, need, touched)
     if is_more or has_more_first:
         hint(redis, folder.uid)
@@ -173,14 +198,29 @@ def _due_round(redis: Redis, place: Workplace) -> Round | None:
 
 
 class _logged:
-    """The jobs' door: an error is logged with its traceback and raised on to RQ."""
+    """The jobs' door: an error is logged with its traceback and raised on to RQ; SIGTERM ends a job as an error would.
 
-    def __init__(self, what: str) -> None:
-        self.what = what
+    So what the job holds is given back, and a round goes on where it was as soon as there is a worker again.
+    """
+
+    def __init__(self, kind: Kind, uid: str) -> None:
+        self.job = kind.id_for(uid)
+        project = {"project": int(uid.partition(".")[0])} if UID.fullmatch(uid) else {}
+        self._about = about(job=self.job, **project)
 
     def __enter__(self) -> None:
-        return None
+        self._about.__enter__()
+        self._before = signal.signal(signal.SIGTERM, _stop)
 
     def __exit__(self, kind: Any, err: BaseException | None, traceback: Any) -> None:
-        if isinstance(err, Exception):
-            logger.error("%s stopped: %s", self.what, err, exc_info=err)
+        signal.signal(signal.SIGTERM, self._before)
+        if isinstance(err, SystemExit):
+            logger.info("%s is handed back, as the worker stops", self.job)
+        elif isinstance(err, Exception):
+            logger.error("%s stopped: %s", self.job, err, exc_info=err)
+        self._about.__exit__(None, None, None)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_IGN)  # a second one must not disturb the handing back
+    raise SystemExit("the worker stops")

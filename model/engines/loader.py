@@ -17,6 +17,7 @@ from model.engines.detectron2 import weights as detectron2_weights
 from model.engines.detectron2.configs import SUFFIXES as CONFIG_SUFFIXES
 from model.errors import BadCheckpoint, BadEngine
 from model.registry import Registry, Version
+from model.stored_weights import load_weights
 
 ENGINES = {
     "torchvision": ("model.engines.torchvision.engine", "TorchvisionEngine"),
@@ -55,7 +56,7 @@ def build_engine(name: str, classes: Sequence[str], config: EngineConfig) -> Eng
 
 def load_version(registry: Registry, version: Version, config: EngineConfig) -> Engine:
     """The engine of a registered version, with the settings in `config` but the version's own network and input."""
-    tensors, _ = registry.weights(version.name)
+    tensors, _ = load_weights(registry, version.name)
     engine = build_engine(version.engine, version.classes, with_input(config, version.config))
     engine.load_tensors(tensors, version.classes)
     return engine

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from model.engines.base import InputRange
+from model.engines.config import InputRange
 from model.records import Record
 from model.scaling import scaled_size
 

@@ -36,6 +36,7 @@ from model.files import write_json
 from model.geometry import mask_to_polygons
 from model.rankings import RankedTask
 from model.registry import Version, VersionFields
+from model.stored_weights import add_version
 
 SIZE_HW = (240, 320)
 UID = "3.1700000000"
@@ -98,7 +99,7 @@ class ShownProject:
         begun.state.state, begun.state.reason = STATES[-1] if promoted else REFUSED, reason
         begun.save()
         fields = VersionFields(number, self.classes, "fake", {}, metrics, None, "", promoted, reason)
-        return self.folder.registry.add(fields, {"w": torch.zeros(1)})
+        return add_version(self.folder.registry, fields, {"w": torch.zeros(1)})
 
     def rank(self, version: str, number: int, tasks: int) -> None:
         rng = np.random.default_rng(number)

@@ -10,9 +10,10 @@ import pytest
 
 from backend.project.folder import ProjectFolder, connected_projects
 from backend.project.workplace import Workplace
-from backend.rounds import steps
+from backend.rounds import computing, steps
 from backend.rounds.folder import all_rounds, start_round, unfinished
 from backend.rounds.need import need_of
+from backend.rounds.new_tasks import score_new_tasks
 from backend.rounds.task_queue import publish
 from tests.backend.fake_label_studio import FakeLabelStudio, place_of
 from tests.backend.round_places import quiet
@@ -51,7 +52,7 @@ def test_a_trained_round_is_taken_to_its_end(folders: list[ProjectFolder]) -> No
 
 def test_a_served_version_is_published_again_and_followed_by_the_next(folders: list[ProjectFolder]) -> None:
     place, client = open_place(folders[1])
-    assert steps.score_new_tasks(place, quiet) == (TASKS - ANNOTATED, False)
+    assert score_new_tasks(place, quiet, computing.score) == (TASKS - ANNOTATED, False)
     publish(client, folders[1].registry, client.project(2))  # type: ignore[arg-type]
     assert client.model_version == "maskal-r1"
     assert not need_of(place, client.project(2), in_full=True).is_due

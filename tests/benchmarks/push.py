@@ -45,6 +45,7 @@ from model.engines.loader import build_engine
 from model.files import write_json
 from model.rankings import RankedTask
 from model.registry import VersionFields
+from model.stored_weights import add_version
 from tests.e2e.conftest import COLOURS, discs
 
 IMAGES = 50
@@ -160,7 +161,8 @@ def cleaning(stack: Stack, project_id: int, uid: str, rows: list[RankedTask]) ->
     home = connect_folder(stack.settings.data_dir, uid)
     home.store_config(ProjectConfig(engine="fake"))
     tensors = {"colours": torch.zeros(len(COLOURS), 3)}
-    home.registry.add(VersionFields(9, tuple(COLOURS), "fake", {"network": "nano"}, {}, None, "", True, ""), tensors)
+    fields = VersionFields(9, tuple(COLOURS), "fake", {"network": "nano"}, {}, None, "", True, "")
+    add_version(home.registry, fields, tensors)
     home.registry.write_ranking("maskal-r9", rows)
     home.registry.set_current("maskal-r9")
     client = stack.client()

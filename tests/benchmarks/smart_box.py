@@ -30,6 +30,7 @@ from backend.system.processes import Processes
 from model.engines.loader import build_engine
 from model.files import write_json
 from model.registry import VersionFields
+from model.stored_weights import add_version
 from tests.e2e.configs import config
 from tests.e2e.waiting import wait_for
 
@@ -100,7 +101,7 @@ def serve_untrained(stack: Stack, uid: str, network: str, xml: str) -> None:
     settings = chosen.engine_config("cpu")
     engine = build_engine("torchvision", LABELS, settings)
     fields = VersionFields(1, LABELS, "torchvision", asdict(settings), {}, None, "", True, "untrained")
-    home.registry.add(fields, engine.tensors())
+    add_version(home.registry, fields, engine.tensors())
     home.registry.write_ranking("maskal-r1", [])
     begun = start_round(home, 0)
     begun.write_annotated([], xml)

@@ -23,6 +23,7 @@ from backend.project.workplace import find_project
 from backend.system.processes import Processes, free_port
 from backend.workers.jobs import examine_project
 from model.registry import VersionFields
+from model.stored_weights import add_version
 from tests.e2e.conftest import COLOURS, discs
 from tests.e2e.users import add_annotator
 from tests.e2e.waiting import concluded, wait_for
@@ -120,7 +121,7 @@ def test_a_fresh_database_never_meets_the_versions_of_an_old_one(stack: Stack, t
         project = Stack(url, login, own).client().create_project("fresh", discs(1).label_config)
         old = connect_folder(data_dir, f"{project.id}.1600000000")
         fields = VersionFields(7, tuple(COLOURS), "fake", {}, {}, None, "", True, "")
-        old.registry.add(fields, {"colours": torch.zeros(2, 3)})
+        add_version(old.registry, fields, {"colours": torch.zeros(2, 3)})
         old.registry.set_current("maskal-r7")
         findings = {f.check: f.message for f in examine(own, project.id)}
         assert f"{old.uid} of another Label Studio is, and stays as it is" in findings["connected"]

@@ -9,6 +9,7 @@ import torch
 
 from model.errors import BadCheckpoint, BadVersion, NewerFormat
 from model.registry import RankedTask, Registry, VersionFields
+from model.stored_weights import add_version, load_weights
 
 
 def fields(number, **changes):
@@ -47,10 +48,10 @@ def test_an_empty_registry_has_no_versions(registry):
 
 
 def test_an_added_version_comes_back(registry):
-    added = registry.add(fields(1), TENSORS)
+    added = add_version(registry, fields(1), TENSORS)
     assert added.name == "maskal-r1"
     assert registry.get("maskal-r1") == added
-    tensors, metadata = registry.weights("maskal-r1")
+    tensors, metadata = load_weights(registry, "maskal-r1")
     assert torch.equal(tensors["w"], TENSORS["w"])
     assert json.loads(metadata["classes"]) == ["healthy", "matured"]
     assert metadata["engine"] == "fake"
@@ -58,7 +59,7 @@ def test_an_added_version_comes_back(registry):
 
 def test_versions_are_sorted_by_number_not_by_text(registry):
     for number in (10, 2, 1):
-        registry.add(fields(number), TENSORS)
+        add_version(registry, fields(number), TENSORS)
     assert registry.names() == ("maskal-r1", "maskal-r2", "maskal-r10")
     assert [version.number for version in registry.versions()] == [1, 2, 10]
     assert registry.next_number() == 11
@@ -67,16 +68,16 @@ def test_versions_are_sorted_by_number_not_by_text(registry):
 
 
 def test_a_version_is_never_overwritten(registry):
-    first = registry.add(fields(1), TENSORS)
+    first = add_version(registry, fields(1), TENSORS)
     with pytest.raises(BadVersion, match="maskal-r1 exists already"):
-        registry.add(fields(1, reason="again"), {"w": torch.zeros(1)})
+        add_version(registry, fields(1, reason="again"), {"w": torch.zeros(1)})
     assert registry.get("maskal-r1") == first
     assert os.listdir(registry.folder / "versions") == ["maskal-r1"]
 
 
 def test_a_failed_add_leaves_nothing(registry):
     with pytest.raises(ValueError, match="not JSON compliant"):
-        registry.add(fields(1, metrics={"mask_ap": float("nan")}), TENSORS)
+        add_version(registry, fields(1, metrics={"mask_ap": float("nan")}), TENSORS)
     assert os.listdir(registry.folder / "versions") == []
     assert registry.next_number() == 1
 
@@ -88,7 +89,7 @@ def test_a_version_counts_from_one():
 
 def test_a_damaged_version_is_left_out_with_a_warning(registry, caplog):
     for number in (1, 2, 3, 4):
-        registry.add(fields(number), TENSORS)
+        add_version(registry, fields(number), TENSORS)
     versions = registry.folder / "versions"
     (versions / "maskal-r1" / "version.json").write_text("{")
     (versions / "maskal-r2" / "version.json").write_text('{"number": 2}')
@@ -101,13 +102,13 @@ def test_a_damaged_version_is_left_out_with_a_warning(registry, caplog):
 
 
 def test_a_version_of_a_newer_release_is_refused_whole(registry):
-    registry.add(fields(1), TENSORS)
-    registry.add(fields(2), TENSORS)
+    add_version(registry, fields(1), TENSORS)
+    add_version(registry, fields(2), TENSORS)
     path = registry.folder / "versions" / "maskal-r2" / "version.json"
     stored = json.loads(path.read_text())
     assert stored["format"] == 1
     path.write_text(json.dumps({"format": 2, "unheard": "of"}))
-    for ask in (lambda: registry.get("maskal-r2"), registry.versions, lambda: registry.weights("maskal-r2")):
+    for ask in (lambda: registry.get("maskal-r2"), registry.versions, lambda: load_weights(registry, "maskal-r2")):
         with pytest.raises(NewerFormat, match=r"version\.json has format 2, this release knows up to 1: .* upgrade"):
             ask()
     path.write_text(json.dumps({name: value for name, value in stored.items() if name != "format"}))
@@ -116,16 +117,16 @@ def test_a_version_of_a_newer_release_is_refused_whole(registry):
 
 @pytest.mark.parametrize("name", ["maskal-r9", "maskal-r0", "../maskal-r1", "MaskAL", "", "maskal-r1\n"])
 def test_an_unknown_version_is_refused(registry, name):
-    registry.add(fields(1), TENSORS)
-    for ask in (registry.get, registry.set_current, registry.weights, registry.read_ranking):
+    add_version(registry, fields(1), TENSORS)
+    for ask in (registry.get, registry.set_current, registry.weights_path, registry.read_ranking):
         with pytest.raises(BadVersion, match=r"is not in .* known versions: maskal-r1|wanted a version name"):
             ask(name)
     assert registry.current() is None
 
 
 def test_current_is_replaced_and_read_from_its_file_alone(registry):
-    registry.add(fields(1), TENSORS)
-    registry.add(fields(2), TENSORS)
+    add_version(registry, fields(1), TENSORS)
+    add_version(registry, fields(2), TENSORS)
     registry.set_current("maskal-r1")
     registry.set_current("maskal-r2")
     assert registry.current() == "maskal-r2"
@@ -134,24 +135,24 @@ def test_current_is_replaced_and_read_from_its_file_alone(registry):
 
 
 def test_a_damaged_current_file_is_named(registry):
-    registry.add(fields(1), TENSORS)
+    add_version(registry, fields(1), TENSORS)
     (registry.folder / "current").write_text("rubbish")
     with pytest.raises(BadVersion, match="got 'rubbish'"):
         registry.current()
 
 
 def test_changed_weights_are_noticed(registry):
-    registry.add(fields(1), TENSORS)
+    add_version(registry, fields(1), TENSORS)
     path = registry.folder / "versions" / "maskal-r1" / "weights.safetensors"
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
     with pytest.raises(BadCheckpoint, match="have changed"):
-        registry.weights("maskal-r1")
+        load_weights(registry, "maskal-r1")
 
 
 def test_a_ranking_is_written_extended_and_read(registry):
-    registry.add(fields(1), TENSORS)
+    add_version(registry, fields(1), TENSORS)
     assert registry.read_ranking("maskal-r1") == ()
     registry.append_ranking("maskal-r1", row(1))
     registry.append_ranking("maskal-r1", row(2), row(3))
@@ -161,7 +162,7 @@ def test_a_ranking_is_written_extended_and_read(registry):
 
 
 def test_old_leftovers_are_removed_and_fresh_ones_kept(registry):
-    registry.add(fields(1), TENSORS)
+    add_version(registry, fields(1), TENSORS)
     versions = registry.folder / "versions"
     old, fresh = versions / ".tmp-maskal-r2-aa", versions / ".tmp-maskal-r3-bb"
     stray = versions / "maskal-r1" / ".tmp-ranking.jsonl-cc"
@@ -187,7 +188,7 @@ def _add_until_taken(folder, outcomes):
     registry = Registry(folder)
     for number in range(1, 6):
         try:
-            registry.add(fields(number), TENSORS)
+            add_version(registry, fields(number), TENSORS)
             outcomes.put(number)
         except BadVersion:
             pass
@@ -205,4 +206,4 @@ def test_of_several_writers_one_gets_each_number(registry):
     assert sorted(outcomes.get() for _ in range(5)) == [1, 2, 3, 4, 5]
     assert outcomes.empty()
     assert registry.names() == tuple(f"maskal-r{number}" for number in range(1, 6))
-    assert all(registry.weights(name) for name in registry.names())
+    assert all(load_weights(registry, name) for name in registry.names())

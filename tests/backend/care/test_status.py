@@ -17,6 +17,7 @@ from backend.settings import Settings
 from model.engines.base import EngineConfig
 from model.files import write_json
 from model.registry import VersionFields
+from model.stored_weights import add_version
 from model.training.loop import TrainingConfig
 from tests.backend.round_places import quiet, read_round, workplace
 
@@ -47,7 +48,7 @@ def test_a_better_network_is_proposed_and_a_stand_in_told(tmp_path: Path) -> Non
         metrics = {"training": {**asdict(training), "steps": 1, "note": note}}
         number = place.folder.registry.next_number()
         fields = VersionFields(number, ("leaf",), "torchvision", {"network": network}, metrics, None, "", True, "")
-        place.folder.registry.set_current(place.folder.registry.add(fields, {"w": torch.zeros(1)}).name)
+        place.folder.registry.set_current(add_version(place.folder.registry, fields, {"w": torch.zeros(1)}).name)
         has_proposal = any("set `network_config: lite`" in line for line in lines(tmp_path))
         assert has_proposal == (network == "nano")
     assert next(line for line in lines(tmp_path) if "maskal-r2:" in line).endswith(note)
@@ -106,7 +107,7 @@ def test_only_the_newest_versions_and_unscored_tasks_are_told_and_the_number_of_
     folder = connect_folder(tmp_path, "1.1")
     for number in range(1, 14):
         fields = VersionFields(number, ("leaf",), "fake", {}, {}, None, "", True, "")
-        folder.registry.add(fields, {"w": torch.zeros(1)})
+        add_version(folder.registry, fields, {"w": torch.zeros(1)})
     folder.registry.set_current("maskal-r2")
     failures = {str(task): {"error": "gone", "tries": 1, "retry_at": 0.0} for task in range(1, 13)}
     write_json(folder.path / "failed_images.json", failures)

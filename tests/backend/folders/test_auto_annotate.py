@@ -17,6 +17,7 @@ from model.engines.fake import FakeEngine
 from model.errors import BadCheckpoint, BadRecord
 from model.formats.table import FORMATS
 from model.registry import VersionFields
+from model.stored_weights import add_version
 from tests.backend.outlined_photos import CLASSES, COLOURS, SQUARES, assert_squares, network, picture, run, save
 from tests.model.formats.scenes import read
 
@@ -128,7 +129,7 @@ def test_a_version_of_a_project_can_be_used(photos: Path, weights: Path) -> None
     with pytest.raises(BadSetting, match="no version yet"):
         run(photos, None, "labelme")
     fields = VersionFields(3, CLASSES, "fake", {"network": "colours"}, {}, None, "", True, "")
-    folder.registry.add(fields, network().tensors())
+    add_version(folder.registry, fields, network().tensors())
     folder.registry.set_current("maskal-r3")
     assert run(photos, None, "labelme").images == 3
     assert run(photos, None, "labelstudio", version="maskal-r3", project_id=4).objects == 4

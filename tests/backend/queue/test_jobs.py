@@ -6,8 +6,9 @@ from redis import Redis
 from rq import Queue
 from rq.job import Job, JobStatus
 
-from backend.queue.jobs import EXAMINE, FUNCTIONS_IN, ROUNDS, RUN_ROUND, TIDY, describe, enqueue, round_job
+from backend.queue.jobs import EXAMINE, FUNCTIONS_IN, ROUNDS, RUN_ROUND, TIDY, describe, enqueue, round_job, take_event
 from backend.queue.locks import held
+from backend.queue.marks import DIRTY, is_forced, last_event
 from backend.workers import jobs
 from tests.backend.conftest import UID, queued
 
@@ -43,3 +44,12 @@ def test_a_job_tells_its_state_until_it_is_gone(redis: Redis) -> None:
     described = round_job(redis, UID)
     assert described["job_status"] == "queued" and described["progress"] is None
     assert describe(redis, "no-such-job") is None
+
+
+def test_an_event_is_noted_with_all_that_it_means(redis: Redis) -> None:
+    assert take_event(redis, UID, is_forced=False) == "run_round-3-1700000000"
+    first = redis.zscore(DIRTY, UID)
+    assert first is not None and last_event(redis, UID) is not None and not is_forced(redis, UID)
+    take_event(redis, UID, is_forced=True)
+    assert is_forced(redis, UID)
+    assert redis.zscore(DIRTY, UID) == first, "a burst of events must not put the look off"

@@ -10,8 +10,10 @@ import pytest
 from backend.errors import BadImage, BadSetting
 from backend.label_studio.client import TITLE
 from backend.project.config import ProjectConfig
+from backend.project.feature_cache import FeatureCache
 from backend.project.folder import ProjectFolder, connect_folder
 from backend.project.workplace import Workplace
+from backend.rounds.computing import open_feature_cache
 from backend.rounds.first_images import (
     HELD_OUT,
     Wish,
@@ -56,9 +58,12 @@ class Project:
     def place(self) -> Workplace:
         return place_of(self.folder, self.server, self.photos)
 
+    def open_cache(self) -> FeatureCache:
+        return open_feature_cache(self.place, self.settings)
+
     def look(self, *, may_begin: bool = True, budget_s: float = 60.0) -> bool:
         """One look, and the publish after it; whether there is more to do."""
-        is_more = order_first_images(self.place, self.settings, quiet, may_begin=may_begin, budget_s=budget_s)
+        is_more = order_first_images(self.place, self.open_cache, quiet, may_begin=may_begin, budget_s=budget_s)
         publish_first_images(self.place, self.server.project(1))
         return is_more
 
@@ -178,7 +183,7 @@ def test_a_version_is_never_replaced_by_the_first_order(project: Project) -> Non
 
 
 def test_a_version_that_is_served_in_the_moment_of_the_publish_wins(project: Project) -> None:
-    order_first_images(project.place, project.settings, quiet, may_begin=True)
+    order_first_images(project.place, project.open_cache, quiet, may_begin=True)
     versions = registry(project.folder.path, (1, None))
     project.server.stored[1].append({"task": 1, "model_version": "maskal-r1", "result": [], "score": 0.5})
     look_at_versions = project.server.model_versions

@@ -7,6 +7,7 @@ import torch
 from backend.project.folder import ProjectFolder, connect_folder
 from backend.rounds.history import note_rollback, note_version, read_history
 from model.registry import Version, VersionFields
+from model.stored_weights import add_version
 
 
 def add(folder: ProjectFolder, number: int, ap: float | None = 0.5, *, promoted: bool = True) -> Version:
@@ -18,7 +19,7 @@ def add(folder: ProjectFolder, number: int, ap: float | None = 0.5, *, promoted:
         "training": {"images": 10 * number},
     }
     fields = VersionFields(number, ("leaf",), "fake", {}, metrics, None, "", promoted, "why")
-    return folder.registry.add(fields, {"w": torch.zeros(1)})
+    return add_version(folder.registry, fields, {"w": torch.zeros(1)})
 
 
 def test_what_was_measured_outlives_a_deleted_version(tmp_path: Path) -> None:

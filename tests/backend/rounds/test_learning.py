@@ -11,10 +11,9 @@ import torch
 from backend.errors import BadSetting
 from backend.project.workplace import Workplace
 from backend.rounds import starts
-from backend.rounds.folder import Round
+from backend.rounds.folder import CANCELLABLE, Round
 from backend.rounds.group import processes_of
 from backend.rounds.learning import evaluate_round, train_round
-from backend.rounds.steps import CANCELLABLE
 from model import checkpoints
 from model.files import read_json
 from tests.backend.round_places import COLOURS, label_of, quiet, read_round, workplace

@@ -14,6 +14,7 @@ from backend.rounds.folder import start_round
 from backend.rounds.old_versions import remove_old_versions
 from model.errors import BadVersion
 from model.registry import VersionFields
+from model.stored_weights import add_version
 
 
 def place_with(data_dir: Path, held: dict[str, int], keep: int, best: int, versions: int = 9) -> Workplace:
@@ -23,7 +24,7 @@ def place_with(data_dir: Path, held: dict[str, int], keep: int, best: int, versi
         metrics = {"mask_ap": 0.9 if number == best else 0.5}
         parent = "maskal-r1" if number == 2 else None
         fields = VersionFields(number, ("a",), "fake", {}, metrics, parent, "", True, "")
-        folder.registry.add(fields, {"colours": torch.zeros(1, 3)})
+        add_version(folder.registry, fields, {"colours": torch.zeros(1, 3)})
     folder.registry.set_current("maskal-r2")
     client = SimpleNamespace(model_versions=lambda project_id: held)
     config = ProjectConfig(keep_versions=keep)

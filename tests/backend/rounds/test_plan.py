@@ -20,6 +20,7 @@ from model.errors import BadCheckpoint, BadEngine
 from model.files import write_json
 from model.records import Record
 from model.registry import VersionFields
+from model.stored_weights import add_version
 from tests.backend.round_places import quiet, read_round, workplace
 
 PARENTS = EngineConfig("nano", image_size=(240, 320), anchor_sizes=(8.0, 16.0, 32.0, 64.0, 128.0))
@@ -38,7 +39,7 @@ def publish(place: Workplace, current: Round) -> str:
 def serve(place: Workplace, config: EngineConfig) -> None:
     """Serve a version of a network, with weights that nobody looks at."""
     fields = VersionFields(1, ("leaf",), place.config.engine, asdict(config), {}, None, "", True, "")
-    place.folder.registry.set_current(place.folder.registry.add(fields, {"w": torch.zeros(1)}).name)
+    place.folder.registry.set_current(add_version(place.folder.registry, fields, {"w": torch.zeros(1)}).name)
 
 
 @pytest.mark.parametrize(
@@ -198,7 +199,7 @@ def test_a_file_that_says_something_else_since_makes_another_network(tmp_path: P
     served = VersionFields(
         1, ("leaf",), "torchvision", asdict(with_facts(EngineConfig(str(own)))), {}, None, "", True, ""
     )
-    place.folder.registry.set_current(place.folder.registry.add(served, {"w": torch.zeros(1)}).name)
+    place.folder.registry.set_current(add_version(place.folder.registry, served, {"w": torch.zeros(1)}).name)
     own.write_text("_BASE_: Base-RCNN-FPN.yaml\nMODEL: {MASK_ON: true, RESNETS: {STRIDE_IN_1X1: false}}\n")
     plan = plan_round(place, read_round(place, 2, {1: "a", 2: "a"}), RECORDS)
     assert plan.parent is None and plan.engine.network_facts["stride_in_1x1"] is False

@@ -20,6 +20,7 @@ from backend.rounds.summary import BINS, FRONT, read_summary, reason_of, write_s
 from model.files import write_json
 from model.rankings import RankedTask
 from model.registry import VersionFields
+from model.stored_weights import add_version
 from tests.backend.fake_label_studio import FakeLabelStudio, place_of
 from tests.backend.round_places import Photos, quiet, read_round, region_of, workplace
 
@@ -43,7 +44,7 @@ def sum_up(tmp_path: Path, rows: list[RankedTask], images: Photos | None = None)
     folder = connect_folder(tmp_path, UID)
     place = place_of(folder, FakeLabelStudio(UID, 3, 0), images)
     fields = VersionFields(1, ("leaf", "spot"), "fake", {}, {}, None, "", True, "")
-    folder.registry.add(fields, {"w": torch.zeros(1)})
+    add_version(folder.registry, fields, {"w": torch.zeros(1)})
     folder.registry.set_current("maskal-r1")
     write_summary(place, Round(folder.rounds / "1"), rows, {row.task: {"photo": f"{row.task}.png"} for row in rows})
     return place, read_summary(folder.registry, "maskal-r1")

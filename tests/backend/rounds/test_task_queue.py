@@ -20,6 +20,7 @@ from backend.rounds.retired import LONGEST_STEP_S
 from backend.rounds.scoring import Scored
 from model.rankings import RankedTask
 from model.registry import Registry, VersionFields
+from model.stored_weights import add_version
 from tests.backend.configs import POLYGONS
 
 REGION = {"id": "m0"}
@@ -105,7 +106,8 @@ class Tidied:
 def registry(folder: Path, *names: tuple[int, str | None]) -> Registry:
     made = Registry(folder)
     for number, parent in names:
-        made.add(VersionFields(number, ("a",), "fake", {}, {}, parent, "", True, ""), {"colours": torch.zeros(1, 3)})
+        fields = VersionFields(number, ("a",), "fake", {}, {}, parent, "", True, "")
+        add_version(made, fields, {"colours": torch.zeros(1, 3)})
     return made
 
 

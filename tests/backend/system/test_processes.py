@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -139,13 +140,23 @@ def test_an_orphan_of_a_dead_child_goes_too(tmp_path: Path) -> None:
     assert is_gone(orphan)
 
 
-def test_the_last_started_is_stopped_first(tmp_path: Path) -> None:
+def test_what_the_others_need_is_stopped_after_them(tmp_path: Path) -> None:
     order = tmp_path / "order"
     with Processes() as processes:
         for name in "123":
             argv = [sys.executable, "-c", SAYS_WHEN, str(order), name]
-            processes.start(name, argv, log=None, ready=Path(f"{order}{name}").exists)
-    assert order.read_text() == "321"
+            ready = Path(f"{order}{name}").exists
+            processes.start(name, argv, log=None, ready=ready, is_needed=name == "1")
+    assert sorted(order.read_text()[:2]) == ["2", "3"] and order.read_text()[2:] == "1"
+
+
+def test_stubborn_children_share_one_grace_period(tmp_path: Path) -> None:
+    with Processes(grace_s=1.0) as processes:
+        for name in "1234":
+            argv = [sys.executable, "-c", STUBBORN, str(tmp_path / name)]
+            processes.start(name, argv, log=None, ready=(tmp_path / name).exists)
+        started = time.monotonic()
+    assert time.monotonic() - started < 2.5, "one after the other they would take four seconds"
 
 
 def test_a_dead_child_is_not_ready_though_another_program_answers_in_its_place(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from backend.project.folder import connect_folder
 from backend.settings import Settings
 from backend.web.app import create_app
 from model.registry import VersionFields
+from model.stored_weights import add_version
 from tests.backend.configs import POLYGONS
 
 UID = "3.1700000000"
@@ -55,7 +56,7 @@ def test_setup_names_the_served_version(settings: Settings, client: FlaskClient,
     assert served() == "maskal-r0"
     registry = connect_folder(settings.data_dir, UID).registry
     fields = VersionFields(4, ("leaf",), "fake", {"network": "nano"}, {}, None, "x", True, "first version")
-    registry.add(fields, {"colours": torch.zeros(1, 3)})
+    add_version(registry, fields, {"colours": torch.zeros(1, 3)})
     registry.set_current("maskal-r4")
     assert served() == "maskal-r4"
     assert client.get("/p/3/versions", auth=password).json == {"versions": ["maskal-r4"]}

@@ -13,6 +13,7 @@ from redis import Redis
 from backend.project.folder import ProjectFolder, connect_folder
 from backend.queue.marks import DIRTY
 from model.registry import VersionFields
+from model.stored_weights import add_version
 from tests.backend.configs import POLYGONS
 
 api = pytest.importorskip("label_studio_ml.api", reason="label-studio-ml is not installed")
@@ -43,7 +44,7 @@ def client(folder: ProjectFolder) -> FlaskClient:
 
 def serve(folder: ProjectFolder) -> None:
     fields = VersionFields(4, ("leaf",), "fake", {"network": "nano"}, {}, None, "x", True, "first version")
-    folder.registry.add(fields, {"colours": torch.zeros(1, 3)})
+    add_version(folder.registry, fields, {"colours": torch.zeros(1, 3)})
     folder.registry.write_ranking("maskal-r4", [])
     folder.registry.set_current("maskal-r4")
 

