@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from backend.errors import BadSetting
+from backend.errors import BadSetting, DamagedTraining
 from backend.label_studio.annotations import read_outlines
 from backend.project.workplace import Workplace
 from backend.rounds.findings import Validated, write_findings
@@ -23,6 +23,7 @@ from backend.rounds.starts import load_start
 from model import checkpoints
 from model.engines.base import Engine
 from model.engines.loader import build_engine, load_version
+from model.errors import BadCheckpoint, BadVersion
 from model.files import read_json, write_json
 from model.judging.comparison import ap_intervals
 from model.judging.evaluation import Detections, Truth, detections_of, evaluate, truth_of
@@ -174,7 +175,7 @@ def evaluate_round(place: Workplace, current: Round, report: Report) -> Version:
     records, uris = _records(place, current, "val")
     plan = read_plan(current)
     classes, device = plan.classes, device_of(place)
-    tensors, _ = checkpoints.load(current.weights)
+    tensors = _trained(current)
     engine = build_engine(place.config.engine, classes, plan.engine)
     engine.load_tensors(tensors, classes)
     images = _Loader(place, uris)
@@ -183,7 +184,7 @@ def evaluate_round(place: Workplace, current: Round, report: Report) -> Version:
     looks = iter(range(1, (1 + len(opponents)) * len(records) + 1))
     tell = lambda: report("evaluate", next(looks) / ((1 + len(opponents)) * len(records)))  # noqa: E731
     new = Contender(classes, _detect(engine.to(device), records, images, tell))
-    others = {name: _contender(place, name, records, images, tell) for name in opponents}
+    others = _contenders(place, opponents, records, images, tell)
     verdict = judge(truths, new, others, seed=current.state.number)
     tasks, addresses = [int(record.image) for record in records], [uris[record.image] for record in records]
     write_findings(place, current, classes, Validated(tasks, addresses, truths, new.found), images)
@@ -208,6 +209,14 @@ def evaluate_round(place: Workplace, current: Round, report: Report) -> Version:
     note_version(place.folder, version)
     current.weights.unlink(missing_ok=True)
     return version
+
+
+def _trained(current: Round) -> dict[str, torch.Tensor]:
+    """The trained weights; DamagedTraining if a crash or a disk has damaged them."""
+    try:
+        return checkpoints.load(current.weights)[0]
+    except BadCheckpoint as err:
+        raise DamagedTraining(f"round {current.state.number} has to train again: {err}") from err
 
 
 def _measure(truths: Sequence[Truth], new: Contender, seed: int) -> dict[str, Any]:
@@ -268,6 +277,21 @@ def _opponents(place: Workplace) -> tuple[str, ...]:
     best = registry.best()
     names = (registry.current(), best.name if best else None)
     return tuple(dict.fromkeys(name for name in names if name is not None))
+
+
+def _contenders(
+    place: Workplace, names: Sequence[str], records: Sequence[Record], load_image: _Loader, tell: Callable[[], None]
+) -> dict[str, Contender]:
+    """What the new version is compared with; one that is not served is left out where it is damaged."""
+    found = {}
+    for name in names:
+        try:
+            found[name] = _contender(place, name, records, load_image, tell)
+        except (BadCheckpoint, BadVersion) as err:
+            if name == place.folder.registry.current():
+                raise
+            logger.warning("project %s: the new version is not compared with %s: %s", place.folder.uid, name, err)
+    return found
 
 
 def _contender(
