@@ -18,8 +18,8 @@ class Effort:
     """First figures of a receipt; None is "not measured".
 
     images             annotations that began with outlines of a version, of those whose origin is known
-    blank_images       annotations that began with an empty image
-    unknown_images     annotations of unknown origin: those of before the receipt
+    blank_images       annotations that somebody began with an empty image
+    unknown_images     annotations of unknown origin: those of before the receipt, and imported ones (without a time)
     kept, ..., added   outlines of `images` (see `Corrections`), and how many were drawn beside them
     iou                mean IoU of the outlines that are still there with what they were
     seconds, blank_seconds  median time for one of `images`, and of `blank_images`
@@ -47,7 +47,7 @@ def effort_of(lines: Iterable[Line]) -> Effort:
     """The figures of a receipt's newest lines, one for each annotation; `maskal-r0` counts as no pre-label."""
     known, unknown = [], 0
     for line in lines:
-        if line.is_known:
+        if line.is_known and (line.version is not None or line.lead_time_s):
             known.append(line)
         else:
             unknown += 1

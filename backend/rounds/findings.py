@@ -74,22 +74,11 @@ def write_findings(
     """Keep what a new version got wrong; `load` gives an image by its task's number as text."""
     threshold = place.config.confidence_threshold
     looks = [mistakes_in(t, d, threshold) for t, d in zip(validated.truths, validated.found, strict=True)]
-    order = sorted(range(len(looks)), key=lambda index: (-len(looks[index]), validated.tasks[index]))
-    worst = [
-        Picture(
-            task=validated.tasks[index],
-            thumbnail=keep_thumbnail(place, validated.uris[index], load(str(validated.tasks[index]))),
-            size_hw=validated.truths[index].size_hw,
-            drawings=list(_drawings(validated.truths[index], validated.found[index], looks[index], classes)),
-        )
-        for index in order[:WORST]
-        if len(looks[index])
-    ]
     confusion = confusion_of(validated.truths, validated.found, looks, len(classes))
     findings = Findings(
         classes=classes,
         confusion=tuple(tuple(row) for row in confusion.tolist()),
-        worst=tuple(worst),
+        worst=tuple(_worst(place, classes, validated, looks, load)),
         images=len(looks),
         counts={
             RIGHT: sum(len(look.right) for look in looks),
@@ -99,6 +88,26 @@ def write_findings(
         },
     )
     write_json(current.path / "findings.json", asdict(findings), indent=None)
+
+
+def _worst(
+    place: Workplace,
+    classes: tuple[str, ...],
+    validated: Validated,
+    looks: Sequence[Mistakes],
+    load: Callable[[str], np.ndarray],
+) -> Iterator[Picture]:
+    order = sorted(range(len(looks)), key=lambda index: (-len(looks[index]), validated.tasks[index]))
+    for index in order[:WORST]:
+        if not len(looks[index]):
+            return
+        task, truth = validated.tasks[index], validated.truths[index]
+        yield Picture(
+            task=task,
+            thumbnail=keep_thumbnail(place, validated.uris[index], load(str(task))),
+            size_hw=truth.size_hw,
+            drawings=list(_drawings(truth, validated.found[index], looks[index], classes)),
+        )
 
 
 def read_findings(current: Round) -> dict[str, Any] | None:

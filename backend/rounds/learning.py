@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,7 @@ from model.errors import BadCheckpoint, BadVersion
 from model.files import read_json, write_json
 from model.judging.comparison import ap_intervals
 from model.judging.evaluation import Detections, Truth, detections_of, evaluate, truth_of
-from model.judging.gate import MIN_IMAGES, Contender, judge
+from model.judging.gate import MIN_IMAGES, Contender, Verdict, judge
 from model.outlining.base import Outliner
 from model.outlining.grabcut import GrabCut
 from model.outlining.network import NetworkOutliner
@@ -172,32 +172,24 @@ def evaluate_round(place: Workplace, current: Round, report: Report) -> Version:
     registry = place.folder.registry
     if current.version in registry.names():
         return registry.get(current.version)
-    records, uris = _records(place, current, "val")
-    plan = read_plan(current)
-    classes, device = plan.classes, device_of(place)
+    plan, seed = read_plan(current), current.state.number
     tensors = _trained(current)
-    engine = build_engine(place.config.engine, classes, plan.engine)
-    engine.load_tensors(tensors, classes)
-    images = _Loader(place, uris)
-    truths = [truth_of(record, classes) for record in records]
-    opponents = _opponents(place)
-    looks = iter(range(1, (1 + len(opponents)) * len(records) + 1))
-    tell = lambda: report("evaluate", next(looks) / ((1 + len(opponents)) * len(records)))  # noqa: E731
-    new = Contender(classes, _detect(engine.to(device), records, images, tell))
-    others = _contenders(place, opponents, records, images, tell)
-    verdict = judge(truths, new, others, seed=current.state.number)
-    tasks, addresses = [int(record.image) for record in records], [uris[record.image] for record in records]
-    write_findings(place, current, classes, Validated(tasks, addresses, truths, new.found), images)
+    engine = build_engine(place.config.engine, plan.classes, plan.engine)
+    engine.load_tensors(tensors, plan.classes)
+    shown = _Validation.of(place, current, plan.classes)
+    new, verdict = _compare(place, engine.to(device_of(place)), shown, seed, report)
+    validated = Validated(shown.tasks, shown.addresses, shown.truths, new.found)
+    write_findings(place, current, plan.classes, validated, shown.images)
     snapshot = current.snapshot()
     fields = VersionFields(
         number=current.state.number,
-        classes=classes,
+        classes=plan.classes,
         engine=place.config.engine,
         config=asdict(plan.engine),
         metrics={
-            **_measure(truths, new, current.state.number),
+            **_measure(shown.truths, new, seed),
             "comparisons": list(verdict.comparisons),
-            BOXES: _answers_to_boxes(engine, records, images, current.state.number),
+            BOXES: _answers_to_boxes(engine, shown.records, shown.images, seed),
             "training": read_json(current.path / "training.json"),
         },
         parent=plan.parent,
@@ -217,6 +209,39 @@ def _trained(current: Round) -> dict[str, torch.Tensor]:
         return checkpoints.load(current.weights)[0]
     except BadCheckpoint as err:
         raise DamagedTraining(f"round {current.state.number} has to train again: {err}") from err
+
+
+@dataclass(frozen=True, eq=False)
+class _Validation:
+    """The round's validation images: their records, what is annotated on them, and what loads them."""
+
+    records: Sequence[Record]
+    addresses: Sequence[str]
+    truths: Sequence[Truth]
+    images: _Loader
+
+    @classmethod
+    def of(cls, place: Workplace, current: Round, classes: tuple[str, ...]) -> _Validation:
+        records, uris = _records(place, current, "val")
+        addresses = [uris[record.image] for record in records]
+        return cls(records, addresses, [truth_of(record, classes) for record in records], _Loader(place, uris))
+
+    @property
+    def tasks(self) -> list[int]:
+        return [int(record.image) for record in self.records]
+
+
+def _compare(
+    place: Workplace, engine: Engine, shown: _Validation, seed: int, report: Report
+) -> tuple[Contender, Verdict]:
+    """What the new engine and its opponents find in the validation images, and what the gate says of that."""
+    opponents = _opponents(place)
+    total = (1 + len(opponents)) * len(shown.records)
+    looks = iter(range(1, total + 1))
+    tell = lambda: report("evaluate", next(looks) / total)  # noqa: E731
+    new = Contender(engine.classes, _detect(engine, shown.records, shown.images, tell))
+    others = _contenders(place, opponents, shown, tell)
+    return new, judge(shown.truths, new, others, seed=seed)
 
 
 def _measure(truths: Sequence[Truth], new: Contender, seed: int) -> dict[str, Any]:
@@ -280,13 +305,13 @@ def _opponents(place: Workplace) -> tuple[str, ...]:
 
 
 def _contenders(
-    place: Workplace, names: Sequence[str], records: Sequence[Record], load_image: _Loader, tell: Callable[[], None]
+    place: Workplace, names: Sequence[str], shown: _Validation, tell: Callable[[], None]
 ) -> dict[str, Contender]:
     """What the new version is compared with; one that is not served is left out where it is damaged."""
     found = {}
     for name in names:
         try:
-            found[name] = _contender(place, name, records, load_image, tell)
+            found[name] = _contender(place, name, shown, tell)
         except (BadCheckpoint, BadVersion) as err:
             if name == place.folder.registry.current():
                 raise
@@ -294,8 +319,6 @@ def _contenders(
     return found
 
 
-def _contender(
-    place: Workplace, version: str, records: Sequence[Record], load_image: _Loader, tell: Callable[[], None]
-) -> Contender:
+def _contender(place: Workplace, version: str, shown: _Validation, tell: Callable[[], None]) -> Contender:
     engine = load_engine(place, version)
-    return Contender(engine.classes, _detect(engine, records, load_image, tell))
+    return Contender(engine.classes, _detect(engine, shown.records, shown.images, tell))

@@ -9,6 +9,7 @@ from flask import Flask, Response, g, jsonify, request
 from redis import Redis
 from redis.exceptions import RedisError
 from werkzeug.exceptions import HTTPException
+from werkzeug.routing import RequestRedirect
 
 from backend.errors import BackendError, BadLabelConfig, BadSetting, LabelStudioBusy, NotFound
 from backend.logs import about
@@ -72,7 +73,8 @@ def _refuse_strangers(settings: Settings) -> tuple[Response, int, dict[str, str]
     g.role = role = role_of(request, load_credentials(settings), settings)
     if role is Role.COLLECTOR and request.endpoint == "metrics":
         return None
-    is_page = request.blueprint == "pages" or request.endpoint == "static"
+    is_slash = isinstance(request.routing_exception, RequestRedirect)  # a page's address without the one at its end
+    is_page = request.blueprint == "pages" or request.endpoint == "static" or is_slash
     if role is Role.MAIN or (role is Role.WEBHOOK and request.path.endswith("/webhook")):
         return None
     if role is Role.VIEWER and is_page:

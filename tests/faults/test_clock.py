@@ -26,7 +26,7 @@ def test_the_clock_steps_in_a_step(world: World, moved_s: float, step: str) -> N
     world.assert_recovers()
 
 
-@pytest.mark.parametrize("moved_s", [-HOUR_S, DAY_S], ids=["back", "forward"])
+@pytest.mark.parametrize("moved_s", [-HOUR_S, pytest.param(DAY_S, marks=pytest.mark.slow)], ids=["back", "forward"])
 def test_what_waits_is_tried_soon_after_the_clock_has_stepped(world: World, moved_s: float) -> None:
     world.at("train", lambda: setattr(world.server, "is_down", True))
     world.at("rank", lambda: setattr(world.server, "is_revoked", True))

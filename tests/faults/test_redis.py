@@ -70,9 +70,13 @@ def own_redis(world: World, tmp_path: Path) -> Iterator[OwnRedis]:
     own.kill()
 
 
-@pytest.mark.parametrize("with_data", [True, False], ids=["without its data", "with its data"])
 @pytest.mark.parametrize(
-    "step", [*(pytest.param(step, marks=pytest.mark.slow) for step in STEPS if step != "train"), "train"]
+    ("step", "with_data"),
+    [
+        pytest.param(step, with_data, marks=() if (step, with_data) == ("train", True) else pytest.mark.slow)
+        for step in STEPS
+        for with_data in (True, False)
+    ],
 )
 def test_a_round_goes_on_while_redis_is_away(world: World, own_redis: OwnRedis, step: str, with_data: bool) -> None:
     served_and_due(world)

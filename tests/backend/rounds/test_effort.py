@@ -29,8 +29,8 @@ def test_outlines_add_up_and_overlaps_count_by_their_outlines() -> None:
 
 def test_who_began_with_nothing_is_told_apart_from_who_is_not_known() -> None:
     rows = [line(1, None), line(2, "maskal-r0", corrections=KEPT), line(3, corrections=EMPTY)]
-    found = effort_of([*rows, line(4, None, is_known=False)])
-    assert (found.images, found.blank_images, found.unknown_images, found.proposed) == (0, 3, 1, 0)
+    found = effort_of([*rows, line(4, None, is_known=False), line(5, None, seconds=None)])
+    assert (found.images, found.blank_images, found.unknown_images, found.proposed) == (0, 3, 2, 0), "5 was imported"
 
 
 def test_a_median_time_needs_enough_annotations_with_a_time() -> None:

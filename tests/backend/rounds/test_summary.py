@@ -121,7 +121,7 @@ def test_a_look_is_written_down_for_those_who_do_not_ask_label_studio(tmp_path: 
     write_standing(place, client.project(1), None, note_annotations(place))
     client.annotate(1)
     write_standing(place, client.project(1), None, note_annotations(place))
-    assert read_standing(folder).done == (1, 2) and read_standing(folder).effort.blank_images == 2
+    assert read_standing(folder).done == (1, 2) and read_standing(folder).effort.unknown_images == 2
     (folder.path / "standing.json").write_text('{"format": 1, "title": "x"}')
     assert has_standing(folder) and read_standing(folder) is None
 

@@ -74,6 +74,13 @@ def test_pages_open_to_both_passwords_and_to_nobody_else(client: FlaskClient, sh
         assert client.get(path, headers=secret).status_code == 401
 
 
+def test_an_address_without_its_last_slash_leads_to_the_page(client: FlaskClient, shown) -> None:
+    answer = client.get("/p/3", auth=VIEWER)
+    assert answer.status_code == 308 and answer.headers["Location"].endswith("/p/3/")
+    assert client.get("/p/3", follow_redirects=True, auth=VIEWER).status_code == 200
+    assert client.get("/p/3").status_code == 401
+
+
 def test_without_a_viewers_password_there_is_no_viewer(tmp_path: Path) -> None:
     client = create_app(Settings(data_dir=tmp_path, redis_url="redis://127.0.0.1:9/0")).test_client()
     for password in ("", "None", "look"):
