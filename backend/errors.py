@@ -53,5 +53,13 @@ class Cancelled(BackendError):
     """Somebody cancelled the round."""
 
 
+class DamagedTraining(BackendError):
+    """What a round has trained cannot be read; it trains again."""
+
+
+class LockLost(BackendError):
+    """Another worker has taken over what this one worked on; it is theirs now."""
+
+
 class BrokenPromise(BackendError):
     """The headless demo saw something that must not happen."""

@@ -31,3 +31,18 @@ class BadImageFile(ModelError):
 
 class NoOutline(ModelError):
     """Where somebody points to there is no object, as far as can be seen."""
+
+
+SAID_WITHOUT_MEMORY = (
+    "can't allocate memory",
+    "CUDA error: out of memory",
+    "ALLOC_FAILED",
+    "unable to find an engine to execute this computation",
+)
+"""What torch says with a plain RuntimeError: its CPU allocator, the driver, cuBLAS, and cuDNN for want of workspace."""
+
+
+def is_out_of_memory(err: BaseException) -> bool:
+    """Whether an error, torch's or Python's, says that memory ran out; needs no torch."""
+    is_named_so = isinstance(err, MemoryError) or type(err).__name__ == "OutOfMemoryError"
+    return is_named_so or any(text in str(err) for text in SAID_WITHOUT_MEMORY)

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import secrets
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -63,6 +64,13 @@ def write_atomically(path: Path, data: bytes | str, *, mode: int | None = None) 
     """Put `data` (text as UTF-8) in place of whatever `path` held; a reader sees the old file or the new one."""
     with replacing(path, mode=mode) as temporary:
         temporary.write_bytes(data.encode() if isinstance(data, str) else data)
+
+
+def check_writable(folder: Path) -> None:
+    """OSError where nothing can be written, as on a full or read-only disk."""
+    with tempfile.TemporaryFile(dir=folder) as file:
+        file.write(bytes(4096))
+        file.flush()
 
 
 def append_lines(path: Path, text: str) -> None:

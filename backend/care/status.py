@@ -7,6 +7,7 @@ from typing import Any
 
 from redis import Redis
 
+from backend.care.troubles import troubles
 from backend.errors import BackendError
 from backend.project.folder import ProjectFolder, connected_projects, find_folder
 from backend.project.unreadable import Unreadable
@@ -48,7 +49,9 @@ def describe(settings: Settings, redis: Redis | None, project_id: int | None = N
 
 def _project_lines(settings: Settings, folder: ProjectFolder, redis: Redis | None, *, in_full: bool) -> Iterator[str]:
     yield f"project {folder.project_id} ({folder.uid}), serving {folder.registry.current() or 'no version yet'}"
-    yield from _outlook(settings, folder, redis, in_full=in_full)
+    outlook, outage = _outlook(settings, folder, redis, in_full=in_full)
+    yield from (f"  trouble: {line}" for line in troubles(settings, redis, folder, outage, in_full=in_full))
+    yield from outlook
     yield from (f"  {line}" for line in (_proposal(folder),) if line)
     yield from _version_lines(folder)
     yield from (_round_line(r) for r in _rounds_of_interest(folder))
@@ -63,17 +66,23 @@ def _project_lines(settings: Settings, folder: ProjectFolder, redis: Redis | Non
         yield f"  and {len(failures) - LISTED} more tasks are not scored, all of them in the worker's log"
 
 
-def _outlook(settings: Settings, folder: ProjectFolder, redis: Redis | None, *, in_full: bool) -> Iterator[str]:
-    """What is missing until the next round, by what Label Studio holds now, and which annotations do not count."""
+def _outlook(
+    settings: Settings, folder: ProjectFolder, redis: Redis | None, *, in_full: bool
+) -> tuple[list[str], BackendError | None]:
+    """What is missing until the next round, by what Label Studio holds now; and why that is not known."""
     try:
-        project = find_project(settings, folder)
-        place = open_workplace(settings, folder, project)
-        is_forced = redis is not None and marks.is_forced(redis, folder.uid)
-        now = read_snapshot_of(place)[0] if in_full and project.counters[1] else Snapshot(()) if in_full else None
-        need = need_of(place, project, in_full=in_full, is_forced=is_forced, now=now)
+        return list(_outlook_lines(settings, folder, redis, in_full=in_full)), None
     except BackendError as err:
-        yield f"  not known what the next round needs: {err}"
-        return
+        return ["  not known what the next round needs"], err
+
+
+def _outlook_lines(settings: Settings, folder: ProjectFolder, redis: Redis | None, *, in_full: bool) -> Iterator[str]:
+    """What is missing until the next round, and which annotations do not count."""
+    project = find_project(settings, folder)
+    place = open_workplace(settings, folder, project)
+    is_forced = redis is not None and marks.is_forced(redis, folder.uid)
+    now = read_snapshot_of(place)[0] if in_full and project.counters[1] else Snapshot(()) if in_full else None
+    need = need_of(place, project, in_full=in_full, is_forced=is_forced, now=now)
     state = "is due" if need.is_due else f"needs {need.missing} more annotation{'s' * (need.missing != 1)}"
     yield f"  the next round {state} ({need.reason})"
     yield from (f"  {line}" for line in first_images_in_words(place, project, LISTED))

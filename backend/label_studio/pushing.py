@@ -86,7 +86,9 @@ class Pusher:
             return self._held()
         last = Sent(**read_json(self.journal))
         logger.info("project %d: waiting for a call that was cut off (%d predictions)", self.project_id, last.rows)
-        while (held := self._held()) < last.before + last.rows and time.time() < last.at + LONGEST_CALL_S:
+        wait_s = min(last.at + LONGEST_CALL_S - time.time(), LONGEST_CALL_S)  # the clock may have been set back since
+        deadline = time.monotonic() + wait_s
+        while (held := self._held()) < last.before + last.rows and time.monotonic() < deadline:
             time.sleep(POLL_S)
         self.journal.unlink()
         return held

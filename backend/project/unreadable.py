@@ -26,8 +26,8 @@ class Failure:
 
     @property
     def is_waiting(self) -> bool:
-        """Whether its next try is still to come."""
-        return self.retry_at > time.time()
+        """Whether its next try is still to come; a time too far off is that of a clock that was set back since."""
+        return time.time() < self.retry_at <= time.time() + LONGEST_RETRY_S
 
 
 class Unreadable:

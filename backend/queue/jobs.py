@@ -69,7 +69,7 @@ def enqueue(redis: Redis, kind: Kind, uid: str, *, at_front: bool = False) -> bo
         return True
     started_at = job.started_at if job is not None else None
     age_s = _age_s(started_at) if started_at else START_GRACE_S
-    if is_held(redis, f"{kind.lock}:{uid}") or (status == JobStatus.STARTED and age_s < START_GRACE_S):
+    if is_held(redis, f"{kind.lock}:{uid}") or (status == JobStatus.STARTED and abs(age_s) < START_GRACE_S):
         return False
     if job is not None:
         job.delete()

@@ -11,6 +11,9 @@ CLOCK = "maskal:clock"
 ADDRESS = "maskal:worker-address"
 CLOCK_TTL_S = 15
 
+CLOCKS_DIFFER_S = 60.0
+"""So far the clocks of the machines that share a Redis may be apart."""
+
 
 def note_change(redis: Redis, uid: str) -> None:
     """Note that a project may have changed; it is examined a few seconds later."""
@@ -18,9 +21,13 @@ def note_change(redis: Redis, uid: str) -> None:
 
 
 def changed_before(redis: Redis, moment: float) -> list[str]:
-    """Uids of the projects whose first unexamined change was noted before a moment (Unix time)."""
+    """Uids of the projects whose first unexamined change was noted before a moment (Unix time).
+
+    Or long after now, as it seems where the clock was set back since.
+    """
     members: list[bytes] = redis.zrangebyscore(DIRTY, 0, moment)  # type: ignore[assignment]
-    return [member.decode() for member in members]
+    later: list[bytes] = redis.zrangebyscore(DIRTY, time.time() + CLOCKS_DIFFER_S, "+inf")  # type: ignore[assignment]
+    return [member.decode() for member in (*members, *later)]
 
 
 def forget_change(redis: Redis, uid: str) -> None:

@@ -9,10 +9,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from backend.errors import LabelStudioBusy, NothingToLearn
+from backend.errors import LabelStudioBusy, LabelStudioError, NotFound, NothingToLearn, TooLarge, WrongToken
 from backend.label_studio.labels import LabelConfig, parse_label_config
 from backend.project.folder import ProjectFolder
 from backend.rounds.snapshots import LeftOut, Snapshot, read_snapshot
+from model.errors import BadCheckpoint, BadVersion, is_out_of_memory
 from model.files import read_formatted, write_atomically, write_json
 from model.registry import version_name
 
@@ -24,7 +25,12 @@ REFUSED, FAILED, CANCELLED = "refused", "failed", "cancelled"
 MAX_ATTEMPTS = 3
 BACK_OFF_S = (30.0, 120.0)
 WAIT_S, LONGEST_WAIT_S = 60.0, 900.0
-"""When a round that can read too little looks again: the first time, and at most; each time twice as late."""
+"""When a round that waits for what mends elsewhere looks again: first and at most; each time twice as late."""
+
+MENDS_ELSEWHERE = (OSError, WrongToken, NotFound, TooLarge, NothingToLearn, BadCheckpoint, BadVersion)
+
+PLAN = "plan.json"
+LONGEST_SHOWN = 200
 
 FORMAT = 1
 """Of `state.json`; raised when a release writes it so that the one before cannot read it."""
@@ -56,7 +62,8 @@ class RoundState:
 
     state moves forward through STATES, or ends as refused, cancelled or failed; attempts counts errors; retry_at is
     Unix time; reason is the gate's verdict or why it failed; is_forced: somebody asked for it; waits counts the looks
-    at images of which too few could be read; seconds per step.
+    at things that mend elsewhere, such as images of which too few can be read; begun counts how often work on this step
+    began, as a killed worker cannot say that it ended; seconds per step.
     """
 
     number: int
@@ -67,6 +74,7 @@ class RoundState:
     reason: str | None = None
     is_forced: bool = False
     waits: int = 0
+    begun: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
 
 
@@ -108,6 +116,22 @@ class Round:
         """Whether its version is not accepted yet."""
         return self.state.state in STATES[: STATES.index("evaluated")]
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether its next try is still to come; a time too far off is that of a clock that was set back since."""
+        return time.time() < self.state.retry_at <= time.time() + LONGEST_WAIT_S
+
+    def begin(self) -> None:
+        """Note that a worker begins to work on it; where those before were killed, the next one waits longer."""
+        self.state.begun += 1
+        self.state.retry_at = time.time() + _longer(self.state.begun - 2) if self.state.begun > 1 else 0.0
+        self.save()
+
+    def hand_back(self) -> None:
+        """Note that its worker stops in good order, so that another one can go on at once."""
+        self.state.begun, self.state.retry_at = 0, 0.0
+        self.save()
+
     def cancel(self) -> None:
         """Conclude it without a version."""
         self.state.state, self.state.reason, self.state.error = CANCELLED, "cancelled", None
@@ -148,14 +172,18 @@ class Round:
     def note_failure(self, err: Exception) -> None:
         """Keep why the round stopped and when to go on; after three attempts it waits for new data.
 
-        An unreachable Label Studio counts as no attempt, nor do images of which none can be read: both mend elsewhere.
+        What mends elsewhere counts as no attempt: Label Studio, the disk, memory, damaged weights, unreadable images.
+        Where it may need other settings or another version to start from, its training is planned anew.
         """
-        self.state.error = f"{type(err).__name__}: {err}"
+        self.state.begun = 0
+        self.state.error = in_words(err)
         if isinstance(err, LabelStudioBusy):
             self.state.retry_at = time.time() + BACK_OFF_S[0]
-        elif isinstance(err, NothingToLearn):
-            self.state.retry_at = time.time() + min(LONGEST_WAIT_S, WAIT_S * 2**self.state.waits)
+        elif mends_elsewhere(err):
+            self.state.retry_at = time.time() + _longer(self.state.waits)
             self.state.waits += 1
+            if self.state.state == "read" and not isinstance(err, LabelStudioError | OSError):
+                (self.path / PLAN).unlink(missing_ok=True)
         else:
             self.state.attempts += 1
             if self.state.attempts >= MAX_ATTEMPTS:
@@ -164,6 +192,28 @@ class Round:
             else:
                 self.state.retry_at = time.time() + BACK_OFF_S[self.state.attempts - 1]
         self.save()
+
+
+def mends_elsewhere(err: Exception) -> bool:
+    """Whether a round that stopped has nothing to do but to wait until somebody has mended something."""
+    return isinstance(err, MENDS_ELSEWHERE) or is_out_of_memory(err)
+
+
+def in_words(err: Exception) -> str:
+    """An error and what to do about it, in one line."""
+    if isinstance(err, OSError):
+        return f"DATA_DIR cannot be used ({err}); make room on that disk, or let it be written again"
+    if is_out_of_memory(err):
+        return (
+            f"memory ran out ({' '.join(str(err).split())[:LONGEST_SHOWN] or type(err).__name__}); end what else fills "
+            "it, or set a smaller train_batch_size or network_config"
+        )
+    return f"{type(err).__name__}: {' '.join(str(err).split())}"
+
+
+def _longer(times: int) -> float:
+    """How long to wait after so many waits before, in seconds."""
+    return float(min(LONGEST_WAIT_S, WAIT_S * 2 ** min(times, 10)))
 
 
 def all_rounds(folder: ProjectFolder) -> list[Round]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from backend.errors import BadSetting
+from backend.errors import BadSetting, DamagedTraining
 from backend.label_studio.annotations import read_outlines
 from backend.project.workplace import Workplace
 from backend.rounds.findings import Validated, write_findings
@@ -23,6 +23,7 @@ from backend.rounds.starts import load_start
 from model import checkpoints
 from model.engines.base import Engine
 from model.engines.loader import build_engine, load_version
+from model.errors import BadCheckpoint, BadVersion
 from model.files import read_json, write_json
 from model.judging.comparison import ap_intervals
 from model.judging.evaluation import Detections, Truth, detections_of, evaluate, truth_of
@@ -172,7 +173,7 @@ def evaluate_round(place: Workplace, current: Round, report: Report) -> Version:
     if current.version in registry.names():
         return registry.get(current.version)
     plan, seed = read_plan(current), current.state.number
-    tensors, _ = checkpoints.load(current.weights)
+    tensors = _trained(current)
     engine = build_engine(place.config.engine, plan.classes, plan.engine)
     engine.load_tensors(tensors, plan.classes)
     shown = _Validation.of(place, current, plan.classes)
@@ -200,6 +201,14 @@ def evaluate_round(place: Workplace, current: Round, report: Report) -> Version:
     note_version(place.folder, version)
     current.weights.unlink(missing_ok=True)
     return version
+
+
+def _trained(current: Round) -> dict[str, torch.Tensor]:
+    """The trained weights; DamagedTraining if a crash or a disk has damaged them."""
+    try:
+        return checkpoints.load(current.weights)[0]
+    except BadCheckpoint as err:
+        raise DamagedTraining(f"round {current.state.number} has to train again: {err}") from err
 
 
 @dataclass(frozen=True, eq=False)
@@ -231,7 +240,7 @@ def _compare(
     looks = iter(range(1, total + 1))
     tell = lambda: report("evaluate", next(looks) / total)  # noqa: E731
     new = Contender(engine.classes, _detect(engine, shown.records, shown.images, tell))
-    others = {name: _contender(place, name, shown.records, shown.images, tell) for name in opponents}
+    others = _contenders(place, opponents, shown, tell)
     return new, judge(shown.truths, new, others, seed=seed)
 
 
@@ -295,8 +304,21 @@ def _opponents(place: Workplace) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for name in names if name is not None))
 
 
-def _contender(
-    place: Workplace, version: str, records: Sequence[Record], load_image: _Loader, tell: Callable[[], None]
-) -> Contender:
+def _contenders(
+    place: Workplace, names: Sequence[str], shown: _Validation, tell: Callable[[], None]
+) -> dict[str, Contender]:
+    """What the new version is compared with; one that is not served is left out where it is damaged."""
+    found = {}
+    for name in names:
+        try:
+            found[name] = _contender(place, name, shown, tell)
+        except (BadCheckpoint, BadVersion) as err:
+            if name == place.folder.registry.current():
+                raise
+            logger.warning("project %s: the new version is not compared with %s: %s", place.folder.uid, name, err)
+    return found
+
+
+def _contender(place: Workplace, version: str, shown: _Validation, tell: Callable[[], None]) -> Contender:
     engine = load_engine(place, version)
-    return Contender(engine.classes, _detect(engine, records, load_image, tell))
+    return Contender(engine.classes, _detect(engine, shown.records, shown.images, tell))

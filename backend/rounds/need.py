@@ -34,7 +34,8 @@ def need_of(
     if known and not known[-1].is_concluded and not is_forced:
         failed = known[-1].snapshot()
         if failed is not None and failed.digest == now.digest:
-            return Need(False, 0, 1, f"round {known[-1].state.number} failed on the same annotations")
+            verb = "is under way with" if known[-1].is_unfinished else "failed on"
+            return Need(False, 0, 1, f"round {known[-1].state.number} {verb} the same annotations")
     return assess_need(
         now, before, initial_datasize=config.initial_datasize, pool_size=config.pool_size, is_forced=is_forced
     )

@@ -12,7 +12,7 @@ import torch
 
 from backend.project.config import ProjectConfig
 from backend.project.workplace import Workplace
-from backend.rounds.folder import Round
+from backend.rounds.folder import PLAN, Round
 from backend.rounds.snapshots import Snapshot
 from backend.rounds.starts import keeping_of
 from model.engines.base import EngineConfig
@@ -92,7 +92,7 @@ def read_plan(current: Round) -> Plan:
 
 
 def _path(current: Round) -> Path:
-    return current.path / "plan.json"
+    return current.path / PLAN
 
 
 def _make_plan(place: Workplace, current: Round, records: Sequence[Record]) -> Plan:

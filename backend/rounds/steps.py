@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from backend.errors import DamagedTraining
 from backend.label_studio.client import Task
 from backend.project.workplace import Workplace
 from backend.rounds import task_queue
@@ -35,7 +36,7 @@ def run(place: Workplace, current: Round, report: Report) -> None:
         conclusion = action(place, current, report)
         current.state.seconds[name] = round(time.monotonic() - started, 2)
         current.state.state = conclusion or STATES[step + 1]
-        current.state.error = None
+        current.state.error, current.state.begun, current.state.waits, current.state.retry_at = None, 1, 0, 0.0
         current.save()
         logger.info("project %s: round %d is %s", place.folder.uid, current.state.number, current.state.state)
 
@@ -50,7 +51,11 @@ def _train(place: Workplace, current: Round, report: Report) -> str | None:
 
 
 def _evaluate(place: Workplace, current: Round, report: Report) -> str | None:
-    version = evaluate_round(place, current, report)
+    try:
+        version = evaluate_round(place, current, report)
+    except DamagedTraining as err:
+        logger.warning("project %s: %s", place.folder.uid, err)
+        return "read"
     current.state.reason = version.reason
     return None if version.promoted else REFUSED
 
@@ -126,4 +131,4 @@ STEPS: tuple[tuple[str, Callable[[Workplace, Round, Report], str | None]], ...] 
     ("make current", _make_current),
     ("publish", _publish),
 )
-"""The action that leads from each of STATES to the next one; it returns a state to conclude with, or None."""
+"""The action that leads from each of STATES to the next one; it returns another state to be in, or None."""

@@ -26,8 +26,7 @@ from backend.settings import Settings
 from backend.web.assistant import Assistant, choose_outliner
 from backend.web.interactive import read_context
 from model.engines.base import Engine
-from model.engines.batching import is_out_of_memory
-from model.errors import ModelError, NoOutline
+from model.errors import ModelError, NoOutline, is_out_of_memory
 from model.rankings import RankedTask
 
 logger = logging.getLogger(__name__)

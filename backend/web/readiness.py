@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 import threading
 import time
 
@@ -14,6 +13,7 @@ from backend.errors import BackendError
 from backend.label_studio.client import LabelStudio
 from backend.project.credentials import load_credentials
 from backend.settings import Settings
+from model.files import check_writable
 
 logger = logging.getLogger(__name__)
 
@@ -57,10 +57,7 @@ class Readiness:
         self.redis.ping()
 
     def _data_dir(self) -> None:
-        """OSError where nothing can be written, as on a full or read-only disk."""
-        with tempfile.TemporaryFile(dir=self.settings.data_dir) as file:
-            file.write(bytes(4096))
-            file.flush()
+        check_writable(self.settings.data_dir)
 
     def _label_studio(self) -> None:
         address = load_credentials(self.settings).require_label_studio()

@@ -13,8 +13,9 @@ from types import FrameType
 from typing import Any
 
 from redis import Redis
+from redis.exceptions import RedisError
 
-from backend.errors import Cancelled, NotFound
+from backend.errors import Cancelled, LockLost, NotFound
 from backend.label_studio.client import Project
 from backend.logs import about
 from backend.project.folder import UID, ProjectFolder, connected_projects
@@ -23,7 +24,7 @@ from backend.project.workplace import Workplace, find_project, open_workplace
 from backend.queue import marks
 from backend.queue.connection import open_redis
 from backend.queue.jobs import EXAMINE, RUN_ROUND, TIDY, Kind, enqueue, hint
-from backend.queue.locks import held
+from backend.queue.locks import Hold, held
 from backend.queue.progress import keep_progress, report
 from backend.rounds import task_queue
 from backend.rounds.first_images import order_first_images, publish_first_images
@@ -74,7 +75,7 @@ def run_round(uid: str) -> None:
             current = unfinished(folder) or _due_round(redis, place)
             if current is None:
                 return
-            _run(redis, place, current)
+            _run(redis, place, current, is_mine)
             hint(redis, uid)
 
 
@@ -96,14 +97,17 @@ def _computing(name: str) -> Callable[..., Any]:
     return action
 
 
-def _run(redis: Redis, place: Workplace, current: Round) -> None:
+def _run(redis: Redis, place: Workplace, current: Round, is_mine: Hold) -> None:
     uid, number = place.folder.uid, current.state.number
 
     def tell(step: str, share: float, **details: Any) -> None:
+        if not is_mine:
+            raise LockLost(f"round {number} of project {uid} is another worker's now; this one leaves it alone")
         is_time = keep_progress(step, share, details)
-        if is_time and step in CANCELLABLE and marks.is_cancelled(redis, uid, number):
+        if is_time and step in CANCELLABLE and _is_cancelled(redis, uid, number):
             raise Cancelled("cancelled by `maskal cancel`")
 
+    current.begin()
     try:
         with about(round=number):
             _computing("run")(place, current, tell)
@@ -113,9 +117,21 @@ def _run(redis: Redis, place: Workplace, current: Round) -> None:
         current.cancel()
         marks.forget_cancel(redis, uid)
         logger.info("project %s: round %d was cancelled", uid, number)
+    except LockLost:
+        raise
+    except SystemExit:
+        current.hand_back()
+        raise
     except Exception as err:
         current.note_failure(err)
         raise
+
+
+def _is_cancelled(redis: Redis, uid: str, number: int) -> bool:
+    try:
+        return marks.is_cancelled(redis, uid, number)
+    except RedisError:  # a round needs no Redis; it is asked again a second later
+        return False
 
 
 def examine_project(redis: Redis, settings: Settings, folder: ProjectFolder) -> None:
@@ -129,7 +145,7 @@ def examine_project(redis: Redis, settings: Settings, folder: ProjectFolder) -> 
     place = open_workplace(settings, folder, project)
     task_queue.publish(place.client, folder.registry, project)
     begun = unfinished(folder)
-    if begun is not None and begun.state.retry_at <= time.time():
+    if begun is not None and (not begun.is_waiting or marks.is_forced(redis, folder.uid)):
         enqueue(redis, RUN_ROUND, folder.uid)
     _look(redis, settings, place, project, has_begun=begun is not None)
     publish_first_images(place, project)

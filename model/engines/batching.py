@@ -8,6 +8,8 @@ from typing import TypeVar
 
 import torch
 
+from model.errors import is_out_of_memory
+
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
@@ -26,19 +28,3 @@ def in_halves(work: Callable[[Sequence[T]], Sequence[R]], items: Sequence[T]) ->
         torch.cuda.empty_cache()
     middle = len(items) // 2
     return in_halves(work, items[:middle]) + in_halves(work, items[middle:])
-
-
-SAID_WITHOUT_MEMORY = (
-    "can't allocate memory",
-    "CUDA error: out of memory",
-    "ALLOC_FAILED",
-    "unable to find an engine to execute this computation",
-)
-"""What torch says with a plain RuntimeError: its CPU allocator, the driver, cuBLAS, and cuDNN for want of workspace."""
-
-
-def is_out_of_memory(err: BaseException) -> bool:
-    """Whether an error says that memory ran out."""
-    return isinstance(err, torch.OutOfMemoryError | MemoryError) or any(
-        text in str(err) for text in SAID_WITHOUT_MEMORY
-    )

@@ -17,8 +17,7 @@ import torch
 from torch import distributed
 
 from model.engines.base import Engine, Target
-from model.engines.batching import is_out_of_memory
-from model.errors import BadRecord
+from model.errors import BadRecord, is_out_of_memory
 from model.records import Record
 from model.training.augmentation import Augmentation
 from model.training.averaging import MeanWeights

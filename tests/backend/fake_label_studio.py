@@ -82,6 +82,10 @@ class FakeLabelStudio:
     def model_versions(self, project_id: int) -> dict[str, int]:
         return Counter(version for task in self.stored for version in self._versions(task))
 
+    def forget(self, version: str) -> None:
+        for task, rows in self.stored.items():
+            self.stored[task] = [row for row in rows if row["model_version"] != version]
+
     def tasks_with_version(self, project_id: int, version: str) -> set[int]:
         return {task for task in self.stored if version in self._versions(task)}
 

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import errno
 import json
+import time
 from pathlib import Path
 
 import pytest
 
+from backend.errors import WrongToken
 from backend.project.folder import connect_folder
 from backend.rounds.folder import Round, all_rounds, start_round
-from model.errors import NewerFormat
+from model.errors import BadCheckpoint, NewerFormat
 
 
 def test_a_round_comes_back_with_its_state(tmp_path: Path) -> None:
@@ -30,3 +33,55 @@ def test_a_round_of_a_newer_release_is_refused_whole(tmp_path: Path) -> None:
     (begun.path / "state.json").write_text(json.dumps({"format": 2, "number": 1, "stage": "trained"}))
     with pytest.raises(NewerFormat, match=r"state\.json has format 2, this release knows up to 1"):
         all_rounds(folder)
+
+
+@pytest.mark.parametrize(
+    ("err", "told"),
+    [
+        (
+            OSError(errno.ENOSPC, "No space left on device"),
+            "DATA_DIR cannot be used ([Errno 28] No space left on device)",
+        ),
+        (WrongToken("check the API key"), "WrongToken: check the API key"),
+        (BadCheckpoint("restore the file"), "BadCheckpoint: restore the file"),
+        (MemoryError(), "memory ran out (MemoryError)"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory:\n 9 bytes"), "memory ran out ("),
+    ],
+)
+def test_what_mends_elsewhere_costs_no_attempt_and_is_told_in_a_line(tmp_path: Path, err: Exception, told: str) -> None:
+    begun = start_round(connect_folder(tmp_path, "1.1"), 0)
+    waits_s = []
+    for _ in range(6):
+        begun.note_failure(err)
+        waits_s.append(round(begun.state.retry_at - time.time()))
+    assert (begun.state.state, begun.state.attempts) == ("started", 0)
+    assert waits_s == [60, 120, 240, 480, 900, 900]
+    assert begun.state.error.startswith(told) and "\n" not in begun.state.error
+
+
+def test_an_unknown_error_costs_an_attempt(tmp_path: Path) -> None:
+    begun = start_round(connect_folder(tmp_path, "1.1"), 0)
+    for _ in range(3):
+        begun.note_failure(RuntimeError("shapes differ"))
+    assert begun.state.state == "failed" and begun.state.reason == "RuntimeError: shapes differ"
+
+
+def test_a_try_that_lies_far_off_since_the_clock_was_set_back_is_due(tmp_path: Path) -> None:
+    begun = start_round(connect_folder(tmp_path, "1.1"), 0)
+    begun.state.retry_at = time.time() + 60
+    assert begun.is_waiting
+    begun.state.retry_at = time.time() + 3600
+    assert not begun.is_waiting
+
+
+def test_a_round_whose_workers_are_killed_waits_longer_each_time_but_not_one_that_was_handed_back(
+    tmp_path: Path,
+) -> None:
+    begun = start_round(connect_folder(tmp_path, "1.1"), 0)
+    waits_s = []
+    for _ in range(4):
+        begun.begin()
+        waits_s.append(max(0, round(begun.state.retry_at - time.time())))
+    assert waits_s == [0, 60, 120, 240]
+    begun.hand_back()
+    assert not Round(begun.path).is_waiting and Round(begun.path).state.begun == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 from redis import Redis
@@ -67,3 +68,11 @@ def test_the_worker_tells_which_label_studio_its_environment_names(redis: Redis,
     assert address_of_worker(redis) is None
     clock.tick(redis, replace(settings, label_studio_url="http://studio:8080"))
     assert address_of_worker(redis) == "http://studio:8080"
+
+
+def test_a_hint_from_before_the_clock_was_set_back_is_not_left_lying(redis: Redis, settings: Settings) -> None:
+    redis.set(clock.RECONCILED, 1)
+    redis.set(clock.TIDIED, 1)
+    redis.zadd(DIRTY, {UID: time.time() + 3600})
+    clock.tick(redis, settings)
+    assert queued(redis) == ["examine-3-1700000000"]
