@@ -21,8 +21,9 @@ from rq import Worker
 from backend.cli import main
 from backend.queue.jobs import ROUNDS, SHORT
 from backend.settings import read_settings
-from backend.system.processes import Processes, free_port
+from backend.system.processes import GRACE_S, KILLED_S, Processes, free_port
 from backend.system.redis_server import start_redis
+from backend.web.server import GRACEFUL_TIMEOUT_S
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCKER = ROOT / "docker"
@@ -98,6 +99,17 @@ def test_the_backends_address_names_a_host_with_a_dot_that_the_network_knows() -
     assert "." in url.host, "Label Studio refuses webhooks to a host without a dot"
     assert url.host in backend["networks"]["default"]["aliases"]
     assert str(url.port) == backend["environment"]["PORT"]
+
+
+def test_stop_grace_leaves_time_for_what_stopping_takes_at_most() -> None:
+    web, worker = (float(services()[name]["stop_grace_period"].rstrip("s")) for name in OURS)
+    assert worker > GRACE_S + KILLED_S, "the supervisor would be killed before its children"
+    assert web > GRACEFUL_TIMEOUT_S, "requests on their way would be cut off"
+
+
+def test_worker_yields_the_processors_to_the_web_app() -> None:
+    web, worker = (services()[name].get("cpu_shares", 1024) for name in OURS)
+    assert worker < web
 
 
 def test_every_service_waits_for_services_that_can_become_healthy() -> None:

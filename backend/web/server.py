@@ -16,6 +16,7 @@ from backend.web.app import create_app
 logger = logging.getLogger(__name__)
 
 THREADS = 8
+GRACEFUL_TIMEOUT_S = 10
 
 
 class _Logger(GunicornLogger):
@@ -43,7 +44,7 @@ class Server(BaseApplication):
             "threads": THREADS,
             "worker_class": "gthread",
             "timeout": 120,
-            "graceful_timeout": 10,
+            "graceful_timeout": GRACEFUL_TIMEOUT_S,
             "accesslog": None,
             "logger_class": _Logger,
             "loglevel": "warning",
