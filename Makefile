@@ -1,7 +1,7 @@
 PYTHON ?= python3
 MASKAL := .venv/bin/maskal
 
-.PHONY: setup demo test test-all check lint format chromium nginx constraints-check clean
+.PHONY: setup demo test test-all check lint format chromium nginx faketime constraints-check clean
 
 setup:  ## build .venv and .venv-labelstudio, or do nothing where they are up to date
 	@env -u PYTHONHOME -u PYTHONPATH -u VIRTUAL_ENV $(PYTHON) bootstrap.py
@@ -12,7 +12,7 @@ demo: setup  ## Label Studio, backend, worker and Redis with a ready project; AR
 test: setup chromium nginx check  ## everything but what takes minutes and proves little more
 	.venv/bin/python -m pytest -m "not slow"
 
-test-all: setup chromium nginx check  ## everything that this machine can run
+test-all: setup chromium nginx faketime check  ## everything that this machine can run
 	.venv/bin/python -m pytest
 
 check: setup  ## lint, format and types
@@ -43,6 +43,16 @@ nginx:  ## a proxy for the tests behind one: there already, or Debian's packages
 		for package in *.deb; do dpkg-deb -x "$$package" . 2>/dev/null || :; done; rm -f *.deb; \
 		[ -x usr/sbin/nginx ] || echo "nginx could not be fetched; the tests behind a proxy are skipped"; \
 	else echo "no nginx for the tests behind a proxy: install nginx"; fi
+
+faketime:  ## a library for the tests of clocks that step: there already, or Debian's package unpacked here; else a hint
+	@if ls /usr/lib/*/faketime/libfaketime.so.1 .venv/faketime/usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1; then :; \
+	elif command -v apt-get >/dev/null 2>&1; then \
+		echo "fetching libfaketime for the tests of clocks that step"; \
+		if [ "$$(id -u)" = 0 ]; then apt-get update -qq >/dev/null 2>&1 || :; fi; \
+		mkdir -p .venv/faketime && cd .venv/faketime && apt-get download -qq libfaketime >/dev/null 2>&1; \
+		for package in *.deb; do dpkg-deb -x "$$package" . 2>/dev/null || :; done; rm -f *.deb; \
+		ls usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1 || echo "libfaketime could not be fetched; its tests are skipped"; \
+	else echo "no libfaketime for the tests of clocks that step: install it"; fi
 
 constraints-check: setup  ## do the constraints resolve for every Python that we name?
 	.venv/bin/python -m tests.constraints_check

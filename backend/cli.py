@@ -43,7 +43,7 @@ ACTIONS = {
     "export_options": ("backend.folders.exporting", "ExportOptions"),
     "take_part": ("backend.rounds.group", "take_part"),
     "simulate": ("backend.simulation.run", "run"),
-    "simulation_options": ("backend.simulation.run", "SimulationOptions"),
+    "simulation_options": ("backend.simulation.options", "SimulationOptions"),
     "convert": ("model.engines.conversion", "convert"),
     "demo": ("backend.demo.run", "demo"),
     "demo_options": ("backend.demo.run", "DemoOptions"),
@@ -251,6 +251,15 @@ def doctor(project_id: int, as_json: bool) -> None:
 @click.option("--loops", type=click.IntRange(min=1), default=6, show_default=True, help="How often images are chosen.")
 @click.option("--test-share", type=click.FloatRange(0.01, 0.9), default=0.3, show_default=True)
 @click.option("--limit", type=click.IntRange(min=4), help="Use at most so many images.")
+@click.option(
+    "--judge",
+    type=click.Choice(["network", "linear"]),
+    default="network",
+    show_default=True,
+    help="What learns: the project's network, or within minutes a classifier of the annotated objects.",
+)
+@click.option("--redundant", type=click.IntRange(min=0), default=0, help="Add so many near copies of each photo.")
+@click.option("--imbalance", metavar="CLASS=SHARE", help="Leave out images until so many objects are of a class.")
 @click.option("--config", type=FILE, help="Project settings (YAML).")
 @click.option("--device", help="cpu, cuda or cuda:1  [default: a GPU if there is one]")
 def simulate(strategies: str, **options: Any) -> None:

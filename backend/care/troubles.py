@@ -10,6 +10,7 @@ from redis import Redis
 from backend.errors import BackendError
 from backend.project.folder import ProjectFolder
 from backend.queue import marks
+from backend.queue.claims import is_claimed_elsewhere
 from backend.queue.connection import redis_address
 from backend.queue.jobs import RUN_ROUND
 from backend.queue.locks import is_held
@@ -40,6 +41,11 @@ def _of_redis(settings: Settings, redis: Redis | None) -> Iterator[str]:
         yield (
             f"no Redis answers at {redis_address(settings)}; start it or set REDIS_URL. Annotations are read from "
             "Label Studio once it is there"
+        )
+    elif is_claimed_elsewhere(redis, settings.data_dir):
+        yield (
+            f"workers with another Redis look after DATA_DIR {settings.data_dir}; give all the same REDIS_URL, or stop "
+            "those"
         )
     elif marks.data_of_worker(redis) is None:
         yield "no worker looks after the projects; start `maskal worker`"

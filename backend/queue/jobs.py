@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
 from redis import Redis
+from redis.exceptions import RedisError
 from rq import Queue, Worker
-from rq.exceptions import NoSuchJobError
+from rq.exceptions import NoSuchJobError, StopRequested
 from rq.job import Job, JobStatus
 
 from backend.queue.locks import is_held
 from backend.queue.marks import force_round, note_change, note_event
 
+logger = logging.getLogger(__name__)
+
 ROUNDS, SHORT = "rounds", "short"
 TIMEOUT_S = {ROUNDS: 24 * 3600, SHORT: 6 * 3600}
 START_GRACE_S = 30.0
+RETRY_S = 1.0
 
 FUNCTIONS_IN = "backend.workers.jobs"
 """The module that a worker takes a job's function from; named only, so that who enqueues needs not what they need."""
@@ -133,8 +138,36 @@ def running_jobs(redis: Redis, queue: str) -> dict[str, float]:
 
 
 def run_jobs(redis: Redis, queue: str) -> None:
-    """Run jobs of one queue, each in a forked process, until stopped."""
-    Worker([Queue(queue, connection=redis)], connection=redis).work(logging_level="WARNING")
+    """Run jobs of one queue, each in a forked process, until stopped; a Redis that is away is waited for.
+
+    RQ's worker ends when Redis goes while a job runs. The job does not: it keeps its lock, and no other is begun.
+    """
+    while True:
+        try:
+            worker = _Worker([Queue(queue, connection=redis)], connection=redis)
+            worker.work(logging_level="WARNING")
+            if worker.is_stopped:
+                return
+            logger.error("the worker of the queue %s lost Redis; it goes on once that answers", queue)
+            time.sleep(RETRY_S)
+            if worker.is_stopped:
+                return
+        except RedisError as err:
+            logger.error("Redis does not answer (%s); the queue %s waits for it", err, queue)
+            time.sleep(RETRY_S)
+        except StopRequested:
+            return
+
+
+class _Worker(Worker):
+    """RQ's, which tells whether it was stopped or ended for another reason."""
+
+    is_stopped = False
+
+    def request_stop(self, signum: int, frame: Any) -> None:
+        """As RQ does, which is called by the signal."""
+        self.is_stopped = True
+        super().request_stop(signum, frame)
 
 
 def _find(redis: Redis, job_id: str) -> Job | None:

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from backend.project.config import ProjectConfig
 from backend.rounds.starts import keeping_of, load_start
+from backend.simulation.judge import Verdict
+from backend.simulation.world import Split, World
 from model import checkpoints
-from model.engines.base import Engine, EngineConfig
+from model.engines.base import Engine
 from model.engines.loader import build_engine
 from model.judging.evaluation import Evaluation, detections_of, evaluate, truth_of
-from model.record_images import RecordImages
-from model.records import Record
 from model.training.loop import train
 from sampling.mc_dropout import score
 from sampling.ranking import Candidate
@@ -26,56 +22,34 @@ EVALUATION_THRESHOLD = 0.05
 SCORED_AT_ONCE = 8
 
 
-@dataclass(frozen=True, eq=False)
-class World:
-    """What all runs of a seed share: images, truth, and the split into images to learn from and to test on."""
-
-    records: tuple[Record, ...]
-    images: RecordImages
-    classes: tuple[str, ...]
-    config: ProjectConfig
-    split: tuple[list[int], list[int]]
-    device: str
-    starts: Path
-
-    def engine_config(self) -> EngineConfig:
-        """One for all runs, with the input that fits the objects."""
-        usual = self.config.engine_config(self.device)
-        engine = build_engine(self.config.engine, self.classes, usual)
-        return self.config.adapted(engine.config, engine.input_range, self.records)
-
-    @cached_property
-    def by_name(self) -> Mapping[str, Record]:
-        """The records by the names of their images."""
-        return {record.image: record for record in self.records}
-
-    def image(self, name: str) -> np.ndarray:
-        """An image as RGB uint8 (h, w, 3); BadImageFile if it has changed since all were looked at."""
-        return self.images.load(self.by_name[name])
-
-
 class NetworkJudge:
     """Learns by training an engine on the records; keeps the weights of its last lesson in a file."""
 
-    def __init__(self, world: World, weights: Callable[[int], Path], seed: int) -> None:
-        self.world, self.weights, self.seed = world, weights, seed
+    def __init__(self, world: World, split: Split, weights: Callable[[int], Path], seed: int) -> None:
+        self.world, self.split, self.weights, self.seed = world, split, weights, seed
         self.engine: Engine = build_engine(world.config.engine, world.classes, world.engine_config())
-        self.evaluation: Evaluation | None = None
+        self.verdict = Verdict()
 
     def learn(self, images: Sequence[int], loop: int) -> float:
         """Train on these images, from the last weights or from the pretrained ones, and return the mask AP."""
         path = self.weights(loop)
         if path.exists():
-            self.recall(loop)
+            self.recall(images, loop)
         else:
             self._train(images, loop)
             checkpoints.save(path, self.engine.tensors(), {})
-        self.evaluation = self._evaluate()
-        return self.evaluation.mask_ap or 0.0
+        found = self._evaluate()
+        self.verdict = Verdict(mask_ap=found.mask_ap or 0.0, mask_ap50=found.mask_ap50 or 0.0)
+        return found.mask_ap or 0.0
 
-    def recall(self, loop: int) -> None:
+    def recall(self, images: Sequence[int], loop: int) -> None:
         """Be as after a loop that was played before."""
         self._load(checkpoints.load(self.weights(loop))[0])
+
+    def forget(self, loop: int) -> None:
+        """Delete the weights of a loop; those of the first are all strategies' own."""
+        if loop > 0:
+            self.weights(loop).unlink(missing_ok=True)
 
     def candidates(self, images: Sequence[int]) -> Iterator[Candidate]:
         """The images scored as the worker scores them."""
@@ -112,7 +86,7 @@ class NetworkJudge:
         self.engine.to(self.world.device)
 
     def _evaluate(self) -> Evaluation:
-        records = [self.world.records[index] for index in self.world.split[1]]
+        records = [self.world.records[index] for index in self.split.test]
         found = [
             detections_of(self.engine.predict(self.world.image(r.image), confidence_threshold=EVALUATION_THRESHOLD))
             for r in records

@@ -27,14 +27,21 @@ BASELINES = (RANDOM, "random_foreground", "class_turns")
 """Strategies by chance that the others are compared with."""
 
 
+MEASURES = {
+    "mask_ap": "mask AP on the test images",
+    "class_accuracy": "class accuracy on the objects of the test images",
+}
+"""What a judge's curves are drawn of, by a row's field: the network's, the linear classifier's."""
+
+
 @dataclass(frozen=True)
 class Row:
     """One step of one run.
 
     images, objects, annotation_seconds   annotated so far
-    mask_ap, mask_ap50                    on the test images, 0..1
     seconds                               that the step took, choosing and training
     chosen                                all annotated images so far, in the order chosen
+    mask_ap, mask_ap50, class_accuracy    on the test images, 0..1, None where the judge does not look at it
     """
 
     strategy: str
@@ -43,10 +50,21 @@ class Row:
     images: int
     objects: int
     annotation_seconds: float
-    mask_ap: float
-    mask_ap50: float
     seconds: float
     chosen: tuple[int, ...]
+    mask_ap: float | None = None
+    mask_ap50: float | None = None
+    class_accuracy: float | None = None
+
+    @property
+    def measure(self) -> str:
+        """Which of MEASURES the judge gives."""
+        return next(name for name in MEASURES if getattr(self, name) is not None)
+
+    @property
+    def value(self) -> float:
+        """The measure itself."""
+        return float(getattr(self, self.measure))
 
 
 def write_report(folder: Path, rows: Sequence[Row]) -> Path:
@@ -62,7 +80,7 @@ def write_report(folder: Path, rows: Sequence[Row]) -> Path:
 
 
 def summary(rows: Sequence[Row]) -> dict[str, Any]:
-    """Per strategy the final mask AP, and the share of random's annotations with which it gets as far as random.
+    """Per strategy the measure in the end, and the share of random's annotations with which it gets as far as random.
 
     `share_of_random` counts images, `share_of_random_objects` and `share_of_random_annotation_seconds` the rest; `gain`
     is how much higher the strategy's curves run than a baseline's of the same seeds, by baseline and cost.
@@ -71,12 +89,12 @@ def summary(rows: Sequence[Row]) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for strategy in strategies:
         final = [run[-1] for run in _runs(rows, strategy).values()]
-        low, high = interval([row.mask_ap for row in final])
+        low, high = interval([row.value for row in final])
         result[strategy] = {
             "seeds": len(final),
             "images": final[0].images,
-            "mask_ap": {"mean": float(np.mean([row.mask_ap for row in final])), "low": low, "high": high},
-            "mask_ap50": float(np.mean([row.mask_ap50 for row in final])),
+            final[0].measure: {"mean": float(np.mean([row.value for row in final])), "low": low, "high": high},
+            **_mask_ap50(final),
             "objects": float(np.mean([row.objects for row in final])),
         }
         if RANDOM in strategies:
@@ -90,6 +108,11 @@ def summary(rows: Sequence[Row]) -> dict[str, Any]:
             if baseline in strategies and baseline != strategy and rows[-1].loop > 0
         }
     return result
+
+
+def _mask_ap50(final: Sequence[Row]) -> dict[str, float]:
+    known = [row.mask_ap50 for row in final if row.mask_ap50 is not None]
+    return {"mask_ap50": float(np.mean(known))} if known else {}
 
 
 def _gain(rows: Sequence[Row], strategy: str, baseline: str, cost: str) -> dict[str, Any]:
@@ -106,13 +129,13 @@ def _runs(rows: Sequence[Row], strategy: str) -> dict[int, list[Row]]:
 
 def _curves(rows: Sequence[Row], strategy: str, cost: str) -> Mapping[int, Curve]:
     return {
-        seed: Curve(tuple(getattr(row, cost) for row in run), tuple(row.mask_ap for row in run))
+        seed: Curve(tuple(getattr(row, cost) for row in run), tuple(row.value for row in run))
         for seed, run in _runs(rows, strategy).items()
     }
 
 
 def _draw(rows: Sequence[Row]) -> Figure:
-    """Mask AP over images and over objects: the mean of the seeds, the band its 95 % interval."""
+    """The measure over images and over objects: the mean of the seeds, the band its 95 % interval."""
     figure = Figure(figsize=(11, 4.5), layout="constrained")
     FigureCanvasAgg(figure)
     for axes, cost in zip(figure.subplots(1, 2, sharey=True), ("images", "objects"), strict=True):
@@ -120,12 +143,12 @@ def _draw(rows: Sequence[Row]) -> Figure:
             runs = list(_runs(rows, strategy).values())
             length = min(len(run) for run in runs)
             costs = np.array([[getattr(row, cost) for row in run[:length]] for run in runs]).mean(0)
-            values = np.array([[row.mask_ap for row in run[:length]] for run in runs])  # (seeds, steps)
+            values = np.array([[row.value for row in run[:length]] for run in runs])  # (seeds, steps)
             [line] = axes.plot(costs, values.mean(0), marker="o", markersize=3, label=strategy)
             low, high = np.array([interval(column) for column in values.T]).T
             axes.fill_between(costs, low, high, color=line.get_color(), alpha=0.12)
         axes.set_xlabel(COSTS[cost])
         axes.grid(alpha=0.3)
-    figure.axes[0].set_ylabel("mask AP on the test images")
+    figure.axes[0].set_ylabel(MEASURES[rows[0].measure])
     figure.axes[0].legend()
     return figure

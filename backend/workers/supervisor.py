@@ -8,8 +8,10 @@ import signal
 import sys
 import threading
 
+from redis import Redis
 from redis.exceptions import RedisError
 
+from backend.queue.claims import Claim
 from backend.queue.connection import open_redis
 from backend.queue.jobs import ROUNDS, SHORT
 from backend.settings import Settings, child_environment
@@ -25,7 +27,7 @@ def work(settings: Settings) -> None:
     """Run both workers and the clock until stopped; ProcessFailed if a worker dies, QueueUnavailable without Redis."""
     redis = open_redis(settings)
     settings.data_dir.mkdir(parents=True, exist_ok=True)
-    stop = threading.Event()
+    stop, claim = threading.Event(), Claim(settings.data_dir)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: stop.set())
     with Processes() as processes:
@@ -35,10 +37,20 @@ def work(settings: Settings) -> None:
         logger.info("working on the queues %s and %s", ROUNDS, SHORT)
         while not stop.wait(TICK_S):
             processes.check()
-            try:
-                tick(redis, settings)
-            except RedisError as err:
-                logger.error("Redis does not answer (%s); the workers wait for it", err)
+            _tick(redis, settings, claim)
+
+
+def _tick(redis: Redis, settings: Settings, claim: Claim) -> None:
+    try:
+        if claim.renew(redis):
+            tick(redis, settings)
+        else:
+            logger.error(
+                "workers with another Redis look after DATA_DIR %s; give all the same REDIS_URL, or stop those",
+                settings.data_dir,
+            )
+    except RedisError as err:
+        logger.error("Redis does not answer (%s); the workers wait for it", err)
 
 
 def _threads() -> dict[str, str]:

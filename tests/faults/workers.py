@@ -15,6 +15,7 @@ import pytest
 from redis import Redis
 from rq import Queue, SimpleWorker
 
+from backend.queue.claims import Claim
 from backend.queue.jobs import ROUNDS, SHORT
 from backend.settings import Settings
 from backend.workers import jobs
@@ -46,6 +47,7 @@ class Workers:
 
     def __init__(self, settings: Settings, monkeypatch: pytest.MonkeyPatch, moved_s: float = 0.0) -> None:
         self.settings, self.monkeypatch, self.clock = settings, monkeypatch, Clock(moved_s)
+        self.claim = Claim(settings.data_dir)
         self.redis = Redis.from_url(settings.redis_url or "", socket_connect_timeout=1)
         monkeypatch.setattr(time, "time", self.clock)
         for name, value in {"DATA_DIR": settings.data_dir, "REDIS_URL": settings.redis_url}.items():
@@ -66,7 +68,8 @@ class Workers:
 
     def turn(self) -> None:
         """The clock ticks, and the workers take what waits, in this process."""
-        tick(self.redis, self.settings)
+        if self.claim.renew(self.redis):
+            tick(self.redis, self.settings)
         for queue in (SHORT, ROUNDS, SHORT):
             worker = SimpleWorker([Queue(queue, connection=self.redis)], connection=self.redis)
             worker.work(burst=True, logging_level="CRITICAL")

@@ -14,8 +14,10 @@ from PIL import Image
 
 from backend.cli import main
 from backend.errors import BadSetting
-from backend.simulation.run import SimulationOptions, run
+from backend.simulation.options import SimulationOptions
+from backend.simulation.run import run
 from backend.simulation.splits import stratified_split
+from backend.simulation.world import build_world, split
 from model.errors import BadRecord
 from model.formats import coco
 from model.geometry import mask_to_polygons
@@ -120,6 +122,60 @@ def test_a_gain_is_told_over_each_baseline_that_was_played(options: SimulationOp
     }
     for gain in summary["uncertainty"]["gain"]["random"].values():
         assert gain["low"] <= gain["mean"] <= gain["high"] and len(gain["per_seed"]) == 2
+
+
+def test_the_linear_judge_tells_its_accuracy_and_goes_on_where_it_stopped(
+    options: SimulationOptions, tmp_path: Path
+) -> None:
+    linear = replace(options, judge="linear", seeds=1, strategies=("random", "uncertainty"))
+    run(replace(linear, loops=1))
+    [features] = (options.out / "runs").glob("object_features_*.npz")
+    written = features.stat().st_mtime_ns
+    gone_on = json.loads(run(linear).read_text())
+    assert features.stat().st_mtime_ns == written, "computed once"
+    (tmp_path / "at once" / "runs").mkdir(parents=True)
+    shutil.copy(features, tmp_path / "at once" / "runs")
+    at_once = json.loads(run(replace(linear, out=tmp_path / "at once")).read_text())
+    assert gone_on == at_once
+    assert 0.5 <= at_once["uncertainty"]["class_accuracy"]["mean"] <= 1 and "mask_ap" not in at_once["uncertainty"]
+    assert at_once["uncertainty"]["gain"]["random"]["images"]["per_seed"]
+
+
+def test_a_network_learns_from_near_copies_too(options: SimulationOptions) -> None:
+    run(replace(options, redundant=2, seeds=1, loops=1, initial=12, strategies=("random",)))
+    [steps] = (options.out / "runs").glob("seed_1/random/steps.jsonl")
+    assert any(place >= 16 for place in json.loads(steps.read_text().splitlines()[-1])["chosen"])
+
+
+def test_near_copies_are_of_photos_to_learn_from_alone(options: SimulationOptions) -> None:
+    copying = replace(options, redundant=3, imbalance="plum=0.5")
+    world = build_world(copying)
+    found = split(world, copying, seed=1)
+    learned, tested = ({world.records[i].image.partition("#")[0] for i in part} for part in (found.learn, found.test))
+    assert not learned & tested and len(found.learn) == 4 * len(learned) and len(found.test) == len(tested)
+    labels = [outline.label for name in learned for outline in world.by_name[name].outlines]
+    assert labels.count("plum") / len(labels) >= 0.5
+
+
+def test_without_two_classes_there_is_nothing_for_the_linear_judge(options: SimulationOptions, tmp_path: Path) -> None:
+    alike = spoilt(options, tmp_path)
+    content = json.loads(alike.annotations.read_text())
+    for annotation in content["annotations"]:
+        annotation["category_id"] = 1
+    alike.annotations.write_text(json.dumps(content))
+    with pytest.raises(BadSetting, match="needs objects of two classes, got one; choose --judge network"):
+        run(replace(alike, judge="linear"))
+
+
+def test_options_that_do_not_fit_are_named(options: SimulationOptions) -> None:
+    for changes, message in (
+        ({"judge": "best"}, "judge must be one of network, linear, got best"),
+        ({"imbalance": "pear=0.5"}, r"names the class 'pear', annotations.json has tomato, plum"),
+        ({"imbalance": "plum=2"}, "imbalance must be CLASS=SHARE"),
+        ({"redundant": -1}, "redundant must be a number of near copies from 0, got -1"),
+    ):
+        with pytest.raises(BadSetting, match=message):
+            replace(options, **changes)  # type: ignore[arg-type]
 
 
 def test_a_folder_of_another_simulation_is_not_mixed_with_this_one(options: SimulationOptions) -> None:

@@ -1,0 +1,109 @@
+"""The options of `maskal simulate`, and what a folder that holds results was begun with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from backend.errors import BadSetting
+from backend.project.config import ProjectConfig, read_config
+from backend.settings import Settings
+from backend.simulation.imbalance import Imbalance, read_imbalance
+from model.files import read_json, write_json
+from model.formats import coco
+from model.record_images import fully_read
+from model.records import Record
+from sampling.strategies import STRATEGIES
+
+JUDGES = ("network", "linear")
+
+
+@dataclass(frozen=True)
+class SimulationOptions:
+    """The options of `maskal simulate`; None leaves the choice to the project's settings.
+
+    judge       a name of JUDGES: what learns from the images and says how good they are
+    redundant   near copies of each photo among those to choose from
+    imbalance   CLASS=SHARE: how much of all objects to choose from is of that class
+    jobs        seeds that are played side by side
+    """
+
+    images: Path
+    annotations: Path
+    out: Path
+    strategies: tuple[str, ...]
+    seeds: int = 3
+    initial: int | None = None
+    pool_size: int | None = None
+    loops: int = 6
+    test_share: float = 0.3
+    limit: int | None = None
+    config: Path | None = None
+    device: str | None = None
+    judge: str = "network"
+    redundant: int = 0
+    imbalance: str | None = None
+    jobs: int = 1
+    max_image_megapixels: float = Settings.max_image_megapixels
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.strategies if name not in STRATEGIES]
+        if unknown or not self.strategies:
+            raise BadSetting(f"strategies must be some of {', '.join(STRATEGIES)}, got {', '.join(unknown) or 'none'}")
+        if self.judge not in JUDGES:
+            raise BadSetting(f"judge must be one of {', '.join(JUDGES)}, got {self.judge}")
+        if self.redundant < 0:
+            raise BadSetting(f"redundant must be a number of near copies from 0, got {self.redundant}")
+        if self.wanted_imbalance and self.wanted_imbalance.label not in self.classes:
+            raise BadSetting(
+                f"imbalance names the class {self.wanted_imbalance.label!r}, {self.annotations.name} has "
+                f"{', '.join(self.classes)}"
+            )
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes that the annotations name."""
+        return coco.class_names(self.annotations)
+
+    @property
+    def wanted_imbalance(self) -> Imbalance | None:
+        """The share of one class, if one is asked for."""
+        return read_imbalance(self.imbalance) if self.imbalance else None
+
+    def project_config(self) -> ProjectConfig:
+        """The project's settings, with those that are options too."""
+        config = read_config(self.config) if self.config else ProjectConfig()
+        changes = {"initial_datasize": self.initial, "pool_size": self.pool_size}
+        return config.model_copy(update={name: value for name, value in changes.items() if value is not None})
+
+    def computing_device(self) -> str:
+        """Where the judge computes."""
+        return self.device or self.project_config().device or ("cuda" if torch.cuda.is_available() else "cpu")
+
+    def records(self) -> tuple[Record, ...]:
+        """The annotated images, without those of which something could not be read."""
+        return tuple(fully_read(coco.read(self.annotations, images=self.images))[: self.limit])
+
+
+def check_settings(options: SimulationOptions, records: int) -> None:
+    """Refuse to mix runs of different settings in one folder."""
+    settings: dict[str, Any] = {
+        "annotations": options.annotations.name,
+        "records": records,
+        "test_share": options.test_share,
+        "judge": options.judge,
+        "redundant": options.redundant,
+        "imbalance": options.imbalance,
+        "config": options.project_config().model_dump(exclude={"strategy", "device"}),
+    }
+    path = options.out / "settings.json"
+    if not path.exists():
+        write_json(path, settings)
+    elif (known := read_json(path)) != settings:
+        differing = sorted(key for key in settings if known.get(key) != settings[key])
+        raise BadSetting(
+            f"{options.out} holds a simulation with other settings ({', '.join(differing)}); choose another --out"
+        )

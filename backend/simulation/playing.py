@@ -1,0 +1,115 @@
+"""One seed of a simulation: the runs of all strategies, from the same split and the same first images."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from backend.errors import BadSetting
+from backend.simulation.judge import Judge
+from backend.simulation.linear_judge import LinearJudge
+from backend.simulation.network_judge import NetworkJudge
+from backend.simulation.object_features import ObjectFeatures, features_of
+from backend.simulation.options import SimulationOptions
+from backend.simulation.report import Row
+from backend.simulation.world import Split, World, split
+from sampling.simulate import Plan, Step, simulate
+
+SECONDS_PER_OBJECT = 79.0
+"""Time to outline an object by hand (Lin et al. 2014: 22 hours of work for 1,000 outlines)."""
+
+SECONDS_PER_CLASS = 1.0
+"""Time to see whether an image shows a class (Bearman et al. 2016)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Seed:
+    """What the runs of one seed share; `folder` keeps what it takes to go on with them."""
+
+    options: SimulationOptions
+    world: World
+    number: int
+
+    @property
+    def folder(self) -> Path:
+        """The runs of this seed, a folder for each strategy."""
+        return runs_folder(self.options) / f"seed_{self.number}"
+
+    @cached_property
+    def split(self) -> Split:
+        """Which images may be learned from, and which are tested on."""
+        return split(self.world, self.options, self.number)
+
+    @cached_property
+    def features(self) -> ObjectFeatures:
+        """What the linear judge sees."""
+        return features_of(self.world, runs_folder(self.options))
+
+    def judge(self, strategy: str) -> Judge:
+        """The judge of a strategy's run, before the first lesson."""
+        if self.options.judge == "linear":
+            return LinearJudge(self.features, self.split, self.world.config.mode)
+
+        def weights(loop: int) -> Path:
+            return (self.folder / strategy if loop else self.folder) / f"loop_{loop}.safetensors"
+
+        return NetworkJudge(self.world, self.split, weights, self.number)
+
+    def plan(self, strategy: str) -> Plan:
+        """From the first images, which are random ones, to those that the strategy chooses."""
+        config, loops = self.world.config, self.options.loops
+        ranking = replace(config.ranking_config(), strategy=strategy, rounds=max(1, loops))
+        order = np.random.default_rng(self.number).permutation(self.split.learn)
+        initial = tuple(sorted(order[: config.initial_datasize].tolist()))
+        try:
+            return Plan(self.split.learn, initial, loops, ranking, self.number)
+        except ValueError as err:
+            raise BadSetting(f"{err}; choose fewer --loops, a smaller --pool-size or a smaller --test-share") from err
+
+
+def runs_folder(options: SimulationOptions) -> Path:
+    """Where a simulation keeps what it takes to go on."""
+    return options.out / "runs"
+
+
+def play(seed: Seed, strategy: str) -> Iterator[Row]:
+    """One run's rows, those of an earlier start first."""
+    plan, judge, loops = seed.plan(strategy), seed.judge(strategy), seed.options.loops
+    path = seed.folder / strategy / "steps.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = [Row(**json.loads(line)) for line in path.read_text().splitlines()] if path.exists() else []
+    rows = [row for row in rows if row.loop <= loops]
+    yield from rows
+    if rows and rows[-1].loop < loops:
+        judge.recall(rows[-1].chosen, rows[-1].loop)
+    done = [Step(row.loop, row.chosen, row.value) for row in rows]
+    started = time.monotonic()
+    for step in simulate(judge, plan, done):
+        row = _row(seed, strategy, judge, step, time.monotonic() - started)
+        with path.open("a") as file:
+            file.write(json.dumps(asdict(row)) + "\n")
+        judge.forget(step.loop - 1)
+        yield row
+        started = time.monotonic()
+
+
+def _row(seed: Seed, strategy: str, judge: Judge, step: Step, seconds: float) -> Row:
+    objects = sum(len(seed.world.records[index].outlines) for index in step.images)
+    looks = len(step.images) * len(seed.world.classes)
+    return Row(
+        strategy=strategy,
+        seed=seed.number,
+        loop=step.loop,
+        images=len(step.images),
+        objects=objects,
+        annotation_seconds=objects * SECONDS_PER_OBJECT + looks * SECONDS_PER_CLASS,
+        seconds=round(seconds, 1),
+        chosen=step.images,
+        **asdict(judge.verdict),
+    )
