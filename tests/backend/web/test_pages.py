@@ -194,6 +194,12 @@ def test_a_project_without_versions_says_what_will_come(client: FlaskClient, set
     assert "26 more annotations until the next round" in client.get("/p/3/", auth=main).text
 
 
+def test_just_after_a_round_the_page_does_not_say_that_nobody_looked(client: FlaskClient, shown, main) -> None:
+    shown.look(missing=None, reason="")
+    page = client.get("/p/3/now", auth=main).text
+    assert "A round has just ended" in page and "No worker has looked" not in page
+
+
 def test_an_unknown_project_is_told_as_a_page(client: FlaskClient, main) -> None:
     answer = client.get("/p/9/", auth=main)
     assert answer.status_code == 404 and "<h1>" in answer.text and "maskal connect --project 9" in answer.text
