@@ -1,1 +1,1 @@
-"""Child processes, their priority, and a Redis of our own."""
+"""Child processes, and a Redis of our own."""

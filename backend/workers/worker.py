@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
 from backend.queue.connection import open_redis
 from backend.queue.jobs import run_jobs
 from backend.settings import Settings
-from backend.system.priority import give_way
 from backend.workers import jobs as jobs  # once, before each job is forked; what computes is imported in the fork
 
 NICENESS = 10
@@ -14,5 +15,5 @@ NICENESS = 10
 def work_on(settings: Settings, queue: str) -> None:
     """Take the jobs of a queue until stopped; torch and CUDA are first touched in the forked job."""
     redis = open_redis(settings)
-    give_way(NICENESS)
+    os.nice(NICENESS)
     run_jobs(redis, queue)
