@@ -10,15 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sampling.nearness import Nearness
+
 REFERENCES = 2048
 """Images that stand for all of them."""
-
-NEAR = 0.5
-"""Scale of the nearness, as a share of the mean distance between images; the median would be that within the largest
-group, where one is larger than all others together.
-"""
-
-TINY = 1e-6
 
 
 @dataclass(frozen=True)
@@ -41,7 +36,7 @@ def cover(features: np.ndarray, annotated: np.ndarray, count: int) -> list[Pick]
     """
     if not len(features):
         return []
-    near = _nearness(_unit(features))  # (n, r)
+    near = _nearness(features)  # (n, r)
     covered = near[annotated].max(0) if annotated.any() else np.zeros(near.shape[1], np.float32)
     left = ~annotated
     picks = []
@@ -56,16 +51,8 @@ def cover(features: np.ndarray, annotated: np.ndarray, count: int) -> list[Pick]
     return [*picks, *(Pick(int(i), None) for i in rest[np.argsort(-gains[rest], kind="stable")])]
 
 
-def _unit(features: np.ndarray) -> np.ndarray:
-    """Features (n, d) standardised over the images, as directions."""
-    values = np.asarray(features, np.float32)
-    values = (values - values.mean(0)) / (values.std(0) + TINY)
-    return np.asarray(values / np.linalg.norm(values, axis=1, keepdims=True).clip(TINY))
-
-
-def _nearness(space: np.ndarray) -> np.ndarray:
-    """How near each image is to each of the references, (n, r) float32, 0..1."""
-    references = np.sort(np.random.default_rng(0).permutation(len(space))[:REFERENCES])
-    distances = 2 - 2 * space @ space[references].T
-    scale = max(NEAR * float(distances[references].mean()), TINY)
-    return np.asarray(np.exp(-np.maximum(distances, 0) / scale), np.float32)
+def _nearness(features: np.ndarray) -> np.ndarray:
+    """How near each image (n, d) is to each of the references, (n, r) float32, 0..1."""
+    references = np.sort(np.random.default_rng(0).permutation(len(features))[:REFERENCES])
+    nearness = Nearness(features[references], features)
+    return nearness.near(nearness.distances(features))

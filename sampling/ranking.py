@@ -9,6 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
+from sampling.coverage import USUAL, Known, ObjectsOfImage, Parts
 from sampling.strategies import BY_CERTAINTY, BY_CHANCE, STRATEGIES, Pool
 
 WITHOUT_DETECTIONS = ("median", "first", "last")
@@ -22,6 +23,7 @@ class Candidate:
     is_held_out   a validation image, whose place must not depend on what the model thinks of it
     class_counts  objects of each class, as far as the model sees them; as many numbers for every candidate
     embedding     what the backbone sees in the image; as many numbers for every candidate
+    objects       what seems to be an object in it, where a strategy looks at that
     """
 
     key: int
@@ -29,6 +31,7 @@ class Candidate:
     is_held_out: bool = False
     class_counts: tuple[float, ...] = ()
     embedding: tuple[float, ...] = ()
+    objects: ObjectsOfImage | None = None
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,7 @@ class RankingConfig:
     random_share        share of the queue that is chosen at random, as a control group
     batch               images that are annotated until the next round
     rounds              rounds that are planned, for strategies that change from one to the next
+    parts               what `coverage` weighs objects by
     """
 
     strategy: str = "uncertainty"
@@ -61,6 +65,7 @@ class RankingConfig:
     random_share: float = 0.0
     batch: int = 20
     rounds: int = 10
+    parts: Parts = USUAL
 
     def __post_init__(self) -> None:
         if self.strategy not in STRATEGIES:
@@ -95,19 +100,30 @@ class Scored(Protocol):
         ...
 
 
+@dataclass(frozen=True, eq=False)
+class Moment:
+    """When a queue is made.
+
+    round_number   from 1, for strategies that change from round to round
+    hold_out_last  whether the held-out candidates all come at the end, as enough of them are annotated
+    known          what is annotated, where a strategy looks at that
+    """
+
+    round_number: int = 1
+    hold_out_last: bool = False
+    known: Known | None = None
+
+
+FIRST_ROUND = Moment()
+
+
 def rank(
-    candidates: Sequence[Candidate],
-    config: RankingConfig,
-    seed: int,
-    *,
-    round_number: int = 1,
-    hold_out_last: bool = False,
+    candidates: Sequence[Candidate], config: RankingConfig, seed: int, moment: Moment = FIRST_ROUND
 ) -> tuple[Place, ...]:
     """The queue, first to be served first; does not depend on the order of the candidates.
 
     Held-out candidates (validation images) and the control group come in random order, mixed in evenly at their
-    share, each scored between its neighbours; with `hold_out_last` the held-out ones all come at the end.
-    `round_number` counts from 1, for strategies that change from round to round.
+    share, each scored between its neighbours.
     """
     repeated = sorted(key for key, times in Counter(c.key for c in candidates).items() if times > 1)
     if repeated:
@@ -119,10 +135,10 @@ def rank(
     drawn = set(rng.permutation(len(others))[: int(config.random_share * len(others) + 0.5)].tolist())
     control = _shuffled([c for i, c in enumerate(others) if i in drawn], rng)
     chosen = [c for i, c in enumerate(others) if i not in drawn]
-    scores = _scores(_pool(chosen, config, round_number), config, rng)
+    scores = _scores(_pool(chosen, config, moment), config, rng)
     order = np.lexsort((rng.permutation(len(chosen)), scores))
     queue: list[Slot] = _mix([(chosen[i], float(scores[i])) for i in order], control)
-    placed = [*queue, *((c, None) for c in held_out)] if hold_out_last else _mix(queue, held_out)
+    placed = [*queue, *((c, None) for c in held_out)] if moment.hold_out_last else _mix(queue, held_out)
     is_control = {c.key for c in control}
     return tuple(
         Place(c.key, None if np.isnan(c.certainty) else c.certainty, place, score, c.key in is_control)
@@ -156,7 +172,7 @@ def _shuffled(candidates: Sequence[Candidate], rng: np.random.Generator) -> list
     return [candidates[i] for i in rng.permutation(len(candidates))]
 
 
-def _pool(candidates: Sequence[Candidate], config: RankingConfig, round_number: int) -> Pool:
+def _pool(candidates: Sequence[Candidate], config: RankingConfig, moment: Moment) -> Pool:
     def table(rows: Sequence[tuple[float, ...]]) -> np.ndarray:
         return np.array(rows, np.float32).reshape(len(rows), -1 if rows else 0)
 
@@ -165,9 +181,18 @@ def _pool(candidates: Sequence[Candidate], config: RankingConfig, round_number: 
         class_counts=table([c.class_counts for c in candidates]),
         embeddings=table([c.embedding for c in candidates]),
         batch=config.batch,
-        round_number=round_number,
+        round_number=moment.round_number,
         rounds=config.rounds,
+        objects=_objects(candidates),
+        known=moment.known,
+        parts=config.parts,
     )
+
+
+def _objects(candidates: Sequence[Candidate]) -> list[ObjectsOfImage] | None:
+    """None unless they are known of every candidate."""
+    found = [c.objects for c in candidates if c.objects is not None]
+    return found if len(found) == len(candidates) else None
 
 
 def _scores(pool: Pool, config: RankingConfig, rng: np.random.Generator) -> np.ndarray:

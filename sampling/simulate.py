@@ -9,8 +9,9 @@ from typing import Protocol
 
 import numpy as np
 
-from sampling.ranking import Candidate, RankingConfig, rank
-from sampling.strategies import WITHOUT_A_LOOK
+from sampling.coverage import Known
+from sampling.ranking import Candidate, Moment, RankingConfig, rank
+from sampling.strategies import BY_OBJECTS, WITHOUT_A_LOOK
 
 
 class Learner(Protocol):
@@ -25,6 +26,10 @@ class Learner(Protocol):
 
     def candidates(self, images: Sequence[int]) -> Iterable[Candidate]:
         """The other images as the learner sees them after its last lesson."""
+        ...
+
+    def known(self, images: Sequence[int]) -> Known | None:
+        """The objects of the images that it learned from, for strategies that look at objects."""
         ...
 
 
@@ -78,10 +83,11 @@ def simulate(learner: Learner, plan: Plan, done: Sequence[Step] = ()) -> Iterato
 
 
 def _choose(learner: Learner, plan: Plan, annotated: Collection[int], loop: int) -> tuple[int, ...]:
-    known = set(annotated)
-    others = [image for image in plan.images if image not in known]
+    taken = set(annotated)
+    others = [image for image in plan.images if image not in taken]
     looks = plan.ranking.strategy not in WITHOUT_A_LOOK
     candidates = list(learner.candidates(others)) if looks else [Candidate(image, math.nan) for image in others]
     seed = int(np.random.SeedSequence([plan.seed, loop]).generate_state(1)[0])
-    queue = rank(candidates, plan.ranking, seed, round_number=loop)
+    known = learner.known(tuple(annotated)) if plan.ranking.strategy in BY_OBJECTS else None
+    queue = rank(candidates, plan.ranking, seed, Moment(loop, known=known))
     return tuple(place.key for place in queue[: plan.ranking.batch])

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sampling.coverage import USUAL, Known, ObjectsOfImage, Parts, cover
+
 SHORTLIST = 3
 """How many times more images than are annotated until the next round `diverse` looks at."""
 
@@ -15,6 +17,9 @@ HINT = 0.1
 
 SHARPNESS = (1.0, 100.0)
 """Inverse scale of `stratified`'s noise in the first round and in the last one planned, where it stays."""
+
+BATCHES = 5
+"""Batches that `coverage` chooses one by one; what follows is ordered by what each image would bring alone."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +32,8 @@ class Pool:
     batch         images that are annotated until the next round
     round_number  from 1
     rounds        that are planned, for strategies that change from one to the next
+    objects       of each image, and what is `known` already; without them `coverage` is `uncertainty`
+    parts         what `coverage` weighs them by
     """
 
     certainties: np.ndarray
@@ -35,6 +42,14 @@ class Pool:
     batch: int = 20
     round_number: int = 1
     rounds: int = 10
+    objects: Sequence[ObjectsOfImage] | None = None
+    known: Known | None = None
+    parts: Parts = USUAL
+
+    @property
+    def progress(self) -> float:
+        """Share of the planned rounds that is over, 0..1."""
+        return min(1.0, (self.round_number - 1) / max(1, self.rounds - 1))
 
     def __len__(self) -> int:
         return len(self.certainties)
@@ -106,14 +121,27 @@ def stratified(pool: Pool, rng: np.random.Generator) -> np.ndarray:
     noise, much of it in the first rounds (diversity) and exponentially less up to the last one planned (exploitation).
     """
     first, last = SHARPNESS
-    share = min(1.0, (pool.round_number - 1) / max(1, pool.rounds - 1))
-    noise = rng.gumbel(size=len(pool)) / (first * (last / first) ** share)
+    noise = rng.gumbel(size=len(pool)) / (first * (last / first) ** pool.progress)
     overall = _best_first(_log(pool.uncertainties) + noise, rng)
     by_class = [_best_first(promise + noise, rng) for promise in _promises(pool)]
     turns: list[list[int]] = []
     for start in range(0, len(by_class), 2):
         turns += [*by_class[start : start + 2], overall]
     return _where_found(pool, _take_turns(turns, _best_first(pool.uncertainties, rng)))
+
+
+def coverage(pool: Pool, rng: np.random.Generator) -> np.ndarray:
+    """The images that bring the objects of all nearest to what is annotated; see `sampling.coverage`.
+
+    An image has a place if objects of it, or patches, are given, whatever its certainty.
+    """
+    if pool.objects is None or pool.known is None:
+        return uncertainty(pool, rng)
+    some = [i for i in rng.permutation(len(pool)) if len(pool.objects[i])]  # equal ones in random order
+    first, last = SHARPNESS
+    noise = pool.parts.noise * rng.gumbel(size=len(some)) * (first / last) ** pool.progress
+    order = cover([pool.objects[i] for i in some], pool.known, pool.parts, BATCHES * pool.batch, noise)
+    return _places([some[i] for i in order], len(pool))
 
 
 def farthest_first(embeddings: np.ndarray, count: int) -> list[int]:
@@ -180,6 +208,7 @@ STRATEGIES: dict[str, Strategy] = {
     "class_aware": class_aware,
     "diverse": diverse,
     "stratified": stratified,
+    "coverage": coverage,
 }
 
 BY_CERTAINTY = ("uncertainty", "certainty")
@@ -187,6 +216,9 @@ BY_CERTAINTY = ("uncertainty", "certainty")
 
 BY_CHANCE = ("random", "random_foreground", "class_turns")
 """Strategies that do not look at the certainty."""
+
+BY_OBJECTS = ("coverage",)
+"""Strategies that look at the objects of each image."""
 
 WITHOUT_A_LOOK = ("random",)
 """Strategies for which no image has to be scored."""

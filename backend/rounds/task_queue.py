@@ -19,7 +19,7 @@ from backend.rounds.retired import Retired
 from backend.rounds.scored import Scored
 from model.rankings import RankedTask
 from model.registry import NAME, Registry, version_number
-from sampling.ranking import Candidate, rank
+from sampling.ranking import Candidate, Moment, rank
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ def order_tasks(
         for task, s in scored.items()
     ]
     last = annotated_validation >= ENOUGH_VALIDATION
-    places = rank(candidates, config.ranking_config(), number, round_number=number, hold_out_last=last)
+    places = rank(candidates, config.ranking_config(), number, Moment(number, hold_out_last=last))
     return tuple(
         RankedTask(
             task=p.key,

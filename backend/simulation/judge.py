@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from sampling.coverage import Known
 from sampling.ranking import Candidate
 
 
@@ -33,6 +34,10 @@ class Judge(Protocol):
 
     def candidates(self, images: Sequence[int]) -> Iterable[Candidate]:
         """The images as it sees them after its last lesson."""
+        ...
+
+    def known(self, images: Sequence[int]) -> Known | None:
+        """The objects of the images that it learned from, for strategies that look at objects."""
         ...
 
     def recall(self, images: Sequence[int], loop: int) -> None:

@@ -7,6 +7,7 @@ is done in seconds where the network takes hours.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -16,11 +17,15 @@ from torch.nn.functional import cross_entropy
 from backend.simulation.judge import Verdict
 from backend.simulation.object_features import ObjectFeatures
 from backend.simulation.world import Split
+from sampling.coverage import Known, ObjectsOfImage, proved
 from sampling.ranking import Candidate
 from sampling.uncertainty import MODES
 
 WEIGHT_DECAY = 3e-3
 ITERATIONS = 60
+
+VALIDATION_SHARE = 0.15
+"""Of the annotated images, as a project has it: what uncertainty is tried on."""
 
 
 class LinearJudge:
@@ -48,15 +53,33 @@ class LinearJudge:
     def candidates(self, images: Sequence[int]) -> Iterator[Candidate]:
         """The images; an object's certainty is the margin between its two likeliest classes."""
         for index in images:
-            found = self.probabilities[self.features.of_image(index)]  # (objects, c)
+            rows = self.features.of_image(index)
+            found = self.probabilities[rows]  # (objects, c)
             counts, embedding = tuple(found.sum(0).tolist()), tuple(self.features.whole[index].tolist())
-            likeliest = np.sort(found, 1)[:, -2:]
-            margins = likeliest[:, 1] - likeliest[:, 0]
+            margins = _margins(found)
             certainty = float(MODES[self.mode](margins)) if len(margins) else float("nan")
-            yield Candidate(index, certainty, False, counts, embedding)
+            objects = ObjectsOfImage(self.features.objects[rows], found, 1 - margins)
+            yield Candidate(index, certainty, False, counts, embedding, objects)
+
+    def known(self, images: Sequence[int]) -> Known:
+        """What was annotated in the images, and how well uncertainty told errors on some of them, as yet unseen."""
+        shuffled = np.random.default_rng(len(images)).permutation(sorted(images)).tolist()
+        split = math.ceil(VALIDATION_SHARE * len(shuffled))
+        held_out = [self.features.of_image(i) for i in shuffled[:split] if len(self._objects([i]))]
+        found = fitted_probabilities(self.features, self._objects(shuffled[split:]))
+        uncertainties = np.array([1 - _margins(found[rows]).mean() for rows in held_out])
+        errors = np.array([(found[rows].argmax(1) != self.features.labels[rows]).mean() for rows in held_out])
+        return Known(self.features.objects[self._objects(images)], proved(uncertainties, errors))
 
     def _objects(self, images: Sequence[int]) -> np.ndarray:
-        return np.concatenate([np.arange(len(self.features.labels))[self.features.of_image(i)] for i in images])
+        everything = np.arange(len(self.features.labels))
+        return np.concatenate([everything[:0], *(everything[self.features.of_image(i)] for i in images)])
+
+
+def _margins(probabilities: np.ndarray) -> np.ndarray:
+    """How far ahead the likeliest class is of the next one, (n, c) -> (n,)."""
+    likeliest = np.sort(probabilities, 1)[:, -2:]
+    return np.asarray(likeliest[:, 1] - likeliest[:, 0])
 
 
 def fitted_probabilities(features: ObjectFeatures, rows: np.ndarray) -> np.ndarray:

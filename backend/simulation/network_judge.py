@@ -15,6 +15,7 @@ from model.engines.base import Engine
 from model.engines.loader import build_engine
 from model.judging.evaluation import Evaluation, detections_of, evaluate, truth_of
 from model.training.loop import train
+from sampling.coverage import Known
 from sampling.mc_dropout import score
 from sampling.ranking import Candidate
 
@@ -62,6 +63,10 @@ class NetworkJudge:
                 found = score(self.engine, encoded, config, generator)
                 embedding = self.engine.embedding(encoded)
                 yield Candidate(index, found.certainty, False, tuple(found.class_counts), tuple(embedding))
+
+    def known(self, images: Sequence[int]) -> Known | None:
+        """Nothing as yet."""
+        return None
 
     def _train(self, images: Sequence[int], loop: int) -> None:
         is_warm = loop > 0 and self.world.config.warm_start

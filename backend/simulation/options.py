@@ -53,6 +53,8 @@ class SimulationOptions:
         unknown = [name for name in self.strategies if name not in STRATEGIES]
         if unknown or not self.strategies:
             raise BadSetting(f"strategies must be some of {', '.join(STRATEGIES)}, got {', '.join(unknown) or 'none'}")
+        if self.judge == "network" and "coverage" in self.strategies:
+            raise BadSetting("strategy coverage looks at objects that only --judge linear knows; choose that judge")
         if self.judge not in JUDGES:
             raise BadSetting(f"judge must be one of {', '.join(JUDGES)}, got {self.judge}")
         if self.redundant < 0:

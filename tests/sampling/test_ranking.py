@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sampling.ranking import WITHOUT_DETECTIONS, Candidate, Place, RankingConfig, rank, score_for
+from sampling.ranking import WITHOUT_DETECTIONS, Candidate, Moment, Place, RankingConfig, rank, score_for
 from sampling.strategies import STRATEGIES
 
 NAN = float("nan")
@@ -46,7 +46,7 @@ def test_every_queue_keeps_its_promises(
     given: list[Candidate], strategy: str, without_detections: str, hold_out_last: bool, random: Any
 ) -> None:
     config = RankingConfig(strategy, without_detections)
-    queue = rank(given, config, 5, hold_out_last=hold_out_last)
+    queue = rank(given, config, 5, Moment(hold_out_last=hold_out_last))
 
     assert sorted(keys(queue)) == [c.key for c in given], "everyone is in it once"
     assert [place.place for place in queue] == list(range(len(given)))
@@ -55,7 +55,7 @@ def test_every_queue_keeps_its_promises(
     assert all(0 <= score <= 1 for score in scores(queue))
 
     shuffled = random.sample(given, len(given))
-    assert rank(shuffled, config, 5, hold_out_last=hold_out_last) == queue, "the order given does not matter"
+    assert rank(shuffled, config, 5, Moment(hold_out_last=hold_out_last)) == queue, "the order given does not matter"
 
     held_out = {c.key for c in given if c.is_held_out}
     others = [place for place in queue if place.key not in held_out]
@@ -144,13 +144,13 @@ def test_held_out_images_alone_ascend_within_0_to_1() -> None:
 
 def test_held_out_images_can_all_go_last() -> None:
     given = [*candidates(0.2, 0.6), Candidate(8, 0.0, is_held_out=True), Candidate(9, 0.1, is_held_out=True)]
-    queue = rank(given, DEFAULT, 0, hold_out_last=True)
+    queue = rank(given, DEFAULT, 0, Moment(hold_out_last=True))
     assert keys(queue)[:2] == [0, 1] and set(keys(queue)[2:]) == {8, 9}
     assert 0.6 < queue[2].score < queue[3].score <= 1
 
 
 def test_nobody_makes_an_empty_queue() -> None:
-    assert rank([], DEFAULT, 0) == rank([], DEFAULT, 0, hold_out_last=True) == ()
+    assert rank([], DEFAULT, 0) == rank([], DEFAULT, 0, Moment(hold_out_last=True)) == ()
 
 
 def test_repeated_keys_are_refused() -> None:
@@ -159,7 +159,7 @@ def test_repeated_keys_are_refused() -> None:
 
 
 def test_bad_settings_are_refused_at_birth() -> None:
-    with pytest.raises(ValueError, match=r"strategy must be one of uncertainty, .*, stratified, got 'best'"):
+    with pytest.raises(ValueError, match=r"strategy must be one of uncertainty, .*, coverage, got 'best'"):
         RankingConfig(strategy="best")
     with pytest.raises(ValueError, match=r"random_share must lie in 0..1, got 1.2"):
         RankingConfig(random_share=1.2)

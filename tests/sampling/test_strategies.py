@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from sampling.coverage import Known, ObjectsOfImage
 from sampling.strategies import BY_CERTAINTY, BY_CHANCE, STRATEGIES, Pool, farthest_first
 
 NAN = np.nan
@@ -56,7 +57,10 @@ def test_nothing_found_stays_nan_unless_chance_decides(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(set(STRATEGIES) - set(BY_CERTAINTY)))
 def test_equal_images_are_not_served_in_the_order_given(name: str) -> None:
-    equal = Pool(np.full(50, 0.5), np.ones((50, 2), np.float32), np.zeros((50, 2)))
+    objects = [ObjectsOfImage(np.ones((1, 3)), np.ones((1, 2)) / 2, np.full(1, 0.5))] * 50
+    known = Known(np.zeros((0, 3)), 0.5)
+    looks = np.zeros((50, 2))
+    equal = Pool(np.full(50, 0.5), np.ones((50, 2), np.float32), looks, objects=objects, known=known)
     assert order(name, equal, 1) != order(name, equal, 2)
 
 

@@ -64,3 +64,19 @@ def test_images_without_objects_teach_nothing_and_break_nothing() -> None:
 def test_a_rare_class_counts_as_much_as_a_common_one() -> None:
     probabilities = np.array([[0.9, 0.1]] * 10)
     assert class_accuracy(probabilities, np.array([0] * 9 + [1]), np.arange(10)) == 0.5
+
+
+def test_coverage_is_given_the_objects_with_their_doubt_and_what_is_annotated() -> None:
+    learner = judge()
+    learner.learn((0, 1, 2, 3), 0)
+    [between, clear] = learner.candidates((18, 10))
+    assert between.objects is not None and clear.objects is not None
+    assert between.objects.features.shape == (2, 6)
+    assert (between.objects.uncertainties > clear.objects.uncertainties).all()
+    known = learner.known((0, 1, 2, 3))
+    assert (known.features == learner.features.objects[:8]).all() and 0 <= known.trust <= 1
+
+
+def test_uncertainty_proves_itself_on_images_that_were_not_learned_from() -> None:
+    """Of the ten annotated images two are tried; the clouds are told apart without an error, which tells nothing."""
+    assert judge().known(tuple(range(10))).trust == 0.5

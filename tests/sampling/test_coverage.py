@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sampling import coverage
+from sampling.coverage import PRIOR, Known, ObjectsOfImage, Parts, cover, proved
+
+KINDS = np.array([[6.0, 0, 0], [0, 6.0, 0], [0, 0, 6.0]])
+NOTHING = Known(np.zeros((0, 3)), 0.0)
+ALONE = Parts(class_turns=False)
+COUNT = 10
+
+
+def image(*kinds: int, uncertainty: float = 0.5, classes: tuple[float, float] = (0.5, 0.5)) -> ObjectsOfImage:
+    """One with an object of each of these kinds, all of them equally uncertain."""
+    noise = np.random.default_rng(len(kinds) + kinds[0]).normal(0, 0.01, (len(kinds), 3))
+    return ObjectsOfImage(
+        KINDS[list(kinds)] + noise, np.tile(classes, (len(kinds), 1)), np.full(len(kinds), uncertainty)
+    )
+
+
+def order(images: list[ObjectsOfImage], known: Known = NOTHING, parts: Parts = ALONE, count: int = COUNT) -> list[int]:
+    return cover(images, known, parts, count, np.zeros(len(images)))
+
+
+def test_each_kind_of_object_is_seen_before_one_is_seen_twice() -> None:
+    found = order([image(0), image(0), image(0), image(1), image(1), image(2)])
+    assert {i // 3 if i < 3 else i for i in found[:3]} <= {0, 3, 4, 5} and 5 in found[:3]
+    assert sorted(found) == list(range(6))
+
+
+def test_what_is_annotated_is_covered() -> None:
+    known = Known(KINDS[:1], 0.0)
+    found = order([image(0), image(0), image(0), image(1), image(1), image(2)], known)
+    assert found[0] in (3, 4) and found[1] == 5
+
+
+def test_an_image_with_several_new_kinds_comes_first() -> None:
+    assert order([image(0), image(1), image(1, 2), image(2)], Known(KINDS[:1], 0.0))[0] == 2
+
+
+def test_a_crowd_of_one_kind_counts_no_more_than_an_image_with_one_object() -> None:
+    images = [image(0), image(1), image(1), image(*[2] * 30)]
+    assert order(images)[0] in (1, 2)
+
+
+def test_uncertainty_counts_as_far_as_it_has_proved_itself() -> None:
+    images = [*[image(0, uncertainty=0.1)] * 3, *[image(1, uncertainty=0.9)] * 2]
+    assert order(images, Known(np.zeros((0, 3)), 0.0))[0] < 3, "coverage alone: the larger group"
+    assert order(images, Known(np.zeros((0, 3)), 1.0))[0] >= 3
+    assert order(images, Known(np.zeros((0, 3)), 0.0), Parts(1.0, class_turns=False))[0] >= 3, "a setting wins"
+
+
+def test_the_classes_take_turns_where_the_model_is_trusted() -> None:
+    common, rare = [image(0, classes=(0.95, 0.05))] * 6, [image(1, classes=(0.05, 0.95))]
+    scattered = [*common, image(2, classes=(0.9, 0.1)), *rare]
+    assert order(scattered, Known(KINDS[:1], 1.0), Parts())[:2] == [6, 7]
+    assert order([*common, *rare], Known(np.zeros((0, 3)), 1.0), Parts())[1] == 6
+
+
+def test_beyond_the_shortlist_images_follow_by_what_they_would_bring(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = [*[image(0)] * 5, *[image(1)] * 3, image(2)]
+    monkeypatch.setattr(coverage, "SHORTLIST", 3)
+    found = order(images)
+    assert sorted(found) == list(range(9)) and set(found[:3]) <= set(range(5)), "the largest group brings most alone"
+    assert found[-1] == 8
+
+
+def test_references_stand_for_all_objects_where_these_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = [*[image(0)] * 40, *[image(1)] * 20, *[image(2)] * 10]
+    monkeypatch.setattr(coverage, "REFERENCES", 20)
+    monkeypatch.setattr(coverage, "AT_ONCE", 7)
+    known = Known(np.repeat(KINDS[:1], 30, 0), 0.0)
+    first, second = order(images, known)[:2]
+    assert 40 <= first < 60 <= second
+
+
+def test_no_image_is_no_order() -> None:
+    assert order([]) == []
+
+
+def test_uncertainty_that_tells_errors_has_proved_itself_the_more_images_say_so() -> None:
+    few, many = np.linspace(0, 1, 5), np.linspace(0, 1, 200)
+    assert PRIOR < proved(few, few**2) < proved(many, many**2) <= 1
+    assert proved(many, many**2) > 0.95
+    assert proved(many, 1 - many) == 0
+    assert proved(many, np.tile([0.0, 1.0], 100)) < 0.1, "unrelated"
+
+
+def test_what_was_not_tried_is_trusted_half() -> None:
+    assert proved(np.zeros(2), np.ones(2)) == proved(np.linspace(0, 1, 9), np.zeros(9)) == PRIOR
+
+
+@pytest.mark.parametrize("parts", [{"uncertainty": 1.1}, {"uncertainty": -0.1}, {"noise": -1.0}])
+def test_parts_out_of_range_are_refused(parts: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=r"must"):
+        Parts(**parts)  # type: ignore[arg-type]
