@@ -142,7 +142,8 @@ class Recipe:
 
     def input_range(self, usual: InputRange) -> InputRange:
         shortest, longest = (2 * round(self.input_scale * side / 2) for side in (usual.shortest, usual.longest))
-        return replace(usual, shortest=shortest, longest=longest, largest=max(longest, usual.largest))
+        largest, visible = round(self.input_scale * usual.largest), self.input_scale * usual.visible
+        return replace(usual, shortest=shortest, longest=longest, largest=largest, visible=visible)
 
 
 def pairs(texts: Sequence[str]) -> dict[str, Any]:

@@ -45,9 +45,9 @@ def test_settings_are_checked_and_told() -> None:
         Recipe.of(options(set=["freez=1"]))
 
 
-def test_the_input_is_scaled_from_the_networks_usual_one() -> None:
+def test_an_input_that_is_adapted_is_scaled_too() -> None:
     known = Recipe.of(options(input_scale=1.5)).input_range(SCALES["small"].input)
-    assert (known.shortest, known.longest, known.largest, known.visible) == (288, 384, 512, 8)
+    assert (known.shortest, known.longest, known.largest, known.visible) == (288, 384, 768, 12)
 
 
 def test_values_are_read_as_yaml_has_them() -> None:

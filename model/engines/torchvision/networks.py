@@ -115,6 +115,11 @@ def detectron2_network(facts: Facts) -> Network:
     )
 
 
+SMALL, LARGE = SCALES["small"].input, SCALES["large"].input
+SMALL_AND_FROZEN = replace(SMALL, largest=640, visible=12)
+"""What training leaves as it was knows objects that fill an image: small ones need more pixels."""
+
+
 def timm_network(facts: TimmFacts) -> Network:
     """A Mask R-CNN on one of timm's backbones.
 
@@ -122,7 +127,7 @@ def timm_network(facts: TimmFacts) -> Network:
     """
     return Network(
         partial(timm_networks.build, facts),
-        SCALES[facts.scale].input,
+        SMALL_AND_FROZEN if facts.scale == "small" else LARGE,
         has_sturdy_features=False,
         timm=facts,
         keeping=Keeping(freeze_at=3, backbone_rate=0.1),
@@ -132,7 +137,6 @@ def timm_network(facts: TimmFacts) -> Network:
 THREE_OF_FIVE = Keeping(freeze_at=2)
 """Stem and first stage stay as they are: torchvision's own default for pretrained weights."""
 
-SMALL, LARGE = SCALES["small"].input, SCALES["large"].input
 NETWORKS = {
     "lite": timm_network(timm_networks.LITE),
     "nano": Network(nano, SMALL, has_sturdy_features=False),

@@ -14,7 +14,13 @@ from model.engines.base import EngineConfig
 from model.engines.loader import build_engine, load_version
 from model.engines.torchvision import timm_networks
 from model.engines.torchvision.engine import TorchvisionEngine
-from model.engines.torchvision.networks import NORM_IS_FROZEN, backbone_stages, build_network, train_mode
+from model.engines.torchvision.networks import (
+    NORM_IS_FROZEN,
+    backbone_stages,
+    build_network,
+    find_network,
+    train_mode,
+)
 from model.engines.torchvision.timm_networks import LITE, facts_of, features_of, read_facts
 from model.errors import BadEngine
 from model.registry import Registry, VersionFields
@@ -49,6 +55,13 @@ def test_a_backbone_of_timms_gives_a_pyramid(name: str) -> None:
 def test_each_networks_own_normalisation_is_used() -> None:
     made = build_network(EngineConfig("timm/resnet18"), 1)
     assert made.transform.image_mean == [0.485, 0.456, 0.406] and made.transform.image_std == [0.229, 0.224, 0.225]
+
+
+def test_small_objects_are_shown_larger_to_fine_levels_that_are_not_trained() -> None:
+    known, trained = find_network("lite").input, find_network("nano").input
+    assert known is not None and trained is not None
+    assert (known.shortest, known.longest) == (trained.shortest, trained.longest)
+    assert (known.visible, known.largest) > (trained.visible, trained.largest)
 
 
 def test_the_stages_of_lite_end_where_its_levels_do() -> None:
