@@ -77,3 +77,18 @@ class CoarseInstances:
 
     def __len__(self) -> int:
         return len(self.scores)
+
+
+@dataclass(frozen=True, eq=False)
+class Proposals:
+    """What may be an object in an image, sure or not; each place once, whatever the class.
+
+    boxes_xyxy     (n, 4) float32, pixels of the original image
+    probabilities  (n, C) float32, of each class, the mean of several passes; what lacks to 1 is that it is none
+    """
+
+    boxes_xyxy: np.ndarray
+    probabilities: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.boxes_xyxy)

@@ -12,7 +12,7 @@ import torch
 from model.engines.config import EngineConfig as EngineConfig  # all three are part of this module's interface
 from model.engines.config import InputRange as InputRange
 from model.engines.config import Keeping as Keeping
-from model.instances import CoarseInstances, Instances
+from model.instances import CoarseInstances, Instances, Proposals
 from model.scaling import Scaling
 
 
@@ -70,6 +70,13 @@ class Engine(Protocol):
 
     def sample(self, encoded: Any, passes: int) -> Sequence[Instances] | Sequence[CoarseInstances]:
         """The instances of so many passes, with dropout where it is on; coarse masks unless the encoding is exact."""
+        ...
+
+    def propose(self, encoded: Any, passes: int) -> Proposals:
+        """The places that are an object of any class with a probability of 0.05 or more, the 50 likeliest.
+
+        Their probabilities are the mean of so many passes, with dropout where it is on.
+        """
         ...
 
     def embedding(self, encoded: Any) -> np.ndarray:

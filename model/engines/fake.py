@@ -16,8 +16,9 @@ from torch import nn
 
 from model.engines.base import EngineConfig, Keeping, Target
 from model.engines.dropout import Dropout
+from model.engines.selection import MOST_PROPOSALS
 from model.errors import BadCheckpoint, BadEngine
-from model.instances import Instances
+from model.instances import Instances, Proposals
 from model.scaling import AREA
 
 REACH = 0.2
@@ -85,6 +86,12 @@ class FakeEngine:
     def sample(self, encoded: Encoded, passes: int) -> tuple[Instances, ...]:
         """The instances of each pass."""
         return tuple(self._find(encoded, colours, self.config.confidence_threshold) for colours in self.network(passes))
+
+    @torch.no_grad()
+    def propose(self, encoded: Encoded, passes: int) -> Proposals:
+        """What the first pass finds."""
+        found = self._find(encoded, self.network(passes)[0], 0.0)
+        return Proposals(found.boxes_xyxy[:MOST_PROPOSALS], found.softmaxes[:MOST_PROPOSALS])
 
     def predict(self, image: np.ndarray, *, confidence_threshold: float | None = None) -> Instances:
         """The ordinary prediction."""

@@ -7,6 +7,14 @@ from dataclasses import dataclass
 import torch
 from torchvision.ops import nms
 
+from model.instances import Proposals
+
+LEAST_FOREGROUND = 0.05
+"""Probability of all classes together from which on a place may be an object."""
+
+MOST_PROPOSALS = 50
+"""Places of an image that may be an object, the most likely ones."""
+
 
 @dataclass(frozen=True, eq=False)
 class Selection:
@@ -42,3 +50,22 @@ def select(
     candidates = boxes[proposals, labels]
     kept = nms(candidates, scores, nms_threshold)[:limit]
     return Selection(proposals[kept], labels[kept], candidates[kept], scores[kept])
+
+
+def propose_places(boxes: torch.Tensor, probabilities: torch.Tensor, nms_threshold: float) -> Selection:
+    """What may be an object of any class, each place once; boxes and probabilities as in `select`."""
+    return select(
+        boxes,
+        probabilities,
+        confidence_threshold=LEAST_FOREGROUND,
+        nms_threshold=nms_threshold,
+        limit=MOST_PROPOSALS,
+        any_class=True,
+    )
+
+
+def proposals_of(boxes_xyxy: torch.Tensor, probabilities: torch.Tensor) -> Proposals:
+    """Proposals with boxes (n, 4) in the image's pixels and the probabilities (t, n, c) of several passes."""
+    kept = (boxes_xyxy[:, 2:] > boxes_xyxy[:, :2]).all(1)  # a box beyond the image's rim is clipped to nothing
+    mean = probabilities.float().mean(0)
+    return Proposals(boxes_xyxy[kept].float().cpu().numpy(), mean[kept].cpu().numpy())

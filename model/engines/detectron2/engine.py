@@ -31,9 +31,9 @@ from model.engines.detectron2.weights import with_statistics
 from model.engines.dropout import Dropout
 from model.engines.passes import coarse_passes, together
 from model.engines.pasting import paste_masks
-from model.engines.selection import Selection, select
+from model.engines.selection import Selection, proposals_of, propose_places, select
 from model.errors import BadCheckpoint, BadEngine
-from model.instances import CoarseInstances, Instances
+from model.instances import CoarseInstances, Instances, Proposals
 from model.scaling import DETECTRON2
 
 ROWS_AT_ONCE = {"cpu": 1000, "cuda": 8000}
@@ -156,6 +156,14 @@ class Detectron2Engine:
             return tuple(self._instances(encoded, *part) for part in parts)
         original = self._in_original_pixels(encoded, every.boxes_xyxy)
         return coarse_passes(found, softmaxes, masks, original, encoded.original_hw)
+
+    @torch.no_grad()
+    def propose(self, encoded: Encoded, passes: int) -> Proposals:
+        """What may be an object in the mean of the passes."""
+        probabilities, boxes = self._box_head(encoded, passes)
+        found = propose_places(boxes.mean(0), probabilities.mean(0), self.config.nms_threshold)
+        boxes_xyxy = self._in_original_pixels(encoded, found.boxes_xyxy)
+        return proposals_of(boxes_xyxy, probabilities[:, found.proposals])
 
     def predict(self, image: np.ndarray, *, confidence_threshold: float | None = None) -> Instances:
         """The ordinary prediction for one RGB uint8 (h, w, 3) image."""

@@ -17,7 +17,7 @@ from model.engines.base import EngineConfig, InputRange, Keeping, Target
 from model.engines.batching import in_halves
 from model.engines.passes import coarse_passes, together
 from model.engines.pasting import paste_masks
-from model.engines.selection import Selection, select
+from model.engines.selection import Selection, proposals_of, propose_places, select
 from model.engines.torchvision.first_look import FirstLook, worth_sampling
 from model.engines.torchvision.mask_samples import group_boxes, mask_probabilities, read_boxes
 from model.engines.torchvision.networks import (
@@ -30,7 +30,7 @@ from model.engines.torchvision.networks import (
 from model.engines.torchvision.pooling import pool_boxes
 from model.engines.torchvision.weights import coco_weights, fitted, imagenet_weights, translated
 from model.errors import BadEngine
-from model.instances import CoarseInstances, Instances
+from model.instances import CoarseInstances, Instances, Proposals
 
 logger = logging.getLogger(__name__)
 
@@ -159,10 +159,13 @@ class TorchvisionEngine:
     def _looked_at(self, encoded: Encoded) -> Encoded:
         """The same image with a first look, and no more proposals than are worth sampling."""
         with self._precision(exact=False):
-            probabilities, boxes = self._box_head(encoded, 1)
-        look = FirstLook(probabilities[0], boxes[0])
+            look = self._first_look(encoded)
         worth = worth_sampling(look, self.config.confidence_threshold)
         return replace(encoded, proposals=encoded.proposals[worth], rows=encoded.rows[worth], first_look=look)
+
+    def _first_look(self, encoded: Encoded) -> FirstLook:
+        probabilities, boxes = self._box_head(encoded, 1)
+        return FirstLook(probabilities[0], boxes[0], encoded.proposals, encoded.rows)
 
     def _precision(self, exact: bool) -> torch.autocast:
         """bfloat16 where the hardware computes with it, unless it has to be exact."""
@@ -202,10 +205,7 @@ class TorchvisionEngine:
     ) -> Instances:
         """The ordinary prediction, from the first look where there is one; dropout has to be off."""
         threshold = self.config.confidence_threshold if confidence_threshold is None else confidence_threshold
-        look = encoded.first_look
-        if look is None:
-            probabilities, boxes = self._box_head(encoded, 1)
-            look = FirstLook(probabilities[0], boxes[0])
+        look = encoded.first_look or self._first_look(encoded)
         selection = self._select(look.probabilities, look.boxes, threshold, any_class)
         weights = look.probabilities[selection.proposals]
         with self._precision(encoded.is_exact):
@@ -244,6 +244,21 @@ class TorchvisionEngine:
         trunk = heads.mask_head(pooled.contiguous(memory_format=torch.channels_last))
         features = read_boxes(trunk, objects, belongs_to, every.boxes_xyxy)
         return mask_probabilities(heads.mask_predictor, features, every.labels)
+
+    @torch.no_grad()
+    def propose(self, encoded: Encoded, passes: int) -> Proposals:
+        """What may be an object; after a first look the passes run over the rows of these places alone."""
+        look = encoded.first_look
+        if look is None:
+            probabilities, boxes = self._box_head(encoded, passes)
+            found = propose_places(boxes.mean(0), probabilities.mean(0), self.config.nms_threshold)
+            probabilities = probabilities[:, found.proposals]
+        else:
+            found = propose_places(look.boxes, look.probabilities, self.config.nms_threshold)
+            places = replace(encoded, proposals=look.proposals[found.proposals], rows=look.rows[found.proposals])
+            with self._precision(exact=False):
+                probabilities, _ = self._box_head(places, passes)
+        return proposals_of(self._in_original_pixels(encoded, found.boxes_xyxy), probabilities)
 
     def predict(self, image: np.ndarray, *, confidence_threshold: float | None = None) -> Instances:
         """The ordinary prediction for one RGB uint8 (h, w, 3) image, in full precision."""

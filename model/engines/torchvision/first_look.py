@@ -30,10 +30,13 @@ class FirstLook:
 
     probabilities  (n, c) foreground probabilities
     boxes          (n, c, 4) in the resized image's pixels
+    proposals, rows   of all of them, as in `Encoded`
     """
 
     probabilities: torch.Tensor
     boxes: torch.Tensor
+    proposals: torch.Tensor
+    rows: torch.Tensor
 
 
 def worth_sampling(look: FirstLook, confidence_threshold: float = 0.5) -> torch.Tensor:

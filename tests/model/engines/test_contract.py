@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torchvision.ops import box_iou
 
 from model import checkpoints
 from model.engines.base import Engine, EngineConfig, Target
@@ -184,6 +185,28 @@ def test_the_same_seed_gives_the_same_certainty(engine: Engine, exact: bool) -> 
 def test_a_pass_counts_objects_of_each_class(engine: Engine, exact: bool) -> None:
     found = score(engine, encode(engine, exact), ScoringConfig(passes=3, exact=exact), seeded(engine, 1))
     assert found.class_counts.shape == (2,) and (found.class_counts >= 0).all()
+
+
+def test_what_may_be_an_object_is_proposed_once_whatever_its_class(engine: Engine, exact: bool) -> None:
+    encoded = encode(engine, exact)
+    with dropout_on(engine.network, seeded(engine, 1)):
+        found = engine.propose(encoded, 4)
+    assert found.probabilities.shape == (len(found), 2) and found.boxes_xyxy.shape == (len(found), 4)
+    assert 0 < len(found) <= 50
+    assert (found.probabilities >= 0).all() and (found.probabilities.sum(1) <= 1 + 1e-3).all()
+    assert (found.boxes_xyxy[:, 2:] > found.boxes_xyxy[:, :2]).all() and (found.boxes_xyxy >= 0).all()
+    assert (found.boxes_xyxy[:, 2] <= 120).all() and (found.boxes_xyxy[:, 3] <= 90).all()
+    overlaps = box_iou(torch.from_numpy(found.boxes_xyxy), torch.from_numpy(found.boxes_xyxy)).fill_diagonal_(0)
+    assert overlaps.max() <= engine.config.nms_threshold + 0.01, "each place once"
+
+
+def test_a_score_stays_the_same_whether_objects_are_proposed_or_not(engine: Engine, exact: bool) -> None:
+    config = ScoringConfig(passes=3, exact=exact)
+    encoded = encode(engine, exact)
+    before = score(engine, encoded, config, seeded(engine, 1))
+    engine.propose(encoded, 3)
+    after = score(engine, encoded, config, seeded(engine, 1))
+    assert before.certainty == after.certainty or (np.isnan(before.certainty) and np.isnan(after.certainty))
 
 
 def test_images_together_give_what_they_give_alone(engine: Engine, exact: bool) -> None:
