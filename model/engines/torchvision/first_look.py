@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -36,6 +37,17 @@ class FirstLook:
     boxes: torch.Tensor
 
 
+def has_foreground(look: FirstLook, confidence_threshold: float = 0.5) -> torch.Tensor:
+    """Whether each proposal (n,) shows enough of any class for a pass to find it there."""
+    least = MIN_FOREGROUND_OF_FEW if len(look.boxes) <= FEW else MIN_FOREGROUND
+    return look.probabilities.sum(1) > least * confidence_threshold
+
+
+def joined(looks: Sequence[FirstLook]) -> FirstLook:
+    """One look at the proposals of several."""
+    return FirstLook(torch.cat([look.probabilities for look in looks]), torch.cat([look.boxes for look in looks]))
+
+
 def worth_sampling(look: FirstLook, confidence_threshold: float = 0.5) -> torch.Tensor:
     """Rows (m,) of the proposals worth sampling, the ones with most foreground first.
 
@@ -44,8 +56,7 @@ def worth_sampling(look: FirstLook, confidence_threshold: float = 0.5) -> torch.
     """
     foreground = look.probabilities.sum(1)
     are_few = len(foreground) <= FEW
-    least = MIN_FOREGROUND_OF_FEW if are_few else MIN_FOREGROUND
-    rows = torch.nonzero(foreground > least * confidence_threshold)[:, 0]
+    rows = torch.nonzero(has_foreground(look, confidence_threshold))[:, 0]
     rows = rows[foreground[rows].argsort(descending=True, stable=True)]
     if are_few or not len(rows):
         return rows
