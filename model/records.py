@@ -65,3 +65,13 @@ class Record:
     size_hw: tuple[int, int]
     outlines: tuple[Outline, ...]
     unread: tuple[str, ...] = ()
+
+
+def boxes_of(record: Record) -> np.ndarray:
+    """Boxes (n, 4) float32 x0, y0, x1, y1 around a record's objects, within the image, in pixels."""
+    return np.array([_box(outline, record.size_hw) for outline in record.outlines], np.float32).reshape(-1, 4)
+
+
+def _box(outline: Outline, size_hw: tuple[int, int]) -> np.ndarray:
+    points = np.concatenate([part.exterior for part in outline.parts])
+    return np.clip([*points.min(0), *points.max(0)], 0, [*size_hw[::-1], *size_hw[::-1]])

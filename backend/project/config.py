@@ -18,8 +18,6 @@ from model.records import Record
 from model.training.adaptation import (
     GROWTH,
     GROWTH_FOR_CLASSES,
-    GROWTH_FOR_SIGHT,
-    Growth,
     anchor_sizes,
     input_size,
     iterations_for,
@@ -217,7 +215,7 @@ class ProjectConfig(BaseModel):
             seed=seed,
         )
 
-    def _iterations(self, images: int, base: int, growth: Growth) -> int:
+    def _iterations(self, images: int, base: int, growth: float) -> int:
         if self.train_iterations_base is None:
             return iterations_for(images, base, growth)
         return iterations(
@@ -240,14 +238,14 @@ class TrainingChoice:
     """What a network trains with where the project's file says nothing.
 
     iterations, warm_iterations   for 30 images, from its start and from an earlier version
-    growth   of the first with the number of images, where there are several classes
+    growth   power by which the first grow with the number of images, where there are several classes
     """
 
     optimizer: str
     learning_rate: float
     iterations: int
     warm_iterations: int
-    growth: Growth = GROWTH
+    growth: float = GROWTH
 
     def rate(self, optimizer: str) -> float:
         """Learning rate for an optimizer at 4 images a step, also where it is not the network's own."""
@@ -255,7 +253,7 @@ class TrainingChoice:
 
 
 TRAINING = {
-    "lite": TrainingChoice("adamw", 5e-4, iterations=270, warm_iterations=150, growth=GROWTH_FOR_SIGHT),
+    "lite": TrainingChoice("adamw", 5e-4, iterations=400, warm_iterations=150, growth=GROWTH_FOR_CLASSES),
     "nano": TrainingChoice("adamw", 5e-4, iterations=240, warm_iterations=150, growth=GROWTH_FOR_CLASSES),
     "timm": TrainingChoice("adamw", 2e-4, iterations=1000, warm_iterations=500),
     "default": TrainingChoice("sgd", 5e-3, iterations=1000, warm_iterations=500),

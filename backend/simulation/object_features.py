@@ -13,7 +13,7 @@ from backend.errors import BadSetting
 from backend.simulation.world import World
 from model.engines.torchvision.frozen import FrozenBackbone
 from model.files import replacing
-from model.records import Outline, Record
+from model.records import boxes_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,16 +50,6 @@ def features_of(world: World, folder: Path) -> ObjectFeatures:
     standardised = (objects - objects.mean(0)) / (objects.std(0) + 1e-4)
     starts = np.cumsum([0, *(len(some) for some in boxes)])
     return ObjectFeatures(standardised, np.array(labels, np.int64), starts, whole, len(world.classes))
-
-
-def boxes_of(record: Record) -> np.ndarray:
-    """Boxes (n, 4) float32 x0, y0, x1, y1 around a record's objects, within the image, in pixels."""
-    return np.array([_box(outline, record.size_hw) for outline in record.outlines], np.float32).reshape(-1, 4)
-
-
-def _box(outline: Outline, size_hw: tuple[int, int]) -> np.ndarray:
-    points = np.concatenate([part.exterior for part in outline.parts])
-    return np.clip([*points.min(0), *points.max(0)], 0, [*size_hw[::-1], *size_hw[::-1]])
 
 
 def _raw(world: World, boxes: list[np.ndarray], folder: Path) -> tuple[np.ndarray, np.ndarray]:

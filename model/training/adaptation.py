@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -24,18 +23,8 @@ IMAGES = 30
 """Images for which a network's iterations are meant."""
 
 
-@dataclass(frozen=True)
-class Growth:
-    """How iterations grow with the images from IMAGES on: in proportion up to `alike` of them, then by a power."""
-
-    power: float
-    alike: int = IMAGES
-
-
-GROWTH, GROWTH_FOR_CLASSES, GROWTH_FOR_SIGHT = Growth(0.5), Growth(0.75), Growth(0.5, alike=150)
-"""To outline objects; to tell classes apart without having learned to see on photos before; and with it: each of the
-first photos is then worth as many looks, as the classes are learned from few and not forgotten again.
-"""
+GROWTH, GROWTH_FOR_CLASSES = 0.5, 0.75
+"""Power by which iterations grow with the images from IMAGES on: to outline objects, and to tell classes apart."""
 
 MOST_REPEATED = 2.0
 
@@ -91,10 +80,9 @@ def anchor_sizes(records: Sequence[Record], size: tuple[int, int], known: InputR
     return tuple(round(first * growth**level, 1) for level in range(LEVELS))
 
 
-def iterations_for(images: int, base: int, growth: Growth = GROWTH) -> int:
+def iterations_for(images: int, base: int, growth: float = GROWTH) -> int:
     """Training iterations for so many images, where `base` is right for 30 or fewer."""
-    in_proportion = max(1.0, min(images, growth.alike) / IMAGES)
-    return round(base * in_proportion * max(1.0, images / growth.alike) ** growth.power)
+    return round(base * max(1.0, images / IMAGES) ** growth)
 
 
 def repeat_factor(records: Sequence[Record]) -> float:

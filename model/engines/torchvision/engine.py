@@ -18,7 +18,7 @@ from model.engines.batching import in_halves
 from model.engines.passes import coarse_passes, together
 from model.engines.pasting import paste_masks
 from model.engines.selection import Selection, proposals_of, propose_places, select
-from model.engines.torchvision.first_look import FirstLook, worth_sampling
+from model.engines.torchvision.first_look import FirstLook, has_foreground, joined, worth_sampling
 from model.engines.torchvision.mask_samples import group_boxes, mask_probabilities, read_boxes
 from model.engines.torchvision.networks import (
     backbone_stages,
@@ -36,6 +36,9 @@ logger = logging.getLogger(__name__)
 
 ROWS_PER_BATCH = {"cpu": 768, "cuda": 8192}
 """Box-head rows computed at once; what is larger than some 30 MB costs a CPU more to allocate than to compute."""
+
+LOOKED_AT_ONCE = 200
+"""Proposals that a CPU's first look takes together."""
 
 MIN_OBJECTNESS = 0.01
 """What the proposal network thinks less of is left out where it need not be exact: mostly half of the proposals."""
@@ -134,13 +137,19 @@ class TorchvisionEngine:
         encoded = []
         for i, (image, size_hw, boxes) in enumerate(zip(images, resized.image_sizes, proposals, strict=True)):
             own = {name: level[i : i + 1] for name, level in levels.items()}
-            with self._precision(exact):
-                pooled = self._pooled(self.network.roi_heads.box_roi_pool, own, boxes, size_hw, exact)
-                rows = self.network.roi_heads.box_head.stem(pooled)
-            if not exact and has_bfloat16(self.device):
-                rows = rows.bfloat16()
-            encoded.append(Encoded(own, boxes, rows, None, tuple(size_hw), image.shape[:2]))
-        return encoded if exact else [self._looked_at(e) for e in encoded]
+            nothing = Encoded(own, boxes[:0], boxes[:0], None, tuple(size_hw), image.shape[:2])
+            encoded.append(self._with_proposals(nothing, boxes) if exact else self._looked_at(nothing, boxes))
+        return encoded
+
+    def _with_proposals(self, encoded: Encoded, boxes: torch.Tensor, exact: bool = True) -> Encoded:
+        """The same image with the features in boxes (n, 4)."""
+        heads = self.network.roi_heads
+        with self._precision(exact):
+            pooled = self._pooled(heads.box_roi_pool, encoded.features, boxes, encoded.resized_hw, exact)
+            rows = heads.box_head.stem(pooled)
+        if not exact and has_bfloat16(self.device):
+            rows = rows.bfloat16()
+        return replace(encoded, proposals=boxes, rows=rows)
 
     def _pooled(
         self,
@@ -156,16 +165,27 @@ class TorchvisionEngine:
             return pooled
         return pool_boxes(pooler, levels, boxes, self._padded(resized_hw))
 
-    def _looked_at(self, encoded: Encoded) -> Encoded:
-        """The same image with a first look, and no more proposals than are worth sampling."""
-        with self._precision(exact=False):
-            look = self._first_look(encoded)
+    def _looked_at(self, encoded: Encoded, boxes: torch.Tensor) -> Encoded:
+        """The same image with a first look at boxes (n, 4), and no more proposals than are worth sampling.
+
+        The best come first: a CPU looks at so many at once, until some of them all show nothing.
+        """
+        parts: list[Encoded] = []
+        looks: list[FirstLook] = []
+        for some in boxes.split(LOOKED_AT_ONCE if self.device.type == "cpu" else max(len(boxes), 1)):
+            parts.append(self._with_proposals(encoded, some, exact=False))
+            with self._precision(exact=False):
+                looks.append(self._first_look(parts[-1]))
+            if not has_foreground(looks[-1], self.config.confidence_threshold).any():
+                break
+        look = joined(looks)
         worth = worth_sampling(look, self.config.confidence_threshold)
-        return replace(encoded, proposals=encoded.proposals[worth], rows=encoded.rows[worth], first_look=look)
+        rows = torch.cat([part.rows for part in parts])
+        return replace(encoded, proposals=look.proposals[worth], rows=rows[worth], first_look=look)
 
     def _first_look(self, encoded: Encoded) -> FirstLook:
         probabilities, boxes = self._box_head(encoded, 1)
-        return FirstLook(probabilities[0], boxes[0], encoded.proposals, encoded.rows)
+        return FirstLook(probabilities[0], boxes[0], encoded.proposals)
 
     def _precision(self, exact: bool) -> torch.autocast:
         """bfloat16 where the hardware computes with it, unless it has to be exact."""
@@ -247,7 +267,7 @@ class TorchvisionEngine:
 
     @torch.no_grad()
     def propose(self, encoded: Encoded, passes: int) -> Proposals:
-        """What may be an object; after a first look the passes run over the rows of these places alone."""
+        """What may be an object; after a first look the passes run over these places alone."""
         look = encoded.first_look
         if look is None:
             probabilities, boxes = self._box_head(encoded, passes)
@@ -255,7 +275,7 @@ class TorchvisionEngine:
             probabilities = probabilities[:, found.proposals]
         else:
             found = propose_places(look.boxes, look.probabilities, self.config.nms_threshold)
-            places = replace(encoded, proposals=look.proposals[found.proposals], rows=look.rows[found.proposals])
+            places = self._with_proposals(encoded, look.proposals[found.proposals], exact=False)
             with self._precision(exact=False):
                 probabilities, _ = self._box_head(places, passes)
         return proposals_of(self._in_original_pixels(encoded, found.boxes_xyxy), probabilities)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -30,13 +31,24 @@ class FirstLook:
 
     probabilities  (n, c) foreground probabilities
     boxes          (n, c, 4) in the resized image's pixels
-    proposals, rows   of all of them, as in `Encoded`
+    proposals      (n, 4) themselves, likewise
     """
 
     probabilities: torch.Tensor
     boxes: torch.Tensor
     proposals: torch.Tensor
-    rows: torch.Tensor
+
+
+def has_foreground(look: FirstLook, confidence_threshold: float = 0.5) -> torch.Tensor:
+    """Whether each proposal (n,) shows enough of any class for a pass to find it there."""
+    least = MIN_FOREGROUND_OF_FEW if len(look.boxes) <= FEW else MIN_FOREGROUND
+    return look.probabilities.sum(1) > least * confidence_threshold
+
+
+def joined(looks: Sequence[FirstLook]) -> FirstLook:
+    """One look at the proposals of several."""
+    columns = ("probabilities", "boxes", "proposals")
+    return FirstLook(*(torch.cat([getattr(look, name) for look in looks]) for name in columns))
 
 
 def worth_sampling(look: FirstLook, confidence_threshold: float = 0.5) -> torch.Tensor:
@@ -47,8 +59,7 @@ def worth_sampling(look: FirstLook, confidence_threshold: float = 0.5) -> torch.
     """
     foreground = look.probabilities.sum(1)
     are_few = len(foreground) <= FEW
-    least = MIN_FOREGROUND_OF_FEW if are_few else MIN_FOREGROUND
-    rows = torch.nonzero(foreground > least * confidence_threshold)[:, 0]
+    rows = torch.nonzero(has_foreground(look, confidence_threshold))[:, 0]
     rows = rows[foreground[rows].argsort(descending=True, stable=True)]
     if are_few or not len(rows):
         return rows

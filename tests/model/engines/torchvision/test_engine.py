@@ -49,6 +49,14 @@ def test_without_bfloat16_the_fast_prediction_is_the_ordinary_one(monkeypatch: p
         assert engine.sample(fast, 2)[0].boxes_xyxy.dtype == np.float32
 
 
+def test_a_look_ends_where_the_best_of_the_proposals_left_show_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("model.engines.torchvision.engine.LOOKED_AT_ONCE", 8)
+    image = np.random.default_rng(0).integers(0, 255, (90, 120, 3), np.uint8)
+    for in_doubt, looked in ((0.001, 8), (0.4, len(engine_in_doubt((0.4, 0.4)).encode([image], exact=True)[0].rows))):
+        [encoded] = engine_in_doubt((in_doubt, in_doubt)).encode([image])
+        assert encoded.first_look is not None and len(encoded.first_look.boxes) == looked > 0
+
+
 def test_a_fast_look_leaves_training_all_proposals() -> None:
     image = torch.rand(3, 96, 96, generator=torch.Generator().manual_seed(1))
     target = Target(torch.tensor([[8.0, 8, 40, 40]]), torch.tensor([0]), torch.ones(1, 96, 96, dtype=torch.uint8))

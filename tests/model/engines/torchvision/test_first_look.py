@@ -9,7 +9,7 @@ def look(*proposals: tuple[float, float, tuple[float, float, float, float]]) -> 
     """Proposals as (probability of class 0, of class 1, box for both)."""
     boxes = torch.tensor([[box, box] for _, _, box in proposals]).reshape(-1, 2, 4)
     probabilities = torch.tensor([[a, b] for a, b, _ in proposals]).reshape(-1, 2)
-    return FirstLook(probabilities, boxes, boxes[:, 0], probabilities)
+    return FirstLook(probabilities, boxes, boxes[:, 0])
 
 
 LEFT, RIGHT = (0.0, 0.0, 10.0, 10.0), (50.0, 0.0, 60.0, 10.0)
