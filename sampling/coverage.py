@@ -61,7 +61,7 @@ class ObjectsOfImage:
     """What seems to be an object in an image; where nothing does, patches of the image.
 
     features       (k, d) of a backbone that training does not move
-    probabilities  (k, c) of the classes, each row's sum 1
+    probabilities  (k, c) of the classes; what a row lacks to 1 is that it is no object
     uncertainties  (k,) 0..1
     """
 
@@ -71,6 +71,12 @@ class ObjectsOfImage:
 
     def __len__(self) -> int:
         return len(self.uncertainties)
+
+    @property
+    def shares(self) -> np.ndarray:
+        """What each counts (k,), as far as it is an object; together 1, or a crowd would outweigh all other images."""
+        foreground = self.probabilities.sum(1, dtype=np.float32)
+        return np.asarray(foreground / max(float(foreground.sum()), TINY))
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +122,7 @@ class _Scene:
     @classmethod
     def of(cls, images: Sequence[ObjectsOfImage], known: Known, parts: Parts) -> _Scene:
         """The scene of images that each have an object."""
-        at, shares = _references([len(image) for image in images])
+        at, shares = _references(images)
         nearness = Nearness(np.stack([images[i].features[j] for i, j in at]))
         trust = known.trust if parts.uncertainty is None else parts.uncertainty
         uncertainties = np.array([images[i].uncertainties[j] for i, j in at], np.float32)
@@ -153,18 +159,14 @@ def _covered(nearness: Nearness, known: np.ndarray) -> np.ndarray:
     return covered
 
 
-def _references(counts: Sequence[int]) -> tuple[list[tuple[int, int]], np.ndarray]:
-    """Objects, as image and number in it, that stand for all; and the weight (r,) of each.
-
-    Of images with many objects each counts less, or a crowd would be worth more than all others together.
-    """
-    all_objects = [(i, j) for i, count in enumerate(counts) for j in range(count)]
-    weights = 1 / np.repeat(np.array(counts, float), counts)
-    if len(all_objects) <= REFERENCES:
-        return all_objects, weights.astype(np.float32)
-    rng = np.random.default_rng(0)
-    drawn = np.sort(rng.choice(len(all_objects), REFERENCES, replace=False, p=weights / weights.sum()))
-    return [all_objects[i] for i in drawn], np.ones(REFERENCES, np.float32)
+def _references(images: Sequence[ObjectsOfImage]) -> tuple[list[tuple[int, int]], np.ndarray]:
+    """Objects, as image and number in it, that stand for all; and what each counts (r,)."""
+    everything = [(i, j) for i, image in enumerate(images) for j in range(len(image))]
+    shares = np.concatenate([image.shares for image in images])
+    if len(everything) <= REFERENCES:
+        return everything, shares
+    drawn = np.random.default_rng(0).choice(len(everything), REFERENCES, replace=False, p=shares / shares.sum())
+    return [everything[i] for i in np.sort(drawn)], np.ones(REFERENCES, np.float32)
 
 
 def _nearest(images: Sequence[ObjectsOfImage], nearness: Nearness) -> Iterator[np.ndarray]:

@@ -220,5 +220,8 @@ BY_CHANCE = ("random", "random_foreground", "class_turns")
 BY_OBJECTS = ("coverage",)
 """Strategies that look at the objects of each image."""
 
+BY_FEATURES = (*BY_OBJECTS, "diverse")
+"""Strategies that compare what a backbone sees in the images, best one that training does not move."""
+
 WITHOUT_A_LOOK = ("random",)
 """Strategies for which no image has to be scored."""

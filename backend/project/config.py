@@ -25,8 +25,10 @@ from model.training.adaptation import (
 )
 from model.training.config import TrainingConfig
 from model.training.schedule import iterations
+from sampling.coverage import Parts
 from sampling.ranking import RankingConfig
 from sampling.scoring_config import ScoringConfig
+from sampling.strategies import BY_FEATURES, BY_OBJECTS
 
 PRESETS: dict[str, dict[str, Any]] = {
     "adaptive": {},
@@ -92,7 +94,11 @@ class ProjectConfig(BaseModel):
         "class_aware",
         "diverse",
         "stratified",
+        "coverage",
     ] = "uncertainty"
+    coverage_uncertainty: float | None = Field(default=None, ge=0, le=1)
+    coverage_class_turns: bool = True
+    coverage_noise: float = Field(default=0.0, ge=0)
     first_images: Literal["coverage", "random"] | None = None
     without_detections: Literal["median", "first", "last"] | None = None
     random_share: float = Field(default=0.0, ge=0, le=1)
@@ -154,10 +160,26 @@ class ProjectConfig(BaseModel):
         exact = self.scoring == "exact"
         return ScoringConfig(passes=self.mcd_iterations, iou_threshold=self.iou_thres, mode=self.mode, exact=exact)
 
+    @property
+    def has_seen_before(self) -> bool:
+        """Whether learning starts from a network that has seen images before."""
+        return self.engine != "fake" and self.pretrained_weights != "none"
+
+    @property
+    def looks_at_objects(self) -> bool:
+        """Whether the strategy looks at what an untouched backbone sees in the images."""
+        return self.strategy in BY_FEATURES and self.has_seen_before
+
+    @property
+    def falls_back(self) -> bool:
+        """Whether the strategy is not what the file says, for want of a network that has seen before."""
+        return self.strategy in BY_OBJECTS and not self.has_seen_before
+
     def ranking_config(self) -> RankingConfig:
         """The queue's part; in exact mode images without detections are served last, as they are never in MaskAL."""
         return RankingConfig(
-            strategy=self.strategy,
+            strategy="uncertainty" if self.falls_back else self.strategy,
+            parts=Parts(self.coverage_uncertainty, self.coverage_class_turns, self.coverage_noise),
             without_detections=self.without_detections or ("last" if self.scoring == "exact" else "median"),
             random_share=self.random_share,
             batch=self.pool_size,

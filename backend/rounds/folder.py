@@ -107,6 +107,11 @@ class Round:
         return self.path / "scores.jsonl"
 
     @property
+    def seen_objects(self) -> Path:
+        """Where ranking keeps what the untouched backbone sees in each task, if a strategy asks for that."""
+        return self.path / "seen_objects.bin"
+
+    @property
     def is_concluded(self) -> bool:
         """Whether nothing is left to do and the next round waits for new annotations."""
         return self.state.state in (STATES[-1], REFUSED, CANCELLED)

@@ -80,7 +80,7 @@ def train_round(place: Workplace, current: Round, report: Report) -> None:
     group of processes each computes its part, on its own GPU if it is GPUs, and the first one writes.
     """
     rank, processes = place_in_group()
-    records, uris = _records(place, current, "train")
+    records, uris = records_of(place, current, "train")
     plan = plan_round(place, current, records)
     engine = build_engine(place.config.engine, plan.classes, plan.engine)
     device = device_of(place)
@@ -91,7 +91,7 @@ def train_round(place: Workplace, current: Round, report: Report) -> None:
     trained = train(
         engine,
         records,
-        _Loader(place, uris),
+        Loader(place, uris),
         plan.training,
         _teller(current, report),
         validate=_validation(place, current, engine),
@@ -145,12 +145,12 @@ def _teller(current: Round, report: Report) -> Callable[[Progress], None]:
 
 def _validation(place: Workplace, current: Round, engine: Engine) -> Callable[[], float | None] | None:
     """What measures the engine in training, on some of the validation images; None if there are too few."""
-    records, uris = _records(place, current, "val")
+    records, uris = records_of(place, current, "val")
     if len(records) < MIN_IMAGES:
         return None
     order = np.random.default_rng(current.state.number).permutation(len(records))
     some = [records[i] for i in order[:LOOKED_AT]]
-    images, truths = _Loader(place, uris), [truth_of(record, engine.classes) for record in some]
+    images, truths = Loader(place, uris), [truth_of(record, engine.classes) for record in some]
 
     def measure() -> float | None:
         found = []
@@ -218,13 +218,13 @@ class _Validation:
     records: Sequence[Record]
     addresses: Sequence[str]
     truths: Sequence[Truth]
-    images: _Loader
+    images: Loader
 
     @classmethod
     def of(cls, place: Workplace, current: Round, classes: tuple[str, ...]) -> _Validation:
-        records, uris = _records(place, current, "val")
+        records, uris = records_of(place, current, "val")
         addresses = [uris[record.image] for record in records]
-        return cls(records, addresses, [truth_of(record, classes) for record in records], _Loader(place, uris))
+        return cls(records, addresses, [truth_of(record, classes) for record in records], Loader(place, uris))
 
     @property
     def tasks(self) -> list[int]:
@@ -252,14 +252,14 @@ def _measure(truths: Sequence[Truth], new: Contender, seed: int) -> dict[str, An
     return {**evaluate(truths, new.found, new.classes).as_dict(), "interval": interval}
 
 
-def _answers_to_boxes(engine: Engine, records: Sequence[Record], images: _Loader, seed: int) -> dict[str, Any] | None:
+def _answers_to_boxes(engine: Engine, records: Sequence[Record], images: Loader, seed: int) -> dict[str, Any] | None:
     """How well the network and GrabCut outline what is in a box; None where there are too few objects to tell."""
     grabcut = GrabCut()
     outliners: dict[str, Outliner] = {NETWORK: NetworkOutliner(engine, otherwise=grabcut), GRABCUT: grabcut}
     return iou_of_answers(outliners, records, images.of, seed)
 
 
-def _records(place: Workplace, current: Round, split: str) -> tuple[list[Record], dict[str, str]]:
+def records_of(place: Workplace, current: Round, split: str) -> tuple[list[Record], dict[str, str]]:
     """The round's records of a split, and their images' addresses by record."""
     rows: list[AnnotatedImage] = [row for row in current.annotated() if row.split == split]
     labels = current.labels()
@@ -273,21 +273,23 @@ def _records(place: Workplace, current: Round, split: str) -> tuple[list[Record]
     return records, {str(row.task): row.uri for row in rows}
 
 
-class _Loader:
+class Loader:
     """Loads a record's image."""
 
     def __init__(self, place: Workplace, uris: dict[str, str]) -> None:
         self.place, self.uris = place, uris
 
     def __call__(self, name: str) -> np.ndarray:
+        """By the record's name; BadImage if it cannot be read."""
         return self.place.images.load(self.uris[name], int(name))
 
     def of(self, record: Record) -> np.ndarray:
+        """By the record."""
         return self(record.image)
 
 
 def _detect(
-    engine: Engine, records: Sequence[Record], load_image: _Loader, tell: Callable[[], None]
+    engine: Engine, records: Sequence[Record], load_image: Loader, tell: Callable[[], None]
 ) -> list[Detections]:
     found = []
     for [image] in read_ahead(iter(records), 1, load_image.of, LOADERS):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from backend.rounds.seen_objects import SeenImage  # needs torch, and who keeps scores does not
 
 
 @dataclass(frozen=True)
@@ -14,9 +17,17 @@ class Scored:
     regions       the pre-label, as Label Studio's
     class_counts  objects of each of the engine's classes that a pass finds in the mean
     embedding     what the image looks like as a whole
+    seen          what the untouched backbone sees in it, where a strategy asks for that; kept in a file of its own
     """
 
     certainty: float | None
     regions: list[dict[str, Any]]
     class_counts: tuple[float, ...] = ()
     embedding: tuple[float, ...] = ()
+    seen: SeenImage | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """All but what is kept elsewhere."""
+        row = asdict(replace(self, seen=None))
+        del row["seen"]
+        return row

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from backend.label_studio.predictions import instances_to_regions
 from backend.project.unreadable import Unreadable
 from backend.project.workplace import Workplace
 from backend.rounds.scored import Scored as Scored  # part of this module's interface
+from backend.rounds.seen_objects import Onlooker
 from model.engines.base import Engine
 from model.engines.pasting import smooth
 from model.instances import Instances
@@ -30,16 +31,47 @@ LOADERS = 4
 """Threads that fetch and decode the next images meanwhile."""
 
 
+@dataclass(frozen=True, eq=False)
+class Scorer:
+    """Scores images by an engine; `onlooker` adds what the untouched backbone sees."""
+
+    engine: Engine
+    labels: LabelConfig
+    config: ScoringConfig
+    onlooker: Onlooker | None = None
+
+    def images(self, images: Sequence[np.ndarray], seeds: Sequence[int]) -> list[Scored]:
+        """Backbone and proposals once, then the ordinary prediction for the regions, the passes for the certainty."""
+        encoded = self.engine.encode(images, exact=self.config.exact)
+        return [self._one(*parts) for parts in zip(images, encoded, seeds, strict=True)]
+
+    def _one(self, image: np.ndarray, encoded: Any, seed: int) -> Scored:
+        """One image; an object that is surely there is outlined even if its class is in doubt."""
+        engine, controls = self.engine, self.labels.controls
+        usual = engine.config.confidence_threshold
+        lowest = min(usual if c.score_threshold is None else c.score_threshold for c in controls)
+        instances = smoothed(engine.decode(encoded, confidence_threshold=lowest, any_class=True))
+        generator = torch.Generator(device_of_engine(engine)).manual_seed(seed)
+        found = score(engine, encoded, self.config, generator)
+        return Scored(
+            None if np.isnan(found.certainty) else found.certainty,
+            instances_to_regions(instances, engine.classes, self.labels, score_threshold=usual),
+            tuple(found.class_counts.round(4).tolist()),
+            tuple(engine.embedding(encoded).round(4).tolist()),
+            self.onlooker.look(engine, encoded, image, generator) if self.onlooker else None,
+        )
+
+
 def score_tasks(
-    place: Workplace, engine: Engine, version: str, tasks: Sequence[Task]
+    place: Workplace, engine: Engine, version: str, tasks: Sequence[Task], onlooker: Onlooker | None = None
 ) -> Iterator[tuple[Task, Scored | None]]:
     """Score tasks one batch after the other, the next images being loaded meanwhile.
 
     None stands for a task whose image cannot be read, which is noted for `maskal status`.
     """
+    scorer = Scorer(engine, place.labels, place.config.scoring_config(), onlooker)
     unreadable = Unreadable(place.folder.path)
     at_once = images_at_once(engine)
-    config = place.config.scoring_config()
     with ThreadPoolExecutor(LOADERS, "load") as loaders:
         batches = [tasks[start : start + at_once] for start in range(0, len(tasks), at_once)]
         coming = [_load(place, loaders, batch) for batch in batches[:1]]
@@ -53,7 +85,7 @@ def score_tasks(
                 except BadImage as err:
                     unreadable.note(task.id, err)
             seeds = [task_seed(version, task) for task in images]
-            scored = score_images(engine, list(images.values()), place.labels, config, seeds)
+            scored = scorer.images(list(images.values()), seeds)
             found = dict(zip(images, scored, strict=True))
             yield from ((task, found.get(task.id)) for task in batch)
 
@@ -63,35 +95,13 @@ def _load(place: Workplace, loaders: ThreadPoolExecutor, tasks: Sequence[Task]) 
     return [loaders.submit(place.images.load, value.of(task.data), task.id) for task in tasks]
 
 
-def score_images(
-    engine: Engine, images: Sequence[np.ndarray], labels: LabelConfig, config: ScoringConfig, seeds: Sequence[int]
-) -> list[Scored]:
-    """Backbone and proposals once, then the ordinary prediction for the regions and the passes for the certainty."""
-    encoded = engine.encode(images, exact=config.exact)
-    return [_score_encoded(engine, e, labels, config, seed) for e, seed in zip(encoded, seeds, strict=True)]
-
-
-def _score_encoded(engine: Engine, encoded: Any, labels: LabelConfig, config: ScoringConfig, seed: int) -> Scored:
-    """One image; an object that is surely there is outlined even if its class is in doubt, with its likeliest label."""
-    usual = engine.config.confidence_threshold
-    lowest = min(usual if c.score_threshold is None else c.score_threshold for c in labels.controls)
-    instances = smoothed(engine.decode(encoded, confidence_threshold=lowest, any_class=True))
-    generator = torch.Generator(_device(engine)).manual_seed(seed)
-    found = score(engine, encoded, config, generator)
-    return Scored(
-        None if np.isnan(found.certainty) else found.certainty,
-        instances_to_regions(instances, engine.classes, labels, score_threshold=usual),
-        tuple(found.class_counts.round(4).tolist()),
-        tuple(engine.embedding(encoded).round(4).tolist()),
-    )
-
-
 def images_at_once(engine: Engine) -> int:
     """How many images an engine computes together on its device."""
-    return IMAGES_AT_ONCE["cuda" if _device(engine).type == "cuda" else "cpu"]
+    return IMAGES_AT_ONCE["cuda" if device_of_engine(engine).type == "cuda" else "cpu"]
 
 
-def _device(engine: Engine) -> torch.device:
+def device_of_engine(engine: Engine) -> torch.device:
+    """Where an engine computes."""
     device: torch.device = next(engine.network.parameters()).device
     return device
 

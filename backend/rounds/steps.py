@@ -6,7 +6,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +14,16 @@ from backend.errors import DamagedTraining
 from backend.label_studio.client import Task
 from backend.project.workplace import Workplace
 from backend.rounds import task_queue
+from backend.rounds.choosing import Means, known_objects, onlooker_for
 from backend.rounds.folder import REFUSED, STATES, Report, Round
 from backend.rounds.group import processes_of, train_together
 from backend.rounds.learning import evaluate_round, load_engine, train_round
 from backend.rounds.reading import read
 from backend.rounds.scoring import Scored, score_tasks
+from backend.rounds.seen_objects import encoded_row, read_seen
 from backend.rounds.snapshots import Snapshot, split_of
 from backend.rounds.summary import write_summary
-from model.engines.base import Engine
+from sampling.ranking import Moment
 
 logger = logging.getLogger(__name__)
 
@@ -61,16 +63,17 @@ def _evaluate(place: Workplace, current: Round, report: Report) -> str | None:
 
 
 def _rank(place: Workplace, current: Round, report: Report) -> str | None:
-    engine = load_engine(place, current.version)
     snapshot = current.snapshot() or Snapshot(())
     tasks = [t for t in place.client.tasks(place.folder.project_id) if not t.is_labeled]
-    scored = _score_all(place, current, engine, tasks, report)
+    means = Means(load_engine(place, current.version), onlooker_for(place))
+    scored = _score_all(place, current, means, tasks, report)
+    known = known_objects(place, current, means)
+    hold_out_last = snapshot.count("val") >= task_queue.ENOUGH_VALIDATION
     rows = task_queue.order_tasks(
         scored,
         {t.id: split_of(t.data, t.id, place.folder.uid) for t in tasks},
         place.config,
-        number=current.state.number,
-        annotated_validation=snapshot.count("val"),
+        Moment(current.state.number, hold_out_last, known),
     )
     place.folder.registry.write_ranking(current.version, rows)
     write_summary(place, current, rows, {task.id: task.data for task in tasks})
@@ -78,20 +81,24 @@ def _rank(place: Workplace, current: Round, report: Report) -> str | None:
 
 
 def _score_all(
-    place: Workplace, current: Round, engine: Engine, tasks: Sequence[Task], report: Report
+    place: Workplace, current: Round, means: Means, tasks: Sequence[Task], report: Report
 ) -> dict[int, Scored]:
     """Scores of the tasks, each kept on disk as soon as it is known; unreadable images are noted and left out."""
-    path = current.scores
-    done = _stored_scores(path)
-    missing = [task for task in tasks if task.id not in done]
-    with path.open("a") as file:
-        for index, (task, scored) in enumerate(score_tasks(place, engine, current.version, missing), start=1):
+    done, seen = _stored_scores(current.scores), read_seen(current.seen_objects)
+    missing = [task for task in tasks if task.id not in done or (means.onlooker and task.id not in seen)]
+    coming = score_tasks(place, means.engine, current.version, missing, means.onlooker)
+    with current.scores.open("a") as file, current.seen_objects.open("ab") as objects:
+        for index, (task, scored) in enumerate(coming, start=1):
             if scored is not None:
-                done[task.id] = scored
-                file.write(json.dumps({"task": task.id, **asdict(scored)}) + "\n")
+                done[task.id] = replace(scored, seen=None)
+                if scored.seen:
+                    objects.write(encoded_row(task.id, scored.seen))
+                    objects.flush()
+                file.write(json.dumps({"task": task.id, **scored.as_json()}) + "\n")
                 file.flush()
             report("rank", (len(tasks) - len(missing) + index) / len(tasks))
-    return {task.id: done[task.id] for task in tasks if task.id in done}
+    seen = read_seen(current.seen_objects) if means.onlooker else {}
+    return {task.id: replace(done[task.id], seen=seen.get(task.id)) for task in tasks if task.id in done}
 
 
 def _stored_scores(path: Path) -> dict[int, Scored]:

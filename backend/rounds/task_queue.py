@@ -27,32 +27,25 @@ SMALL_VERSION = 500
 LISTED_AT_ONCE = 100
 CLEANING_S = 15.0
 ENOUGH_VALIDATION = 150
+"""Validation images from which on those that are left come last."""
 
 
 def order_tasks(
-    scored: Mapping[int, Scored],
-    splits: Mapping[int, str],
-    config: ProjectConfig,
-    *,
-    number: int,
-    annotated_validation: int,
+    scored: Mapping[int, Scored], splits: Mapping[int, str], config: ProjectConfig, moment: Moment
 ) -> tuple[RankedTask, ...]:
-    """The queue of the open tasks, first to be served first; validation tasks at their share, then last once enough.
-
-    `number` is that of the round, which makes the order repeatable.
-    """
+    """The queue of the open tasks, first to be served first; the moment's round makes it repeatable."""
     candidates = [
         Candidate(
             key=task,
             certainty=float("nan") if s.certainty is None else s.certainty,
             is_held_out=splits[task] != "train",
             class_counts=s.class_counts,
-            embedding=s.embedding,
+            embedding=s.embedding if s.seen is None else s.seen.whole,
+            objects=None if s.seen is None else s.seen.objects,
         )
         for task, s in scored.items()
     ]
-    last = annotated_validation >= ENOUGH_VALIDATION
-    places = rank(candidates, config.ranking_config(), number, Moment(number, hold_out_last=last))
+    places = rank(candidates, config.ranking_config(), moment.round_number, moment)
     return tuple(
         RankedTask(
             task=p.key,

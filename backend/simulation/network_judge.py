@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 
+from backend.rounds.seen_objects import Onlooker
 from backend.rounds.starts import keeping_of, load_start
 from backend.simulation.judge import Verdict
 from backend.simulation.world import Split, World
@@ -14,8 +16,9 @@ from model import checkpoints
 from model.engines.base import Engine
 from model.engines.loader import build_engine
 from model.judging.evaluation import Evaluation, detections_of, evaluate, truth_of
+from model.records import boxes_of
 from model.training.loop import train
-from sampling.coverage import Known
+from sampling.coverage import PRIOR, Known
 from sampling.mc_dropout import score
 from sampling.ranking import Candidate
 
@@ -26,8 +29,10 @@ SCORED_AT_ONCE = 8
 class NetworkJudge:
     """Learns by training an engine on the records; keeps the weights of its last lesson in a file."""
 
-    def __init__(self, world: World, split: Split, weights: Callable[[int], Path], seed: int) -> None:
-        self.world, self.split, self.weights, self.seed = world, split, weights, seed
+    def __init__(
+        self, world: World, split: Split, weights: Callable[[int], Path], seed: int, onlooker: Onlooker | None = None
+    ) -> None:
+        self.world, self.split, self.weights, self.seed, self.onlooker = world, split, weights, seed, onlooker
         self.engine: Engine = build_engine(world.config.engine, world.classes, world.engine_config())
         self.verdict = Verdict()
 
@@ -58,15 +63,24 @@ class NetworkJudge:
         for start in range(0, len(images), SCORED_AT_ONCE):
             some = images[start : start + SCORED_AT_ONCE]
             pixels = [self.world.image(self.world.records[i].image) for i in some]
-            for index, encoded in zip(some, self.engine.encode(pixels, exact=config.exact), strict=True):
+            encodings = self.engine.encode(pixels, exact=config.exact)
+            for index, image, encoded in zip(some, pixels, encodings, strict=True):
                 generator = torch.Generator(self.world.device).manual_seed(1000 * self.seed + index)
                 found = score(self.engine, encoded, config, generator)
-                embedding = self.engine.embedding(encoded)
-                yield Candidate(index, found.certainty, False, tuple(found.class_counts), tuple(embedding))
+                counts = tuple(found.class_counts)
+                if self.onlooker:
+                    seen = self.onlooker.look(self.engine, encoded, image, generator)
+                    yield Candidate(index, found.certainty, False, counts, seen.whole, seen.objects)
+                else:
+                    yield Candidate(index, found.certainty, False, counts, self.engine.embedding(encoded))
 
     def known(self, images: Sequence[int]) -> Known | None:
-        """Nothing as yet."""
-        return None
+        """What was annotated in the images; all of them are learned from, so uncertainty has nothing to be tried on."""
+        if not self.onlooker:
+            return None
+        records = [record for i in images if (record := self.world.records[i]).outlines]
+        features = [self.onlooker.cache.maps(self.world.image(r.image)).of_boxes(boxes_of(r)) for r in records]
+        return Known(np.concatenate(features) if features else np.zeros((0, 0), np.float32), PRIOR)
 
     def _train(self, images: Sequence[int], loop: int) -> None:
         is_warm = loop > 0 and self.world.config.warm_start

@@ -53,8 +53,11 @@ class SimulationOptions:
         unknown = [name for name in self.strategies if name not in STRATEGIES]
         if unknown or not self.strategies:
             raise BadSetting(f"strategies must be some of {', '.join(STRATEGIES)}, got {', '.join(unknown) or 'none'}")
-        if self.judge == "network" and "coverage" in self.strategies:
-            raise BadSetting("strategy coverage looks at objects that only --judge linear knows; choose that judge")
+        if "coverage" in self.strategies and self.judge == "network" and not self.project_config().has_seen_before:
+            raise BadSetting(
+                "strategy coverage needs a network that has seen images before; set another engine or other "
+                "pretrained_weights, leave it out, or choose --judge linear"
+            )
         if self.judge not in JUDGES:
             raise BadSetting(f"judge must be one of {', '.join(JUDGES)}, got {self.judge}")
         if self.redundant < 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -12,6 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from backend.errors import BadSetting
+from backend.project.feature_cache import FeatureCache
+from backend.rounds.seen_objects import Onlooker
 from backend.simulation.judge import Judge
 from backend.simulation.linear_judge import LinearJudge
 from backend.simulation.network_judge import NetworkJudge
@@ -20,6 +23,7 @@ from backend.simulation.options import SimulationOptions
 from backend.simulation.report import Row
 from backend.simulation.world import Split, World, split
 from sampling.simulate import Plan, Step, simulate
+from sampling.strategies import BY_FEATURES
 
 SECONDS_PER_OBJECT = 79.0
 """Time to outline an object by hand (Lin et al. 2014: 22 hours of work for 1,000 outlines)."""
@@ -59,7 +63,14 @@ class Seed:
         def weights(loop: int) -> Path:
             return (self.folder / strategy if loop else self.folder) / f"loop_{loop}.safetensors"
 
-        return NetworkJudge(self.world, self.split, weights, self.number)
+        return NetworkJudge(self.world, self.split, weights, self.number, self._onlooker(strategy))
+
+    def _onlooker(self, strategy: str) -> Onlooker | None:
+        """Who looks at images beside the network, where the strategy asks for that."""
+        if strategy not in BY_FEATURES or not self.world.config.has_seen_before:
+            return None
+        cache = FeatureCache(runs_folder(self.options) / "features", math.inf, self.world.device)
+        return Onlooker(cache, self.world.config.mcd_iterations)
 
     def plan(self, strategy: str) -> Plan:
         """From the first images, which are random ones, to those that the strategy chooses."""

@@ -36,7 +36,7 @@ from backend.project.folder import connect_folder
 from backend.project.workplace import open_workplace
 from backend.queue.connection import open_redis
 from backend.rounds import task_queue
-from backend.rounds.scoring import score_images
+from backend.rounds.scoring import Scorer
 from backend.settings import read_settings
 from backend.system.processes import Processes
 from backend.workers.jobs import examine_project
@@ -46,6 +46,7 @@ from model.files import write_json
 from model.rankings import RankedTask
 from model.registry import VersionFields
 from model.stored_weights import add_version
+from sampling.ranking import Moment
 from tests.e2e.conftest import COLOURS, discs
 
 IMAGES = 50
@@ -110,10 +111,10 @@ def scored_rows(ids: list[int]) -> list[RankedTask]:
     data, config = discs(IMAGES), ProjectConfig()
     labels = parse_label_config(data.label_config)
     images = [decode(i.content) for i in data.images]
-    found = score_images(engine, images, labels, config.scoring_config(), seeds=[1] * len(images))
+    found = Scorer(engine, labels, config.scoring_config()).images(images, [1] * len(images))
     scored = {task: found[index % IMAGES] for index, task in enumerate(ids)}
     splits = dict.fromkeys(ids, "train")
-    return list(task_queue.order_tasks(scored, splits, config, seed=1, annotated_validation=0))
+    return list(task_queue.order_tasks(scored, splits, config, Moment(1)))
 
 
 def decode(content: bytes) -> np.ndarray:

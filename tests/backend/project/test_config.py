@@ -105,7 +105,7 @@ def test_the_input_grows_with_small_objects_unless_the_file_says_no() -> None:
         ({"pool_size": "many"}, r"pool_size: Input should be a valid integer.*got 'many'"),
         ({"pool_size": 0}, "pool_size: .*greater than or equal to 1, got 0"),
         ({"preset": "fastest"}, "preset: Input should be 'adaptive' or 'maskal', got 'fastest'"),
-        ({"strategy": "best"}, "strategy: .*'uncertainty', 'certainty', .* or 'stratified', got 'best'"),
+        ({"strategy": "best"}, "strategy: .*'uncertainty', 'certainty', .* or 'coverage', got 'best'"),
         ({"freeze_at": -1}, "freeze_at: .*greater than or equal to 0, got -1"),
         ({"backbone_rate": 1.5}, "backbone_rate: .*less than or equal to 1, got 1.5"),
         ([1, 2], "should hold `name: value` lines, got a list"),

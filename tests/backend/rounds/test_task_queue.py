@@ -21,6 +21,7 @@ from backend.rounds.scoring import Scored
 from model.rankings import RankedTask
 from model.registry import Registry, VersionFields
 from model.stored_weights import add_version
+from sampling.ranking import Moment
 from tests.backend.configs import POLYGONS
 
 REGION = {"id": "m0"}
@@ -281,12 +282,12 @@ def test_the_queue_is_ascending_and_held_out_tasks_may_go_without_pre_labels() -
     scored[9] = Scored(None, [])
     splits = {task: "val" if task in (4, 8) else "train" for task in scored}
     config = ProjectConfig(holdout_prelabels=False)
-    queue = task_queue.order_tasks(scored, splits, config, number=1, annotated_validation=0)
+    queue = task_queue.order_tasks(scored, splits, config, Moment(1))
     scores = [row.score for row in queue]
     assert scores == sorted(scores) and [row.place for row in queue] == list(range(9))
     assert queue[0].task == 1 and next(row for row in queue if row.task == 9).certainty is None
     assert {row.task for row in queue if not row.regions} == {4, 8, 9}
-    late = task_queue.order_tasks(scored, splits, config, number=1, annotated_validation=150)
+    late = task_queue.order_tasks(scored, splits, config, Moment(1, hold_out_last=True))
     assert {row.task for row in late[-2:]} == {4, 8}
 
 
@@ -296,7 +297,7 @@ def test_the_settings_decide_on_the_control_group_and_on_what_has_no_detections(
 
     def queue(**settings: object) -> tuple[RankedTask, ...]:
         config = ProjectConfig.model_validate(settings)
-        return task_queue.order_tasks(scored, splits, config, number=2, annotated_validation=0)
+        return task_queue.order_tasks(scored, splits, config, Moment(2))
 
     places = {name: [row.task for row in queue(without_detections=name)] for name in ("median", "first", "last")}
     assert set(places["first"][:2]) == set(places["last"][-2:]) == {19, 20}
@@ -309,5 +310,5 @@ def test_the_settings_decide_on_the_control_group_and_on_what_has_no_detections(
 def test_rare_classes_get_their_turn_from_the_counts_of_the_scores() -> None:
     scored = {task: Scored(task / 20, [], (1.0, 0.0)) for task in range(1, 19)} | {19: Scored(0.95, [], (0.0, 1.0))}
     config = ProjectConfig(strategy="class_aware")
-    queue = task_queue.order_tasks(scored, dict.fromkeys(scored, "train"), config, number=1, annotated_validation=0)
+    queue = task_queue.order_tasks(scored, dict.fromkeys(scored, "train"), config, Moment(1))
     assert 19 in [row.task for row in queue[:2]]

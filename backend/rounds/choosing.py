@@ -1,0 +1,125 @@
+"""What choosing by objects needs besides the scores: an onlooker, what is annotated, and a trial of uncertainty."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from backend.errors import BadImage
+from backend.project.config import ProjectConfig
+from backend.project.workplace import Workplace
+from backend.rounds.computing import open_feature_cache
+from backend.rounds.folder import Round
+from backend.rounds.learning import Loader, records_of
+from backend.rounds.scoring import Scorer, task_seed
+from backend.rounds.seen_objects import Cache, Onlooker
+from model.engines.base import Engine
+from model.errors import BadCheckpoint
+from model.files import read_json, write_json
+from model.judging.evaluation import detections_of, truth_of
+from model.judging.mistakes import mistakes_in
+from model.records import Record, boxes_of
+from sampling.coverage import Known, proved
+from sampling.strategies import BY_OBJECTS
+
+logger = logging.getLogger(__name__)
+
+TRIED = 150
+"""Validation images on which uncertainty is tried, at most."""
+
+FILE = "trial.json"
+
+
+@dataclass(frozen=True, eq=False)
+class Means:
+    """What tasks are scored with, and who looks at their images beside it."""
+
+    engine: Engine
+    onlooker: Onlooker | None
+
+
+@dataclass(frozen=True)
+class Trial:
+    """How far uncertainty has proved itself, 0..1; on how many validation images, and how long that took."""
+
+    trust: float
+    images: int
+    seconds: float
+
+
+def onlooker_for(place: Workplace) -> Onlooker | None:
+    """Who looks at images beside the version; None where the strategy needs nobody, or it cannot be had."""
+    config = place.config
+    if not config.looks_at_objects:
+        if config.falls_back:
+            logger.warning("project %s: %s", place.folder.uid, fallback_in_words(config))
+        return None
+    try:
+        return Onlooker(open_feature_cache(place), config.mcd_iterations)
+    except BadCheckpoint as err:
+        logger.warning("project %s chooses by uncertainty: %s", place.folder.uid, err)
+        return None
+
+
+def fallback_in_words(config: ProjectConfig) -> str:
+    """Why a project does not choose as its settings say."""
+    start = f"engine {config.engine}" if config.engine == "fake" else "pretrained_weights: none"
+    return f"strategy {config.strategy} needs a network that has seen images before; with {start} it is uncertainty"
+
+
+def known_objects(place: Workplace, current: Round, means: Means) -> Known | None:
+    """What is annotated for training, and how far uncertainty has proved itself on what is for validation.
+
+    None where the strategy does not ask for it.
+    """
+    if not means.onlooker or place.config.strategy not in BY_OBJECTS:
+        return None
+    records, uris = records_of(place, current, "train")
+    features = [_features(means.onlooker.cache, record, image) for record, image in _readable(place, uris, records)]
+    trial = _try_uncertainty(place, current, means.engine)
+    write_json(current.path / FILE, asdict(trial))
+    words = "project %s: uncertainty counts %.2f, tried on %d validation images in %.1f s"
+    logger.info(words, place.folder.uid, trial.trust, trial.images, trial.seconds)
+    found = [some for some in features if len(some)]
+    return Known(np.concatenate(found) if found else np.zeros((0, 0), np.float32), trial.trust)
+
+
+def read_trial(current: Round) -> Trial | None:
+    """The trial of a round; None if there was none."""
+    path = current.path / FILE
+    return Trial(**read_json(path)) if path.exists() else None
+
+
+def _readable(place: Workplace, uris: dict[str, str], records: Sequence[Record]) -> Iterator[tuple[Record, np.ndarray]]:
+    """Those records whose images can still be read, with the images."""
+    load = Loader(place, uris)
+    for record in records:
+        try:
+            yield record, load.of(record)
+        except BadImage as err:
+            logger.warning("task %s does not count for choosing: %s", record.image, err)
+
+
+def _features(cache: Cache, record: Record, image: np.ndarray) -> np.ndarray:
+    boxes = boxes_of(record)
+    return cache.maps(image).of_boxes(boxes) if len(boxes) else np.zeros((0, 0), np.float32)
+
+
+def _try_uncertainty(place: Workplace, current: Round, engine: Engine) -> Trial:
+    """Compare the uncertainty of validation images with the share of their objects that is wrong."""
+    started = time.monotonic()
+    records, uris = records_of(place, current, "val")
+    scorer, threshold = Scorer(engine, place.labels, place.config.scoring_config()), place.config.confidence_threshold
+    pairs = []
+    for record, image in _readable(place, uris, records[:TRIED]):
+        [scored] = scorer.images([image], [task_seed(current.version, int(record.image))])
+        found = detections_of(engine.predict(image, confidence_threshold=threshold))
+        look = mistakes_in(truth_of(record, engine.classes), found, threshold)
+        if scored.certainty is not None and (objects := len(look) + len(look.right)):
+            pairs.append((1 - scored.certainty, len(look) / objects))
+    uncertainties, errors = np.array(pairs).reshape(-1, 2).T
+    return Trial(round(proved(uncertainties, errors), 3), len(pairs), round(time.monotonic() - started, 1))

@@ -1,0 +1,148 @@
+"""A project with photos of dark leaves and pale ones, scored by the fake engine, looked at by the real backbone."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import cv2
+import numpy as np
+import pytest
+
+from backend.errors import BadImage
+from backend.label_studio.client import Task
+from backend.label_studio.labels import parse_label_config
+from backend.project.config import ProjectConfig
+from backend.project.workplace import Workplace
+from backend.rounds import task_queue
+from backend.rounds.choosing import Means, known_objects, onlooker_for, read_trial
+from backend.rounds.folder import AnnotatedImage, Round
+from backend.rounds.scoring import Scored, score_tasks
+from backend.rounds.seen_objects import Onlooker
+from model.engines.base import EngineConfig
+from model.engines.fake import FakeEngine
+from sampling.ranking import Moment
+from tests.backend.configs import POLYGONS
+
+COVERAGE: dict[str, Any] = {"strategy": "coverage", "pretrained_weights": "imagenet"}
+DARK, PALE = (26, 26, 26), (230, 230, 230)
+"""Near the colours that an untrained fake engine takes for its two classes."""
+
+
+class Photos:
+    """Odd tasks show a dark leaf, even ones a pale one; some cannot be read."""
+
+    def __init__(self, *broken: int) -> None:
+        self.broken = broken
+
+    def load(self, value: object, task_id: int) -> np.ndarray:
+        if task_id in self.broken:
+            raise BadImage(f"task {task_id} is broken")
+        photo = np.full((64, 64, 3), 128, np.uint8)
+        cv2.circle(photo, (32, 32), 20, DARK if task_id % 2 else PALE, -1)
+        return photo
+
+
+def workplace(folder: Path, photos: Photos, **settings: Any) -> Workplace:
+    made = SimpleNamespace(
+        folder=SimpleNamespace(path=folder, data_dir=folder, uid="1.1"),
+        images=photos,
+        labels=parse_label_config(POLYGONS),
+        config=ProjectConfig(device="cpu", **settings),
+    )
+    return cast(Workplace, made)
+
+
+def engine() -> FakeEngine:
+    return FakeEngine(("leaf", "spot"), EngineConfig())
+
+
+def a_round(folder: Path, *tasks: tuple[int, str]) -> Round:
+    """With these tasks annotated for a split: a box around the leaf."""
+    made = Round(folder / "rounds" / "3")
+    made.save()
+    points = [[15.0, 15.0], [85.0, 15.0], [85.0, 85.0], [15.0, 85.0]]
+    region = {
+        "id": "a",
+        "type": "polygonlabels",
+        "from_name": "shape",
+        "to_name": "image",
+        "original_width": 64,
+        "original_height": 64,
+        "value": {"points": points, "polygonlabels": ["leaf"], "closed": True},
+    }
+    rows = [AnnotatedImage(task, f"{task}.jpg", (64, 64), split, task, [region]) for task, split in tasks]
+    made.write_annotated(rows, POLYGONS)
+    return made
+
+
+def scored(place: Workplace, onlooker: Onlooker | None, *numbers: int) -> dict[int, Scored]:
+    tasks = [Task(id=number, data={"photo": f"{number}.jpg"}, is_labeled=False) for number in numbers]
+    found = score_tasks(place, engine(), "maskal-r3", tasks, onlooker)
+    return {task.id: score for task, score in found if score is not None}
+
+
+def test_tasks_unlike_what_is_annotated_come_first(tmp_path: Path) -> None:
+    place = workplace(tmp_path, Photos(), **COVERAGE, coverage_uncertainty=0.0)
+    onlooker = onlooker_for(place)
+    known = known_objects(place, a_round(tmp_path, (101, "train")), Means(engine(), onlooker))
+    assert known is not None and known.features.shape[0] == 1
+    found = scored(place, onlooker, 1, 3, 5, 7, 2, 4)
+    queue = task_queue.order_tasks(found, dict.fromkeys(found, "train"), place.config, Moment(3, known=known))
+    assert queue[0].task in (2, 4) and {row.task for row in queue} == set(found)
+
+
+def test_a_score_is_the_same_with_an_onlooker_and_without(tmp_path: Path) -> None:
+    place = workplace(tmp_path, Photos(), **COVERAGE)
+    beside, alone = scored(place, onlooker_for(place), 1, 2), scored(place, None, 1, 2)
+    for task, score in alone.items():
+        assert score.seen is None and beside[task].as_json() == score.as_json()
+        assert "seen" not in score.as_json()
+        seen = beside[task].seen
+        assert seen is not None and len(seen.objects) == 1 and seen.whole.shape == seen.objects.features[0].shape
+
+
+def test_uncertainty_is_tried_on_the_validation_images_and_the_trial_is_kept(tmp_path: Path) -> None:
+    place = workplace(tmp_path, Photos(), **COVERAGE)
+    current = a_round(tmp_path, (1, "train"), (2, "val"), (3, "val"), (4, "val"), (5, "val"))
+    assert read_trial(current) is None
+    known = known_objects(place, current, Means(engine(), onlooker_for(place)))
+    trial = read_trial(current)
+    assert known is not None and trial is not None
+    assert trial.images == 4 and trial.trust == known.trust and 0 <= trial.trust <= 1 and trial.seconds >= 0
+
+
+def test_an_image_that_cannot_be_read_any_more_does_not_count(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    place = workplace(tmp_path, Photos(3), **COVERAGE)
+    known = known_objects(place, a_round(tmp_path, (1, "train"), (3, "train")), Means(engine(), onlooker_for(place)))
+    assert known is not None and len(known.features) == 1
+    assert "task 3 does not count for choosing: task 3 is broken" in caplog.text
+
+
+def test_nothing_is_looked_at_for_other_strategies(tmp_path: Path) -> None:
+    place = workplace(tmp_path, Photos())
+    assert onlooker_for(place) is None
+    assert known_objects(place, a_round(tmp_path, (1, "train")), Means(engine(), None)) is None
+
+
+def test_diverse_is_given_what_the_untouched_backbone_sees(tmp_path: Path) -> None:
+    place = workplace(tmp_path, Photos(), strategy="diverse")
+    onlooker = onlooker_for(place)
+    assert onlooker is not None
+    assert known_objects(place, a_round(tmp_path, (1, "train")), Means(engine(), onlooker)) is None, "needs no trial"
+    found = scored(place, onlooker, 1, 2, 3)
+    queue = task_queue.order_tasks(found, dict.fromkeys(found, "train"), place.config, Moment(1))
+    assert sorted(task % 2 for task in [row.task for row in queue[:2]]) == [0, 1]
+
+
+@pytest.mark.parametrize("settings", [{"engine": "fake"}, {"pretrained_weights": "none"}])
+def test_a_network_that_has_not_seen_before_chooses_by_uncertainty_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, settings: dict[str, Any]
+) -> None:
+    place = workplace(tmp_path, Photos(), strategy="coverage", **settings)
+    with caplog.at_level(logging.WARNING):
+        assert onlooker_for(place) is None
+    assert "strategy coverage needs a network that has seen images before" in caplog.text
+    assert place.config.ranking_config().strategy == "uncertainty"
