@@ -14,6 +14,9 @@ from backend.errors import DamagedTraining
 from backend.label_studio.client import Task
 from backend.project.workplace import Workplace
 from backend.rounds import task_queue
+from backend.rounds.computing import open_feature_cache
+from backend.rounds.copies_last import with_copies_last
+from backend.rounds.evaluation_copies import left_out_of_evaluation, note_left_out
 from backend.rounds.folder import REFUSED, STATES, Report, Round
 from backend.rounds.group import processes_of, train_together
 from backend.rounds.learning import evaluate_round, load_engine, train_round
@@ -42,6 +45,7 @@ def run(place: Workplace, current: Round, report: Report) -> None:
 
 
 def _train(place: Workplace, current: Round, report: Report) -> str | None:
+    note_left_out(place, current, lambda: open_feature_cache(place))
     processes = processes_of(place)
     if processes > 1:
         train_together(place, current, processes, report)
@@ -63,15 +67,21 @@ def _evaluate(place: Workplace, current: Round, report: Report) -> str | None:
 def _rank(place: Workplace, current: Round, report: Report) -> str | None:
     engine = load_engine(place, current.version)
     snapshot = current.snapshot() or Snapshot(())
-    tasks = [t for t in place.client.tasks(place.folder.project_id) if not t.is_labeled]
+    tasks, annotated = list[Task](), dict[int, str]()
+    for task in place.client.tasks(place.folder.project_id):
+        if task.is_labeled:
+            annotated[task.id] = split_of(task.data, task.id, place.folder.uid)
+        else:
+            tasks.append(task)
     scored = _score_all(place, current, engine, tasks, report)
     rows = task_queue.order_tasks(
         scored,
         {t.id: split_of(t.data, t.id, place.folder.uid) for t in tasks},
         place.config,
         number=current.state.number,
-        annotated_validation=snapshot.count("val"),
+        annotated_validation=snapshot.count("val") - len(left_out_of_evaluation(current)),
     )
+    rows = with_copies_last(place, rows, annotated)
     place.folder.registry.write_ranking(current.version, rows)
     write_summary(place, current, rows, {task.id: task.data for task in tasks})
     return None
