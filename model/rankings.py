@@ -28,6 +28,7 @@ class RankedTask:
     score       what Label Studio's queue sorts by, lowest first; finite
     split       train, val or test
     is_control  chosen at random, whatever the strategy
+    copy_of     the task that it is a near copy of, if it comes last for that
     regions     the pre-label as Label Studio's regions (JSON)
     """
 
@@ -37,6 +38,7 @@ class RankedTask:
     score: float
     split: str
     is_control: bool = field(default=False, kw_only=True)
+    copy_of: int | None = field(default=None, kw_only=True)
     regions: list[dict[str, Any]]
 
     def __post_init__(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 from backend.label_studio.client import Task
@@ -19,7 +20,7 @@ def score(place: Workplace, version: str, tasks: Sequence[Task]) -> Iterator[tup
     return score_tasks(place, load_engine(place, version), version, tasks)
 
 
-def open_feature_cache(place: Workplace, settings: Settings) -> FeatureCache:
-    """The features of the untouched backbone that all projects share."""
+def open_feature_cache(place: Workplace, settings: Settings | None = None) -> FeatureCache:
+    """The features of the untouched backbone that all projects share; without settings it is kept small by others."""
     folder = place.folder.data_dir / "cache" / "features"
-    return FeatureCache(folder, settings.feature_cache_gb * 1e9, device_of(place))
+    return FeatureCache(folder, settings.feature_cache_gb * 1e9 if settings else math.inf, device_of(place))

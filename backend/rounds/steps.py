@@ -11,6 +11,9 @@ from backend.errors import DamagedTraining
 from backend.label_studio.client import Task
 from backend.project.workplace import Workplace
 from backend.rounds import task_queue
+from backend.rounds.computing import open_feature_cache
+from backend.rounds.copies_last import with_copies_last
+from backend.rounds.evaluation_copies import left_out_of_evaluation, note_left_out
 from backend.rounds.folder import REFUSED, STATES, Report, Round
 from backend.rounds.group import processes_of, train_together
 from backend.rounds.learning import evaluate_round, load_engine, train_round
@@ -40,6 +43,7 @@ def run(place: Workplace, current: Round, report: Report) -> None:
 
 
 def _train(place: Workplace, current: Round, report: Report) -> str | None:
+    note_left_out(place, current, lambda: open_feature_cache(place))
     processes = processes_of(place)
     if processes > 1:
         train_together(place, current, processes, report)
@@ -61,7 +65,12 @@ def _evaluate(place: Workplace, current: Round, report: Report) -> str | None:
 def _rank(place: Workplace, current: Round, report: Report) -> str | None:
     engine = load_engine(place, current.version)
     snapshot = current.snapshot() or Snapshot(())
-    tasks = [t for t in place.client.tasks(place.folder.project_id) if not t.is_labeled]
+    tasks, annotated = list[Task](), dict[int, str]()
+    for task in place.client.tasks(place.folder.project_id):
+        if task.is_labeled:
+            annotated[task.id] = split_of(task.data, task.id, place.folder.uid)
+        else:
+            tasks.append(task)
     with Scores(current.scores) as scores:
         _score_all(place, current, engine, tasks, scores, report)
         rows = task_queue.order_tasks(
@@ -69,8 +78,9 @@ def _rank(place: Workplace, current: Round, report: Report) -> str | None:
             {t.id: split_of(t.data, t.id, place.folder.uid) for t in tasks},
             place.config,
             number=current.state.number,
-            annotated_validation=snapshot.count("val"),
+            annotated_validation=snapshot.count("val") - len(left_out_of_evaluation(current)),
         )
+        rows = with_copies_last(place, rows, annotated)
         complete = partial(task_queue.with_regions, regions_of=scores.regions, config=place.config)
         place.folder.registry.write_ranking(current.version, complete(rows))
         shown = [*complete(rows[:FRONT]), *rows[FRONT:]]

@@ -29,6 +29,9 @@ from backend.queue.progress import keep_progress, report
 from backend.rounds import task_queue
 from backend.rounds.first_images import order_first_images, publish_first_images
 from backend.rounds.folder import CANCELLABLE, Round, all_rounds, start_round, unfinished
+from backend.rounds.glances import CACHE_BYTES as GLANCES_BYTES
+from backend.rounds.glances import glances_folder
+from backend.rounds.near_copies import look_for_near_copies
 from backend.rounds.need import need_of
 from backend.rounds.new_tasks import score_new_tasks
 from backend.rounds.old_versions import remove_old_versions
@@ -86,6 +89,7 @@ def tidy(uid: str) -> None:
         if is_mine:
             trim_cache(settings.data_dir / "cache" / "images", settings.image_cache_gb * 1e9)
             trim_cache(thumbnails(settings.data_dir), min(CACHE_BYTES, settings.image_cache_gb * 1e9))
+            trim_cache(glances_folder(settings.data_dir), min(GLANCES_BYTES, settings.image_cache_gb * 1e9))
             trim_cache(settings.data_dir / "cache" / "features", settings.feature_cache_gb * 1e9)
             for folder in connected_projects(settings.data_dir):
                 folder.registry.clean()
@@ -167,17 +171,16 @@ def _look(redis: Redis, settings: Settings, place: Workplace, project: Project, 
     is_due = need is not None and need.is_due
     if is_due:
         enqueue(redis, RUN_ROUND, folder.uid)
+    open_cache = lambda: _computing("open_feature_cache")(place, settings)  # noqa: E731
+    has_more_copies = not (is_due or has_begun) and look_for_near_copies(
+        place, project, open_cache, report, in_full=before is None
+    )
     pushed, is_more = score_new_tasks(place, report, lambda *wanted: _computing("score")(*wanted))
     if pushed:
         task_queue.publish(place.client, folder.registry, project)
-    has_more_first = order_first_images(
-        place,
-        lambda: _computing("open_feature_cache")(place, settings),
-        report,
-        may_begin=not is_due and not has_begun,
-    )
+    has_more_first = order_first_images(place, open_cache, report, may_begin=not is_due and not has_begun)
     write_standing(place, project, need, touched)
-    if is_more or has_more_first:
+    if is_more or has_more_first or has_more_copies:
         hint(redis, folder.uid)
     elif not is_due:
         redis.set(marks.key("seen", folder.uid), seen, ex=FULL_RECONCILE_S)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from itertools import count
 from typing import Any, cast
 
+from backend.errors import NotFound
 from backend.label_studio.addresses import Addresses
 from backend.label_studio.client import Project, Task
 from backend.label_studio.labels import parse_label_config
@@ -63,6 +64,11 @@ class FakeLabelStudio:
     def tasks(self, project_id: int) -> Iterator[Task]:
         for task, rows in self.annotations.items():
             yield Task(task, {"photo": f"{task}.png"}, bool(rows), rows)
+
+    def task(self, project_id: int, task_id: int) -> Task:
+        if task_id not in self.annotations:
+            raise NotFound(f"no task {task_id}")
+        return Task(task_id, {"photo": f"{task_id}.png"}, bool(self.annotations[task_id]), self.annotations[task_id])
 
     def annotated_tasks(self, project_id: int) -> Iterator[Task]:
         return (task for task in self.tasks(project_id) if task.annotations)
