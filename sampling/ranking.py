@@ -29,8 +29,8 @@ class Candidate:
     key: int
     certainty: float
     is_held_out: bool = False
-    class_counts: tuple[float, ...] = ()
-    embedding: tuple[float, ...] = ()
+    class_counts: Sequence[float] = ()
+    embedding: Sequence[float] = ()
     objects: ObjectsOfImage | None = None
 
 
@@ -173,7 +173,7 @@ def _shuffled(candidates: Sequence[Candidate], rng: np.random.Generator) -> list
 
 
 def _pool(candidates: Sequence[Candidate], config: RankingConfig, moment: Moment) -> Pool:
-    def table(rows: Sequence[tuple[float, ...]]) -> np.ndarray:
+    def table(rows: Sequence[Sequence[float]]) -> np.ndarray:
         return np.array(rows, np.float32).reshape(len(rows), -1 if rows else 0)
 
     return Pool(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,5 +19,5 @@ class Scored:
 
     certainty: float | None
     regions: list[dict[str, Any]]
-    class_counts: tuple[float, ...] = ()
-    embedding: tuple[float, ...] = ()
+    class_counts: Sequence[float] = ()
+    embedding: Sequence[float] = ()

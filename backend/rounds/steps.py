@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
-from pathlib import Path
-from typing import Any
+from functools import partial
 
 from backend.errors import DamagedTraining
 from backend.label_studio.client import Task
@@ -21,9 +18,10 @@ from backend.rounds.folder import REFUSED, STATES, Report, Round
 from backend.rounds.group import processes_of, train_together
 from backend.rounds.learning import evaluate_round, load_engine, train_round
 from backend.rounds.reading import read
-from backend.rounds.scoring import Scored, score_tasks
+from backend.rounds.scores import Scores
+from backend.rounds.scoring import score_tasks
 from backend.rounds.snapshots import Snapshot, split_of
-from backend.rounds.summary import write_summary
+from backend.rounds.summary import FRONT, write_summary
 from model.engines.base import Engine
 
 logger = logging.getLogger(__name__)
@@ -73,52 +71,37 @@ def _rank(place: Workplace, current: Round, report: Report) -> str | None:
             annotated[task.id] = split_of(task.data, task.id, place.folder.uid)
         else:
             tasks.append(task)
-    scored = _score_all(place, current, engine, tasks, report)
-    rows = task_queue.order_tasks(
-        scored,
-        {t.id: split_of(t.data, t.id, place.folder.uid) for t in tasks},
-        place.config,
-        number=current.state.number,
-        annotated_validation=snapshot.count("val") - len(left_out_of_evaluation(current)),
-    )
-    rows = with_copies_last(place, rows, annotated)
-    place.folder.registry.write_ranking(current.version, rows)
-    write_summary(place, current, rows, {task.id: task.data for task in tasks})
+    with Scores(current.scores) as scores:
+        _score_all(place, current, engine, tasks, scores, report)
+        rows = task_queue.order_tasks(
+            scores.without_regions([task.id for task in tasks]),
+            {t.id: split_of(t.data, t.id, place.folder.uid) for t in tasks},
+            place.config,
+            number=current.state.number,
+            annotated_validation=snapshot.count("val") - len(left_out_of_evaluation(current)),
+        )
+        rows = with_copies_last(place, rows, annotated)
+        complete = partial(task_queue.with_regions, regions_of=scores.regions, config=place.config)
+        place.folder.registry.write_ranking(current.version, complete(rows))
+        shown = [*complete(rows[:FRONT]), *rows[FRONT:]]
+    write_summary(place, current, shown, {task.id: task.data for task in tasks})
     return None
 
 
 def _score_all(
-    place: Workplace, current: Round, engine: Engine, tasks: Sequence[Task], report: Report
-) -> dict[int, Scored]:
-    """Scores of the tasks, each kept on disk as soon as it is known; unreadable images are noted and left out."""
-    path = current.scores
-    done = _stored_scores(path)
-    missing = [task for task in tasks if task.id not in done]
-    with path.open("a") as file:
-        for index, (task, scored) in enumerate(score_tasks(place, engine, current.version, missing), start=1):
-            if scored is not None:
-                done[task.id] = scored
-                file.write(json.dumps({"task": task.id, **asdict(scored)}) + "\n")
-                file.flush()
-            report("rank", (len(tasks) - len(missing) + index) / len(tasks))
-    return {task.id: done[task.id] for task in tasks if task.id in done}
-
-
-def _stored_scores(path: Path) -> dict[int, Scored]:
-    scores = {}
-    for line in path.read_text().splitlines() if path.exists() else []:
-        try:
-            row: dict[str, Any] = json.loads(line)
-            task = int(row.pop("task"))
-            scores[task] = Scored(**row)
-        except (ValueError, KeyError, TypeError):
-            logger.warning("a torn line in %s is left out; its task is scored again", path.name)
-    return scores
+    place: Workplace, current: Round, engine: Engine, tasks: Sequence[Task], scores: Scores, report: Report
+) -> None:
+    """Add the scores that are missing, each as soon as it is known; unreadable images are noted and left out."""
+    missing = [task for task in tasks if task.id not in scores]
+    for index, (task, scored) in enumerate(score_tasks(place, engine, current.version, missing), start=1):
+        if scored is not None:
+            scores.add(task.id, scored)
+        report("rank", (len(tasks) - len(missing) + index) / len(tasks))
 
 
 def _push(place: Workplace, current: Round, report: Report) -> str | None:
-    rows = place.folder.registry.read_ranking(current.version)
-    place.pusher(current.version).push(rows, lambda share: report("push", share))
+    with place.folder.registry.open_ranking(current.version) as rows:
+        place.pusher(current.version).push(rows, lambda share: report("push", share))
     return None
 
 

@@ -113,7 +113,8 @@ def scored_rows(ids: list[int]) -> list[RankedTask]:
     found = score_images(engine, images, labels, config.scoring_config(), seeds=[1] * len(images))
     scored = {task: found[index % IMAGES] for index, task in enumerate(ids)}
     splits = dict.fromkeys(ids, "train")
-    return list(task_queue.order_tasks(scored, splits, config, seed=1, annotated_validation=0))
+    queue = task_queue.order_tasks(scored, splits, config, number=1, annotated_validation=0)
+    return list(task_queue.with_regions(queue, lambda task: scored[task].regions, config))
 
 
 def decode(content: bytes) -> np.ndarray:
