@@ -32,6 +32,7 @@ ACTIONS = {
     "write_report": ("backend.web.report", "write_report"),
     "cancel": ("backend.care.cancel", "cancel"),
     "roll_back": ("backend.care.rollback", "roll_back"),
+    "like": ("backend.care.like", "like"),
     "back_up": ("backend.care.backup", "back_up"),
     "restore": ("backend.care.restore", "restore"),
     "find_folder": ("backend.project.folder", "find_folder"),
@@ -177,6 +178,19 @@ def rollback(project_id: int, to: str | None) -> None:
     settings = read_settings()
     folder = _action("find_folder")(settings.data_dir, project_id)
     click.echo(_action("roll_back")(settings, _action("open_redis")(settings), folder, to))
+
+
+@main.command()
+@click.option("--project", "project_id", type=int, required=True, help="Number of the Label Studio project.")
+@click.option("--task", type=int, required=True, help="Number of the task that shows what is looked for.")
+@click.option("--region", help="One region of it, by its id  [default: all of its objects]")
+@click.option("--count", type=click.IntRange(1, 100), default=20, show_default=True, help="Tasks to show.")
+def like(project_id: int, task: int, region: str | None, count: int) -> None:
+    """Find the open tasks whose objects are most like those of a task, and show them in a tab of Label Studio."""
+    settings = read_settings()
+    folder = _action("find_folder")(settings.data_dir, project_id)
+    for line in _action("like")(settings, folder, task, region, count):
+        click.echo(line)
 
 
 @main.command()

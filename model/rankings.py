@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Iterable
+from array import array
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, overload
 
 from model.errors import BadVersion
-from model.files import append_lines
+from model.files import append_lines, replacing
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +28,7 @@ class RankedTask:
     score       what Label Studio's queue sorts by, lowest first; finite
     split       train, val or test
     is_control  chosen at random, whatever the strategy
+    copy_of     the task that it is a near copy of, if it comes last for that
     regions     the pre-label as Label Studio's regions (JSON)
     """
 
@@ -35,6 +38,7 @@ class RankedTask:
     score: float
     split: str
     is_control: bool = field(default=False, kw_only=True)
+    copy_of: int | None = field(default=None, kw_only=True)
     regions: list[dict[str, Any]]
 
     def __post_init__(self) -> None:
@@ -49,6 +53,12 @@ class RankedTask:
 def rows_to_text(rows: Iterable[RankedTask]) -> str:
     """JSON lines, each ended by a newline."""
     return "".join(json.dumps(asdict(row), allow_nan=False) + "\n" for row in rows)
+
+
+def write_rows(path: Path, rows: Iterable[RankedTask]) -> None:
+    """Put rows in place of whatever the file held, one after the other, so that they need not all be in memory."""
+    with replacing(path) as temporary, temporary.open("w") as file:
+        file.writelines(rows_to_text([row]) for row in rows)
 
 
 def append_rows(path: Path, rows: Iterable[RankedTask]) -> None:
@@ -67,15 +77,61 @@ def read_rows(path: Path, *, with_regions: bool = True) -> tuple[RankedTask, ...
     Raises BadVersion for any other broken line.
     """
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            lines = (line if with_regions else _light(line) for _, line in _whole_lines(file, path))
+            return tuple(_row(line, path, number) for number, line in enumerate(lines, start=1))
     except FileNotFoundError:
         return ()
-    *lines, rest = data.split(b"\n")
-    if rest:
-        logger.warning("left out the unfinished last line of %s", path)
-    if not with_regions:
-        lines = [line.partition(REGIONS)[0] + REGIONS + b"[]}" for line in lines]
-    return tuple(_row(line, path, number) for number, line in enumerate(lines, start=1))
+
+
+class StoredRows(Sequence[RankedTask]):
+    """The rows of a file as `read_rows` gives them, but each read from the disk when it is looked at.
+
+    A context manager, which keeps the file open, also where another one takes its place. `only`: those of some tasks.
+    """
+
+    def __init__(self, path: Path, only: Container[int] | None = None) -> None:
+        self._path, self._starts = path, array("q")
+        self._file: BinaryIO = path.open("rb") if path.exists() else BytesIO()
+        for number, (start, line) in enumerate(_whole_lines(self._file, path), start=1):
+            if only is None or _row(_light(line), path, number).task in only:
+                self._starts.append(start)
+
+    def __enter__(self) -> StoredRows:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._file.close()
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    @overload
+    def __getitem__(self, index: int) -> RankedTask: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[RankedTask]: ...
+
+    def __getitem__(self, index: int | slice) -> RankedTask | list[RankedTask]:
+        if isinstance(index, slice):
+            return [self[at] for at in range(*index.indices(len(self)))]
+        self._file.seek(self._starts[index])
+        return _row(self._file.readline(), self._path, index + 1)
+
+
+def _whole_lines(file: BinaryIO, path: Path) -> Iterator[tuple[int, bytes]]:
+    """The lines of a file that end, each with where it starts."""
+    start = 0
+    for line in file:
+        if not line.endswith(b"\n"):
+            logger.warning("left out the unfinished last line of %s", path)
+            return
+        yield start, line
+        start += len(line)
+
+
+def _light(line: bytes) -> bytes:
+    return line.partition(REGIONS)[0] + REGIONS + b"[]}"
 
 
 def find_row(path: Path, task: int) -> RankedTask | None:

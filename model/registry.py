@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -25,7 +25,7 @@ from model.files import (
     write_json,
 )
 from model.rankings import RankedTask as RankedTask  # part of this module's interface
-from model.rankings import append_rows, find_row, read_rows, rows_to_text
+from model.rankings import StoredRows, append_rows, find_row, read_rows, write_rows
 
 logger = logging.getLogger(__name__)
 
@@ -194,7 +194,7 @@ class Registry:
 
     def write_ranking(self, name: str, rows: Iterable[RankedTask]) -> None:
         """Replace the ranking that a version made of the tasks."""
-        write_atomically(self.ranking_path(name), rows_to_text(rows))
+        write_rows(self.ranking_path(name), rows)
 
     def append_ranking(self, name: str, *rows: RankedTask) -> None:
         """Add tasks to a version's ranking; one process at a time."""
@@ -203,6 +203,10 @@ class Registry:
     def read_ranking(self, name: str, *, with_regions: bool = True) -> tuple[RankedTask, ...]:
         """The ranking that a version made, in the order written; empty if it made none."""
         return read_rows(self.ranking_path(name), with_regions=with_regions)
+
+    def open_ranking(self, name: str, *, only: Container[int] | None = None) -> StoredRows:
+        """As `read_ranking`, but each task is read when it is looked at; `only` those tasks. To be closed."""
+        return StoredRows(self.ranking_path(name), only)
 
     def ranked_task(self, name: str, task: int) -> RankedTask | None:
         """What a version's ranking says of one task, None if it says nothing."""

@@ -29,7 +29,7 @@ class Candidate:
     key: int
     certainty: float
     is_held_out: bool = False
-    class_counts: tuple[float, ...] = ()
+    class_counts: Sequence[float] = ()
     embedding: Sequence[float] | np.ndarray = ()
     objects: ObjectsOfImage | None = None
 

@@ -42,6 +42,7 @@ WINGS = {
             "geometry",
             "image_files",
             "instances",
+            "near_copies",
             "pickles",
             "rankings",
             "record_images",

@@ -10,7 +10,7 @@ from redis import Redis
 from backend.errors import BadSetting, NotFound
 from backend.label_studio.client import TITLE, LabelStudio, Project
 from backend.label_studio.instruction import without_link
-from backend.label_studio.tabs import remove_tab
+from backend.label_studio.tabs import find_like, remove_tab
 from backend.project.credentials import BASIC_USER, SECRET_HEADER, forget_label_studio
 from backend.project.folder import ProjectFolder, connected_projects
 from backend.project.workplace import find_project, open_client
@@ -60,8 +60,9 @@ def _remove_from_label_studio(settings: Settings, folder: ProjectFolder) -> list
         return []
     project_id = project.id
     counts = {"backend": _remove_backends(client, project_id), "webhook": _remove_webhooks(client, project_id)}
-    view = folder.tab()
-    counts["tab"] = int(view is not None and remove_tab(client, view))
+    alike = find_like(client, project_id)
+    views = [view for view in (folder.tab(), alike[0] if alike else None) if view is not None]
+    counts["tab"] = sum(remove_tab(client, view) for view in views)
     counts["link to the page"] = _remove_link(client, project)
     return [name for name, count in counts.items() if count]
 

@@ -55,8 +55,8 @@ def _serve(place: Workplace, version: Version) -> int:
     """Push what Label Studio lacks of a version's ranking, then make it current; the number of predictions sent."""
     registry, project_id = place.folder.registry, place.folder.project_id
     waiting = {task.id for task in place.client.tasks(project_id) if not task.is_labeled}
-    rows = [row for row in registry.read_ranking(version.name) if row.task in waiting]
-    pushed = place.pusher(version.name).push(rows)
+    with registry.open_ranking(version.name, only=waiting) as rows:
+        pushed = place.pusher(version.name).push(rows)
     registry.set_current(version.name)
     task_queue.publish(place.client, registry, place.client.project(project_id))
     return pushed

@@ -14,6 +14,8 @@ from backend.project.unreadable import Unreadable
 from backend.project.workplace import find_project, open_workplace
 from backend.queue import marks
 from backend.queue.jobs import round_job
+from backend.rounds.copies_last import near_copies_in_words
+from backend.rounds.evaluation_copies import LEFT_OUT, left_out_in_words
 from backend.rounds.first_images import first_images_in_words
 from backend.rounds.folder import CANCELLED, Round, all_rounds, last_concluded
 from backend.rounds.need import need_of
@@ -86,6 +88,8 @@ def _outlook_lines(settings: Settings, folder: ProjectFolder, redis: Redis | Non
     state = "is due" if need.is_due else f"needs {need.missing} more annotation{'s' * (need.missing != 1)}"
     yield f"  the next round {state} ({need.reason})"
     yield from (f"  {line}" for line in first_images_in_words(place, project, LISTED))
+    annotated = {entry.task for entry in now.entries} if now else set()
+    yield from (f"  {line}" for line in near_copies_in_words(folder, annotated))
     yield from (f"  note: {line}" for line in place.labels.remarks)
     if now is not None:
         yield from _left_out_lines(folder, now)
@@ -143,7 +147,7 @@ def _version_lines(folder: ProjectFolder) -> Iterator[str]:
 def _version_line(version: Version) -> str:
     ap = version.metrics.get("mask_ap")
     shown = "no validation images" if ap is None else f"mask AP {ap:.3f}"
-    how = _training_in_words(version)
+    how = _training_in_words(version) + left_out_in_words(version.metrics.get(LEFT_OUT, {}))
     return f"  {version.name}: {shown}, {'promoted' if version.promoted else 'refused'}, {version.reason}{how}"
 
 

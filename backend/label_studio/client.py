@@ -157,6 +157,13 @@ class LabelStudio(Caller):
         for row in self._rows(project_id, LIGHT, LARGE_PAGE):
             yield _light_task(row)
 
+    def task(self, project_id: int, task_id: int) -> Task:
+        """One task with its annotations; NotFound if the project has no such task."""
+        row = self.request("GET", f"/api/tasks/{task_id}", params={"resolve_uri": "false"})
+        if row["project"] != project_id:
+            raise NotFound(f"task {task_id} belongs to project {row['project']}, not to {project_id}")
+        return Task(row["id"], row["data"], bool(row["is_labeled"]), row["annotations"])
+
     def annotated_tasks(self, project_id: int) -> Iterator[Task]:
         """Tasks with at least one submitted annotation, skipped ones included."""
         submitted = _filter("total_annotations", "greater", "Number", 0)
@@ -459,6 +466,11 @@ def _filter(column: str, operator: str, kind: str, value: Any) -> dict[str, Any]
 
 
 IS_OPEN = _filter("completed_at", "empty", "Datetime", True)
+
+
+def is_task(task_id: int) -> dict[str, Any]:
+    """The filter for one task."""
+    return _filter("id", "equal", "Number", task_id)
 
 
 def _holds(version: str) -> dict[str, Any]:

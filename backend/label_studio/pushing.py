@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -55,14 +55,18 @@ class Pusher:
         self.client, self.project_id, self.version, self.journal = client, project_id, version, journal
 
     def push(self, rows: Sequence[RankedTask], on_progress: Callable[[float], None] = lambda share: None) -> int:
-        """Send the predictions that the server does not hold yet; returns how many. Deleted tasks are left out."""
+        """Send the predictions that the server does not hold yet; returns how many. Deleted tasks are left out.
+
+        The rows are looked at again for each call, and only those of a call at once: they may stand on the disk.
+        """
         held = self._settle()
         arrived = self._arrived(rows) if held else set()
-        missing = [row for row in rows if row.task not in arrived]
-        bodies = [(row.task, json.dumps(prediction(row, self.version))) for row in missing]
+        missing: Sequence[int] = range(len(rows))
+        if arrived:
+            missing = [at for at, row in enumerate(rows) if row.task not in arrived]
         limit, done = _CallLimit(self.journal.with_name("push-limit.json")), 0
-        while done < len(bodies):
-            chunk = _first(bodies, done, limit.size)
+        while done < len(missing):
+            chunk = self._first((rows[at] for at in missing[done : done + PUSH_ROWS]), limit.size)
             size = sum(len(text) for _, text in chunk)
             try:
                 self._send(chunk, held + done)
@@ -73,7 +77,7 @@ class Pusher:
                 continue
             limit.note_taken(size)
             done += len(chunk)
-            on_progress(done / len(bodies))
+            on_progress(done / len(missing))
         logger.info("project %d: %d predictions of %s pushed", self.project_id, done, self.version)
         return done
 
@@ -98,6 +102,18 @@ class Pusher:
             return self.client.tasks_with_version(self.project_id, self.version)
         versions = {row.task: {p["model_version"] for p in self.client.predictions(row.task)} for row in rows}
         return {task for task, names in versions.items() if self.version in names}
+
+    def _first(self, rows: Iterator[RankedTask], limit: float) -> list[Body]:
+        """As many of the predictions as one call may hold, at least one."""
+        chunk: list[Body] = []
+        size = 0
+        for row in rows:
+            text = json.dumps(prediction(row, self.version))
+            size += len(text)
+            if chunk and size > limit:
+                break
+            chunk.append((row.task, text))
+        return chunk
 
     def _send(self, chunk: Sequence[Body], held: int) -> None:
         write_json(self.journal, asdict(Sent(len(chunk), held, time.time())))
@@ -157,12 +173,3 @@ class _CallLimit:
     def _keep(self, size: int) -> None:
         self.taken = size
         write_json(self.path, {"bytes": size})
-
-
-def _first(bodies: Sequence[Body], begin: int, limit: float) -> list[Body]:
-    """As many of the predictions from there on as one call may hold, at least one."""
-    end, size = begin, 0
-    while end < min(len(bodies), begin + PUSH_ROWS) and (end == begin or size + len(bodies[end][1]) <= limit):
-        size += len(bodies[end][1])
-        end += 1
-    return list(bodies[begin:end])

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from backend.errors import NotFound
-from backend.label_studio.client import IS_OPEN, LabelStudio
+from backend.label_studio.client import IS_OPEN, LabelStudio, is_task
 
 NEXT = "Next (MaskAL)"
 """Title of our tab when it is made; people may give it another."""
+
+LIKE = "Like task {} (MaskAL)"
+"""Title of the one tab of tasks that look alike."""
 
 QUEUE: dict[str, Any] = {
     "filters": {"conjunction": "and", "items": [IS_OPEN]},
@@ -59,6 +62,31 @@ def provide_next(client: LabelStudio, project_id: int, known: int | None, noise:
         _add(client, project_id, {**ALWAYS_THERE, **nothing, "hiddenColumns": _usually_hidden(columns)})
     hidden = {place: _all_but(columns, place, noise) for place in SHOWN}
     return _add(client, project_id, {**ALWAYS_THERE, **QUEUE, "title": NEXT, "hiddenColumns": hidden})
+
+
+def provide_like(client: LabelStudio, project_id: int, task: int, alike: Sequence[int]) -> int:
+    """Let our one tab of this kind show the tasks that are like a task; returns its id. It cannot keep their order."""
+    wanted = {
+        "title": LIKE.format(task),
+        "filters": {"conjunction": "or", "items": [is_task(other) for other in alike]},
+        "ordering": [],
+    }
+    there = find_like(client, project_id)
+    if there is None:
+        return _add(client, project_id, {**ALWAYS_THERE, **wanted})
+    tab, shown = there
+    client.request("PATCH", f"/api/dm/views/{tab}/", json={"data": {**shown, **wanted}})
+    return tab
+
+
+def find_like(client: LabelStudio, project_id: int) -> tuple[int, dict[str, Any]] | None:
+    """Our tab of tasks that look alike, its id and what it shows; None if there is none."""
+    first, last = LIKE.split("{}")
+    for tab, shown in tabs(client, project_id).items():
+        title = str(shown.get("title"))
+        if title.startswith(first) and title.endswith(last):
+            return tab, shown
+    return None
 
 
 def remove_tab(client: LabelStudio, tab_id: int) -> bool:

@@ -36,6 +36,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "adapt_input": False,
         "early_stopping": False,
         "first_images": "random",
+        "near_copies": "keep",
         "initial_datasize": 100,
         "pool_size": 200,
         "loops": 12,
@@ -100,6 +101,7 @@ class ProjectConfig(BaseModel):
     coverage_class_turns: bool = True
     coverage_noise: float = Field(default=0.0, ge=0)
     first_images: Literal["coverage", "random"] | None = None
+    near_copies: Literal["last", "keep"] | None = None
     without_detections: Literal["median", "first", "last"] | None = None
     random_share: float = Field(default=0.0, ge=0, le=1)
     mode: Literal["mean", "min", "max"] = "mean"
@@ -148,6 +150,11 @@ class ProjectConfig(BaseModel):
     def chooses_first_images(self) -> bool:
         """Whether the images before the first version are chosen; by chance where only the fake engine is to learn."""
         return self.first_images == "coverage" or (self.first_images is None and self.engine != "fake")
+
+    @property
+    def moves_near_copies(self) -> bool:
+        """Whether near copies are looked for and come last; not where only the fake engine is to learn."""
+        return self.near_copies == "last" or (self.near_copies is None and self.engine != "fake")
 
     def engine_config(self, device: str) -> EngineConfig:
         """The engine's part; without `network_config` what a new project gets on the device."""

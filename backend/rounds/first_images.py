@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,6 +15,7 @@ from backend.errors import NotFound
 from backend.label_studio.client import TITLE, Project, Task
 from backend.project.workplace import Workplace
 from backend.rounds import task_queue
+from backend.rounds.copies_last import copies_counted, copy_in_words
 from backend.rounds.first_queue import (
     FIRST_VERSION,
     FirstTask,
@@ -24,10 +25,12 @@ from backend.rounds.first_queue import (
 )
 from backend.rounds.folder import Report
 from backend.rounds.image_features import FeatureMaker, Known, add_features, missing_from, read_features
+from backend.rounds.near_copies import read_near_copies
 from backend.rounds.snapshots import split_of
 from model.rankings import RankedTask
 from model.registry import NAME
 from sampling.first_images import Pick, cover
+from sampling.near_copies import Twins, Waiting, copies_among
 from sampling.ranking import Candidate, RankingConfig, rank
 
 logger = logging.getLogger(__name__)
@@ -49,10 +52,11 @@ HELD_OUT = "a validation image, by chance"
 
 @dataclass(frozen=True)
 class Wish:
-    """Where coverage wants an open training task, 0 first, and why."""
+    """Where coverage wants an open training task, 0 first, and why; `copy_of`: last, as that task's near copy."""
 
     place: int
     reason: str
+    copy_of: int | None = None
 
 
 def order_first_images(
@@ -111,7 +115,8 @@ def _arrange(place: Workplace, tasks: Sequence[Task], known: Known) -> bool:
     splits = {task.id: split_of(task.data, task.id, place.folder.uid) for task in tasks}
     open_tasks = {task.id for task in tasks if not task.is_labeled}
     chosen = FRONT if before else max(CHOSEN, STRIDE * place.config.initial_datasize)
-    wishes = _wishes(tasks, splits, known, chosen)
+    twins = read_near_copies(place.folder).twins if place.config.moves_near_copies else {}
+    wishes = _copies_after(_wishes(tasks, splits, known, chosen), twins, {t.id for t in tasks if t.is_labeled})
     if before:
         after = mended({t: row for t, row in before.items() if t in open_tasks}, wishes, splits, open_tasks)
     else:
@@ -137,6 +142,17 @@ def _wishes(tasks: Sequence[Task], splits: Mapping[int, str], known: Known, chos
     return {train[p.index].id: Wish(i, _in_words(p, len(train))) for i, p in enumerate(picks)}
 
 
+def _copies_after(wishes: Mapping[int, Wish], twins: Twins, annotated: Collection[int]) -> dict[int, Wish]:
+    """The wishes with near copies of what is annotated, or is wished before, at the end."""
+    order = sorted(wishes, key=lambda task: wishes[task].place)
+    copies = copies_among([Waiting(task, 0.0) for task in order], twins, dict.fromkeys(annotated, True))
+    order.sort(key=lambda task: task in copies)
+    return {
+        task: Wish(at, copy_in_words(copies[task]), copies[task]) if task in copies else replace(wishes[task], place=at)
+        for at, task in enumerate(order)
+    }
+
+
 def _in_words(pick: Pick, images: int) -> str:
     if pick.stands_for is None:
         return "much like images before it"
@@ -153,10 +169,7 @@ def _ordered(
         for task in sorted(open_tasks)
     ]
     places = rank(candidates, RankingConfig("uncertainty"), seed)
-    return {
-        p.key: FirstTask(p.key, p.score, splits[p.key], wishes[p.key].reason if p.key in wishes else HELD_OUT)
-        for p in places
-    }
+    return {p.key: _row(p.key, p.score, splits, wishes) for p in places}
 
 
 def mended(
@@ -171,16 +184,20 @@ def mended(
     rng = np.random.default_rng(len(splits))
     for task in sorted(open_tasks - before.keys()):
         share = wishes[task].place / len(wishes) if task in wishes else rng.random()
-        reason = wishes[task].reason if task in wishes else HELD_OUT
-        rows[task] = FirstTask(task, _between(slots, share), splits[task], reason)
+        rows[task] = _row(task, _between(slots, share), splits, wishes)
     queue = sorted((row.score, task) for task, row in rows.items() if task in wishes)
     scores, order = [score for score, _ in queue], [task for _, task in queue]
     for at, task in enumerate(sorted(order, key=lambda t: wishes[t].place)[:FRONT]):
         other = order.index(task)
         order[at], order[other] = order[other], order[at]
     for score, task in zip(scores, order, strict=True):
-        rows[task] = replace(rows[task], score=score, reason=wishes[task].reason)
+        rows[task] = _row(task, score, splits, wishes)
     return rows
+
+
+def _row(task: int, score: float, splits: Mapping[int, str], wishes: Mapping[int, Wish]) -> FirstTask:
+    wish = wishes.get(task, Wish(0, HELD_OUT))
+    return FirstTask(task, score, splits[task], wish.reason, wish.copy_of)
 
 
 def _between(slots: Sequence[float], share: float) -> float:
@@ -242,3 +259,4 @@ def first_images_in_words(place: Workplace, project: Project, listed: int = 10) 
     shown = sorted(left, key=lambda row: (row.score, row.task))[:listed]
     yield f"the first images are chosen: each the one that stands for the most others; the next {len(shown)} are"
     yield from (f"  task {row.task}: {row.reason}" for row in shown)
+    yield from copies_counted(sum(row.copy_of is not None for row in left))

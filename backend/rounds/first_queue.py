@@ -25,12 +25,14 @@ class FirstTask:
     score   what Label Studio's queue sorts by, lowest first; finite
     split   train, val or test
     reason  why it stands there, in words
+    copy_of the task that it is a near copy of, if it comes last for that
     """
 
     task: int
     score: float
     split: str
     reason: str
+    copy_of: int | None = None
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.score):

@@ -17,6 +17,7 @@ from backend.errors import BadImage
 from backend.label_studio.client import Task
 from backend.project.unreadable import Unreadable
 from backend.project.workplace import Workplace
+from backend.rounds.glances import keep_glance
 from model.files import replacing
 
 logger = logging.getLogger(__name__)
@@ -93,7 +94,10 @@ def add_features(place: Workplace, cache: FeatureMaker, known: Known, tasks: Seq
             coming = [loaders.submit(place.images.load, value.of(task.data), task.id) for task in batch]
             for task, image in zip(batch, coming, strict=True):
                 try:
-                    features[task.id] = cache.maps(image.result()).of_image().astype(np.float16)
+                    pixels = image.result()
+                    features[task.id] = cache.maps(pixels).of_image().astype(np.float16)
+                    if place.config.moves_near_copies:
+                        keep_glance(place, value.of(task.data), pixels)
                     images[task.id] = _name(value.of(task.data))
                     unreadable.clear(task.id)
                 except BadImage as err:

@@ -14,6 +14,7 @@ import torch
 from backend.errors import BadSetting, DamagedTraining
 from backend.label_studio.annotations import read_outlines
 from backend.project.workplace import Workplace
+from backend.rounds.evaluation_copies import LEFT_OUT, left_out_of_evaluation
 from backend.rounds.findings import Validated, write_findings
 from backend.rounds.folder import AnnotatedImage, Report, Round
 from backend.rounds.history import note_version
@@ -189,6 +190,7 @@ def evaluate_round(place: Workplace, current: Round, report: Report) -> Version:
         metrics={
             **_measure(shown.truths, new, seed),
             "comparisons": list(verdict.comparisons),
+            LEFT_OUT: {str(task): other for task, other in left_out_of_evaluation(current).items()},
             BOXES: _answers_to_boxes(engine, shown.records, shown.images, seed),
             "training": read_json(current.path / "training.json"),
         },
@@ -260,8 +262,9 @@ def _answers_to_boxes(engine: Engine, records: Sequence[Record], images: Loader,
 
 
 def records_of(place: Workplace, current: Round, split: str) -> tuple[list[Record], dict[str, str]]:
-    """The round's records of a split, and their images' addresses by record."""
-    rows: list[AnnotatedImage] = [row for row in current.annotated() if row.split == split]
+    """The round's records of a split, and their images' addresses by record; validation without near copies."""
+    left_out = left_out_of_evaluation(current)
+    rows: list[AnnotatedImage] = [row for row in current.annotated() if row.split == split and row.task not in left_out]
     labels = current.labels()
     records = []
     for row in rows:

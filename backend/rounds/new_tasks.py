@@ -11,10 +11,12 @@ from backend.label_studio.client import Task
 from backend.project.unreadable import Unreadable
 from backend.project.workplace import Workplace
 from backend.rounds import task_queue
+from backend.rounds.copies_last import late_copy_of
 from backend.rounds.folder import Report
 from backend.rounds.scored import Scored
 from backend.rounds.snapshots import split_of
 from model.rankings import RankedTask
+from sampling.near_copies import below_tail
 from sampling.ranking import score_for
 
 SCORED_AT_ONCE = 500
@@ -82,13 +84,19 @@ def _rows_for(
     return rows, looked_at
 
 
-def late_score(place: Workplace, scored: Scored, ranking: Sequence[RankedTask]) -> float:
-    """Queue score of a task that was not there when its version ranked the others."""
+def late_score(place: Workplace, scored: Scored, ranking: Sequence[RankedTask], copy_of: int | None = None) -> float:
+    """Queue score of a task that was not there when its version ranked the others; `copy_of`: its near copy there."""
+    if copy_of is not None:
+        return 1.0
     certainty = float("nan") if scored.certainty is None else scored.certainty
-    return score_for(certainty, ranking, place.config.ranking_config())
+    kept = [row for row in ranking if row.copy_of is None]
+    score = score_for(certainty, kept, place.config.ranking_config())
+    return score if len(kept) == len(ranking) else below_tail(score)
 
 
 def _late_row(place: Workplace, task: Task, scored: Scored, ranking: Sequence[RankedTask]) -> RankedTask:
     split = split_of(task.data, task.id, place.folder.uid)
     regions = task_queue.shown_regions(scored.regions, split, place.config)
-    return RankedTask(task.id, scored.certainty, len(ranking), late_score(place, scored, ranking), split, regions)
+    copy_of = late_copy_of(place, task.id, split, ranking)
+    score = late_score(place, scored, ranking, copy_of)
+    return RankedTask(task.id, scored.certainty, len(ranking), score, split, regions, copy_of=copy_of)

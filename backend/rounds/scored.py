@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +23,8 @@ class Scored:
 
     certainty: float | None
     regions: list[dict[str, Any]]
-    class_counts: tuple[float, ...] = ()
-    embedding: tuple[float, ...] = ()
+    class_counts: Sequence[float] = ()
+    embedding: Sequence[float] = ()
     seen: SeenImage | None = None
 
     def as_json(self) -> dict[str, Any]:

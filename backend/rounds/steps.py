@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from functools import partial
 
 from backend.errors import DamagedTraining
 from backend.label_studio.client import Task
 from backend.project.workplace import Workplace
 from backend.rounds import task_queue
 from backend.rounds.choosing import Means, known_objects, onlooker_for
+from backend.rounds.computing import open_feature_cache
+from backend.rounds.copies_last import with_copies_last
+from backend.rounds.evaluation_copies import left_out_of_evaluation, note_left_out
 from backend.rounds.folder import REFUSED, STATES, Report, Round
 from backend.rounds.group import processes_of, train_together
 from backend.rounds.learning import evaluate_round, load_engine, train_round
 from backend.rounds.reading import read
-from backend.rounds.scoring import Scored, score_tasks
+from backend.rounds.scored import Scored
+from backend.rounds.scores import Scores
+from backend.rounds.scoring import score_tasks
 from backend.rounds.seen_objects import encoded_row, read_seen
 from backend.rounds.snapshots import Snapshot, split_of
-from backend.rounds.summary import write_summary
+from backend.rounds.summary import FRONT, write_summary
 from sampling.ranking import Moment
 
 logger = logging.getLogger(__name__)
@@ -35,8 +38,11 @@ def run(place: Workplace, current: Round, report: Report) -> None:
         started = time.monotonic()
         name, action = STEPS[step]
         report(name, 0.0)
-        conclusion = action(place, current, report)
-        current.state.seconds[name] = round(time.monotonic() - started, 2)
+        try:
+            conclusion = action(place, current, report)
+        finally:
+            spent = current.state.seconds.get(name, 0.0) + time.monotonic() - started
+            current.state.seconds[name] = round(spent, 2)
         current.state.state = conclusion or STATES[step + 1]
         current.state.error, current.state.begun, current.state.waits, current.state.retry_at = None, 1, 0, 0.0
         current.save()
@@ -44,6 +50,7 @@ def run(place: Workplace, current: Round, report: Report) -> None:
 
 
 def _train(place: Workplace, current: Round, report: Report) -> str | None:
+    note_left_out(place, current, lambda: open_feature_cache(place))
     processes = processes_of(place)
     if processes > 1:
         train_together(place, current, processes, report)
@@ -64,58 +71,62 @@ def _evaluate(place: Workplace, current: Round, report: Report) -> str | None:
 
 def _rank(place: Workplace, current: Round, report: Report) -> str | None:
     snapshot = current.snapshot() or Snapshot(())
-    tasks = [t for t in place.client.tasks(place.folder.project_id) if not t.is_labeled]
     means = Means(load_engine(place, current.version), onlooker_for(place))
-    scored = _score_all(place, current, means, tasks, report)
-    known = known_objects(place, current, means)
-    hold_out_last = snapshot.count("val") >= task_queue.ENOUGH_VALIDATION
-    rows = task_queue.order_tasks(
-        scored,
-        {t.id: split_of(t.data, t.id, place.folder.uid) for t in tasks},
-        place.config,
-        Moment(current.state.number, hold_out_last, known),
-    )
-    place.folder.registry.write_ranking(current.version, rows)
-    write_summary(place, current, rows, {task.id: task.data for task in tasks})
+    tasks, annotated = list[Task](), dict[int, str]()
+    for task in place.client.tasks(place.folder.project_id):
+        if task.is_labeled:
+            annotated[task.id] = split_of(task.data, task.id, place.folder.uid)
+        else:
+            tasks.append(task)
+    with Scores(current.scores) as scores:
+        _score_all(place, current, means, tasks, scores, report)
+        rows = task_queue.order_tasks(
+            _with_seen(current, means, scores.without_regions([task.id for task in tasks])),
+            {t.id: split_of(t.data, t.id, place.folder.uid) for t in tasks},
+            place.config,
+            _moment(place, current, snapshot, means),
+        )
+        rows = with_copies_last(place, rows, annotated)
+        complete = partial(task_queue.with_regions, regions_of=scores.regions, config=place.config)
+        place.folder.registry.write_ranking(current.version, complete(rows))
+        shown = [*complete(rows[:FRONT]), *rows[FRONT:]]
+    write_summary(place, current, shown, {task.id: task.data for task in tasks})
     return None
 
 
 def _score_all(
-    place: Workplace, current: Round, means: Means, tasks: Sequence[Task], report: Report
-) -> dict[int, Scored]:
-    """Scores of the tasks, each kept on disk as soon as it is known; unreadable images are noted and left out."""
-    done, seen = _stored_scores(current.scores), read_seen(current.seen_objects)
-    missing = [task for task in tasks if task.id not in done or (means.onlooker and task.id not in seen)]
+    place: Workplace, current: Round, means: Means, tasks: Sequence[Task], scores: Scores, report: Report
+) -> None:
+    """Add the scores that are missing, each as soon as it is known; unreadable images are noted and left out."""
+    seen = read_seen(current.seen_objects)
+    missing = [task for task in tasks if task.id not in scores or (means.onlooker and task.id not in seen)]
     coming = score_tasks(place, means.engine, current.version, missing, means.onlooker)
-    with current.scores.open("a") as file, current.seen_objects.open("ab") as objects:
+    with current.seen_objects.open("ab") as objects:
         for index, (task, scored) in enumerate(coming, start=1):
             if scored is not None:
-                done[task.id] = replace(scored, seen=None)
                 if scored.seen:
                     objects.write(encoded_row(task.id, scored.seen))
                     objects.flush()
-                file.write(json.dumps({"task": task.id, **scored.as_json()}) + "\n")
-                file.flush()
+                scores.add(task.id, scored)
             report("rank", (len(tasks) - len(missing) + index) / len(tasks))
+
+
+def _with_seen(current: Round, means: Means, scored: Mapping[int, Scored]) -> Mapping[int, Scored]:
+    """The scores with what the untouched backbone saw, where somebody looked."""
     seen = read_seen(current.seen_objects) if means.onlooker else {}
-    return {task.id: replace(done[task.id], seen=seen.get(task.id)) for task in tasks if task.id in done}
+    return {task: replace(one, seen=seen.get(task)) for task, one in scored.items()}
 
 
-def _stored_scores(path: Path) -> dict[int, Scored]:
-    scores = {}
-    for line in path.read_text().splitlines() if path.exists() else []:
-        try:
-            row: dict[str, Any] = json.loads(line)
-            task = int(row.pop("task"))
-            scores[task] = Scored(**row)
-        except (ValueError, KeyError, TypeError):
-            logger.warning("a torn line in %s is left out; its task is scored again", path.name)
-    return scores
+def _moment(place: Workplace, current: Round, snapshot: Snapshot, means: Means) -> Moment:
+    """When the queue is ordered: in which round, knowing what, and whether enough validation images are annotated."""
+    annotated_validation = snapshot.count("val") - len(left_out_of_evaluation(current))
+    is_enough = annotated_validation >= task_queue.ENOUGH_VALIDATION
+    return Moment(current.state.number, is_enough, known_objects(place, current, means))
 
 
 def _push(place: Workplace, current: Round, report: Report) -> str | None:
-    rows = place.folder.registry.read_ranking(current.version)
-    place.pusher(current.version).push(rows, lambda share: report("push", share))
+    with place.folder.registry.open_ranking(current.version) as rows:
+        place.pusher(current.version).push(rows, lambda share: report("push", share))
     return None
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from backend.errors import BadImage
 from backend.project.workplace import Workplace
+from backend.rounds.copies_last import copy_in_words
 from backend.rounds.findings import Findings, read_findings
 from backend.rounds.first_queue import read_first_queue
 from backend.rounds.folder import Round
@@ -129,6 +130,8 @@ def _picture(place: Workplace, task: int, data: Mapping[str, Any], regions: list
 
 def reason_of(row: RankedTask, strategy: str, certainties: Sequence[float]) -> str:
     """Why a task stands at its place, in words."""
+    if row.copy_of is not None:
+        return copy_in_words(row.copy_of)
     if row.split != "train":
         return f"a {'validation' if row.split == 'val' else row.split} image, by chance"
     if row.is_control:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from backend.errors import NotFound
@@ -33,7 +34,10 @@ ENOUGH_VALIDATION = 150
 def order_tasks(
     scored: Mapping[int, Scored], splits: Mapping[int, str], config: ProjectConfig, moment: Moment
 ) -> tuple[RankedTask, ...]:
-    """The queue of the open tasks, first to be served first; the moment's round makes it repeatable."""
+    """The queue of the open tasks, first to be served first; the moment's round makes it repeatable.
+
+    Without their regions, which memory need not hold: see `with_regions`.
+    """
     candidates = [
         Candidate(
             key=task,
@@ -54,10 +58,18 @@ def order_tasks(
             score=p.score,
             split=splits[p.key],
             is_control=p.is_control,
-            regions=shown_regions(scored[p.key].regions, splits[p.key], config),
+            regions=[],
         )
         for p in places
     )
+
+
+def with_regions(
+    rows: Iterable[RankedTask], regions_of: Callable[[int], list[dict[str, Any]]], config: ProjectConfig
+) -> Iterator[RankedTask]:
+    """A queue's tasks with the pre-labels that annotators see of them, one after the other."""
+    for row in rows:
+        yield replace(row, regions=shown_regions(regions_of(row.task), row.split, config))
 
 
 def shown_regions(regions: list[dict[str, Any]], split: str, config: ProjectConfig) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from typing import Any
 from redis import Redis
 from redis.exceptions import RedisError
 
-from backend.errors import Cancelled, LockLost, NotFound
+from backend.errors import Cancelled, LockLost, NotFound, TurnOver
 from backend.label_studio.client import Project
 from backend.logs import about
 from backend.project.folder import UID, ProjectFolder, connected_projects
@@ -29,6 +29,9 @@ from backend.queue.progress import keep_progress, report
 from backend.rounds import task_queue
 from backend.rounds.first_images import order_first_images, publish_first_images
 from backend.rounds.folder import CANCELLABLE, Round, all_rounds, start_round, unfinished
+from backend.rounds.glances import CACHE_BYTES as GLANCES_BYTES
+from backend.rounds.glances import glances_folder
+from backend.rounds.near_copies import look_for_near_copies
 from backend.rounds.need import need_of
 from backend.rounds.new_tasks import score_new_tasks
 from backend.rounds.old_versions import remove_old_versions
@@ -38,6 +41,7 @@ from backend.rounds.receipt import note_annotations
 from backend.rounds.snapshots import write_snapshot
 from backend.rounds.standing import has_standing, write_standing
 from backend.settings import Settings, read_settings
+from backend.workers.turns import SHARE_S, Turn, has_to_wait
 from model.file_cache import trim_cache
 
 logger = logging.getLogger(__name__)
@@ -65,7 +69,7 @@ def examine(uid: str) -> None:
 
 
 def run_round(uid: str) -> None:
-    """Job: finish the round that was begun, then make new ones for as long as one is due."""
+    """Job: finish the round that was begun, then make new ones for as long as one is due and nobody else waits."""
     settings = read_settings()
     redis = open_redis(settings)
     folder = ProjectFolder(settings.data_dir / "projects" / uid)
@@ -77,6 +81,8 @@ def run_round(uid: str) -> None:
                 return
             _run(redis, place, current, is_mine)
             hint(redis, uid)
+            if has_to_wait(redis, uid):
+                return
 
 
 def tidy(uid: str) -> None:
@@ -86,6 +92,7 @@ def tidy(uid: str) -> None:
         if is_mine:
             trim_cache(settings.data_dir / "cache" / "images", settings.image_cache_gb * 1e9)
             trim_cache(thumbnails(settings.data_dir), min(CACHE_BYTES, settings.image_cache_gb * 1e9))
+            trim_cache(glances_folder(settings.data_dir), min(GLANCES_BYTES, settings.image_cache_gb * 1e9))
             trim_cache(settings.data_dir / "cache" / "features", settings.feature_cache_gb * 1e9)
             for folder in connected_projects(settings.data_dir):
                 folder.registry.clean()
@@ -98,7 +105,7 @@ def _computing(name: str) -> Callable[..., Any]:
 
 
 def _run(redis: Redis, place: Workplace, current: Round, is_mine: Hold) -> None:
-    uid, number = place.folder.uid, current.state.number
+    uid, number, turn = place.folder.uid, current.state.number, Turn(redis, place.folder.uid, current, SHARE_S)
 
     def tell(step: str, share: float, **details: Any) -> None:
         if not is_mine:
@@ -106,6 +113,8 @@ def _run(redis: Redis, place: Workplace, current: Round, is_mine: Hold) -> None:
         is_time = keep_progress(step, share, details)
         if is_time and step in CANCELLABLE and _is_cancelled(redis, uid, number):
             raise Cancelled("cancelled by `maskal cancel`")
+        if is_time and turn.is_over(step, share):
+            raise TurnOver(f"round {number} of project {uid} makes way for another project's at step {step}")
 
     current.begin()
     try:
@@ -117,6 +126,9 @@ def _run(redis: Redis, place: Workplace, current: Round, is_mine: Hold) -> None:
         current.cancel()
         marks.forget_cancel(redis, uid)
         logger.info("project %s: round %d was cancelled", uid, number)
+    except TurnOver as err:
+        current.hand_back()
+        logger.info("%s", err)
     except LockLost:
         raise
     except SystemExit:
@@ -167,17 +179,16 @@ def _look(redis: Redis, settings: Settings, place: Workplace, project: Project, 
     is_due = need is not None and need.is_due
     if is_due:
         enqueue(redis, RUN_ROUND, folder.uid)
+    open_cache = lambda: _computing("open_feature_cache")(place, settings)  # noqa: E731
+    has_more_copies = not (is_due or has_begun) and look_for_near_copies(
+        place, project, open_cache, report, in_full=before is None
+    )
     pushed, is_more = score_new_tasks(place, report, lambda *wanted: _computing("score")(*wanted))
     if pushed:
         task_queue.publish(place.client, folder.registry, project)
-    has_more_first = order_first_images(
-        place,
-        lambda: _computing("open_feature_cache")(place, settings),
-        report,
-        may_begin=not is_due and not has_begun,
-    )
+    has_more_first = order_first_images(place, open_cache, report, may_begin=not is_due and not has_begun)
     write_standing(place, project, need, touched)
-    if is_more or has_more_first:
+    if is_more or has_more_first or has_more_copies:
         hint(redis, folder.uid)
     elif not is_due:
         redis.set(marks.key("seen", folder.uid), seen, ex=FULL_RECONCILE_S)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from itertools import count
 from typing import Any, cast
 
+from backend.errors import NotFound
 from backend.label_studio.addresses import Addresses
 from backend.label_studio.client import Project, Task
 from backend.label_studio.labels import parse_label_config
@@ -24,16 +25,16 @@ def place_of(folder: ProjectFolder, client: FakeLabelStudio, images: Any = None)
 
 
 class FakeLabelStudio:
-    """One project with tasks 1 to `tasks`, the first `annotated` of them annotated with a leaf or a spot."""
+    """One project with so many tasks from `first` on, some of them annotated with a leaf or a spot."""
 
-    def __init__(self, uid: str, tasks: int, annotated: int) -> None:
+    def __init__(self, uid: str, tasks: int, annotated: int, *, first: int = 1) -> None:
         self.uid, self.model_version = uid, ""
-        self.annotations: dict[int, list[dict[str, Any]]] = {task: [] for task in range(1, tasks + 1)}
+        self.annotations: dict[int, list[dict[str, Any]]] = {task: [] for task in range(first, first + tasks)}
         self.stored: dict[int, list[dict[str, Any]]] = {task: [] for task in self.annotations}
         self.changes = 0
         self.ids = count(1)
         self.rescored: list[int] = []
-        for task in range(1, annotated + 1):
+        for task in range(first, first + annotated):
             self.annotate(task)
 
     def annotate(self, task: int, *others: dict[str, Any]) -> None:
@@ -63,6 +64,11 @@ class FakeLabelStudio:
     def tasks(self, project_id: int) -> Iterator[Task]:
         for task, rows in self.annotations.items():
             yield Task(task, {"photo": f"{task}.png"}, bool(rows), rows)
+
+    def task(self, project_id: int, task_id: int) -> Task:
+        if task_id not in self.annotations:
+            raise NotFound(f"no task {task_id}")
+        return Task(task_id, {"photo": f"{task_id}.png"}, bool(self.annotations[task_id]), self.annotations[task_id])
 
     def annotated_tasks(self, project_id: int) -> Iterator[Task]:
         return (task for task in self.tasks(project_id) if task.annotations)

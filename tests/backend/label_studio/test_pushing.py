@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,30 @@ def server() -> FakeLabelStudio:
 def pusher(server: FakeLabelStudio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pusher:
     monkeypatch.setattr(pushing, "POLL_S", 0.01)
     return Pusher(server, 1, VERSION, tmp_path / "push.json")
+
+
+class Watched(Sequence[RankedTask]):
+    """Rows that note after how many calls each of them is looked at."""
+
+    def __init__(self, rows: list[RankedTask], server: FakeLabelStudio) -> None:
+        self.rows, self.server = rows, server
+        self.looks: list[tuple[int, int]] = []
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: Any) -> Any:
+        self.looks.append((len(self.server.calls), index))
+        return self.rows[index]
+
+
+def test_rows_are_looked_at_call_by_call(
+    server: FakeLabelStudio, pusher: Pusher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pushing, "PUSH_ROWS", 3)
+    watched = Watched(rows(*range(8)), server)
+    assert pusher.push(watched) == 8 and server.calls == [3, 3, 2]
+    assert watched.looks == [(0, 0), (0, 1), (0, 2), (1, 3), (1, 4), (1, 5), (2, 6), (2, 7)]
 
 
 @pytest.mark.parametrize("few", [0, 50])

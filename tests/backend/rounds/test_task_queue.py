@@ -286,7 +286,8 @@ def test_the_queue_is_ascending_and_held_out_tasks_may_go_without_pre_labels() -
     scores = [row.score for row in queue]
     assert scores == sorted(scores) and [row.place for row in queue] == list(range(9))
     assert queue[0].task == 1 and next(row for row in queue if row.task == 9).certainty is None
-    assert {row.task for row in queue if not row.regions} == {4, 8, 9}
+    shown = task_queue.with_regions(queue, lambda task: scored[task].regions, config)
+    assert {row.task for row in shown if not row.regions} == {4, 8, 9}
     late = task_queue.order_tasks(scored, splits, config, Moment(1, hold_out_last=True))
     assert {row.task for row in late[-2:]} == {4, 8}
 

@@ -1,0 +1,73 @@
+"""The place of near copies in a project's queues: last."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from backend.project.folder import ProjectFolder
+from backend.project.workplace import Workplace
+from backend.rounds.folder import last_concluded
+from backend.rounds.near_copies import read_near_copies
+from backend.rounds.snapshots import Snapshot
+from model.rankings import RankedTask
+from sampling.near_copies import Waiting, copies_last
+
+
+def copy_in_words(task: int) -> str:
+    """Why a near copy of a task stands at the end."""
+    return f"near copy of task {task}"
+
+
+def copies_counted(count: int) -> Iterator[str]:
+    """What status says of the near copies among the open tasks, if there are any."""
+    if count:
+        yield (
+            "1 open image comes last as a near copy" if count == 1 else f"{count} open images come last as near copies"
+        )
+
+
+def near_copies_in_words(folder: ProjectFolder, annotated: Collection[int]) -> Iterator[str]:
+    """What status says of the near copies in the served version's queue, and of those that are not looked for."""
+    if not folder.config().moves_near_copies:
+        return
+    known, served = read_near_copies(folder), folder.registry.current()
+    if known.obstacle:
+        yield f"near copies are not looked for: {known.obstacle}"
+    rows = folder.registry.read_ranking(served, with_regions=False) if served else ()
+    yield from copies_counted(sum(row.copy_of is not None and row.task not in annotated for row in rows))
+
+
+def with_copies_last(
+    place: Workplace, rows: Sequence[RankedTask], annotated: Mapping[int, str]
+) -> tuple[RankedTask, ...]:
+    """A ranking in its order, but for near copies, which come last; `annotated` are the splits of annotated tasks."""
+    if not place.config.moves_near_copies:
+        return tuple(rows)
+    queue = [Waiting(row.task, row.score, row.split != "train") for row in rows]
+    is_training = {task: split == "train" for task, split in annotated.items()}
+    placed = copies_last(queue, read_near_copies(place.folder).twins, is_training)
+    by_task = {row.task: row for row in rows}
+    return tuple(
+        replace(
+            by_task[one.key],
+            place=at,
+            score=one.score,
+            copy_of=one.copy_of,
+            is_control=by_task[one.key].is_control and one.copy_of is None,
+        )
+        for at, one in enumerate(placed)
+    )
+
+
+def late_copy_of(place: Workplace, task: int, split: str, ranking: Sequence[RankedTask]) -> int | None:
+    """What a task that came after its version's ranking is a near copy of: what is annotated, or in that queue."""
+    twins = read_near_copies(place.folder).twins.get(task) if place.config.moves_near_copies else None
+    if not twins:
+        return None
+    concluded = last_concluded(place.folder)
+    entries = (concluded.snapshot() or Snapshot(())).entries if concluded else ()
+    if split != "train":
+        return min(twins & {entry.task for entry in entries if entry.split == "train"}, default=None)
+    before = {entry.task for entry in entries} | {row.task for row in ranking if row.copy_of is None}
+    return min(twins & before - {task}, default=None)

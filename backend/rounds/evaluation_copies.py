@@ -1,0 +1,71 @@
+"""Validation images that are near copies of training images: left out of the round's evaluation, where they flatter."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+
+from backend.project.workplace import Workplace
+from backend.rounds.folder import Round
+from backend.rounds.image_features import FeatureMaker
+from backend.rounds.near_copies import NearCopies, compare_now, read_near_copies
+from model.errors import BadCheckpoint
+from model.files import read_json, write_json
+
+logger = logging.getLogger(__name__)
+
+FILE = "left_out_of_evaluation.json"
+
+LEFT_OUT = "left_out"
+"""Name in a version's metrics: of its validation images without a say, each with the training image that it is like."""
+
+NAMED = 3
+"""Such images that status names."""
+
+
+def note_left_out(place: Workplace, current: Round, open_cache: Callable[[], FeatureMaker]) -> None:
+    """Decide which of a round's validation images are near copies of its training images; kept in its folder."""
+    path = current.path / FILE
+    if path.exists() or not place.config.moves_near_copies:
+        return
+    splits = {row.task: row.split for row in current.annotated()}
+    twins = _compared(place, splits, open_cache).twins
+    found = {}
+    for task, split in splits.items():
+        copied = [other for other in twins.get(task, ()) if splits.get(other) == "train"]
+        if split == "val" and copied:
+            found[task] = min(copied)
+    write_json(path, {str(task): other for task, other in found.items()})
+
+
+def left_out_of_evaluation(current: Round) -> dict[int, int]:
+    """The round's validation images that do not count, each with a training image that it is a near copy of."""
+    path = current.path / FILE
+    return {int(task): other for task, other in read_json(path).items()} if path.exists() else {}
+
+
+def _compared(place: Workplace, splits: Mapping[int, str], open_cache: Callable[[], FeatureMaker]) -> NearCopies:
+    """What is known of annotated tasks, and what is seen now of those that were not compared yet."""
+    known = read_near_copies(place.folder)
+    if "val" not in splits.values() or splits.keys() <= known.images.keys():
+        return known
+    tasks = [task for task in place.client.annotated_tasks(place.folder.project_id) if task.id in splits]
+    try:
+        return compare_now(place, tasks, open_cache)
+    except BadCheckpoint as err:
+        logger.warning("project %s: near copies are not looked for: %s", place.folder.uid, err)
+        return known
+
+
+def left_out_in_words(left_out: Mapping[str, int]) -> str:
+    """What status says of a version's validation images that had no say, {task: training task}; nothing without any."""
+    if not left_out:
+        return ""
+    named = [f"task {task} of task {other}" for task, other in left_out.items()][:NAMED]
+    more = f" and {len(left_out) - NAMED} more" if len(left_out) > NAMED else ""
+    images = (
+        "1 validation image that is a near copy"
+        if len(left_out) == 1
+        else (f"{len(left_out)} validation images that are near copies")
+    )
+    return f"; evaluated without {images} of training images: {', '.join(named)}{more}"

@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from backend.care.like import Found, most_like
+from backend.errors import BadImage, BadSetting
+from backend.label_studio.client import LabelStudio
+from backend.label_studio.tabs import find_like, provide_like, provide_next, tabs
+from backend.project.config import ProjectConfig
+from backend.project.feature_cache import FeatureCache
+from backend.project.folder import connect_folder
+from backend.project.unreadable import Unreadable
+from backend.project.workplace import Workplace
+from backend.rounds.object_index import FILE
+from backend.rounds.snapshots import split_of
+from model.rankings import RankedTask
+from model.registry import VersionFields
+from model.stored_weights import add_version
+from tests.backend.fake_label_studio import FakeLabelStudio, place_of
+from tests.backend.round_places import Photos, region_of
+
+UID = "1.1"
+TASKS = 24
+IN_TRAINING = [task for task in range(1, TASKS + 1) if split_of({}, task, UID) == "train"]
+
+
+class CountedPhotos(Photos):
+    """Leaves and spots, no two alike; how often each was read, and which cannot be."""
+
+    def __init__(self) -> None:
+        self.reads: list[int] = []
+        self.broken: set[int] = set()
+
+    def load(self, value: object, task_id: int) -> np.ndarray:
+        self.reads.append(task_id)
+        if task_id in self.broken:
+            raise BadImage(f"task {task_id}: broken")
+        noise = np.random.default_rng(task_id).integers(-20, 20, (60, 80, 3))
+        return np.clip(super().load(value, task_id) + noise, 0, 255).astype(np.uint8)
+
+
+class Project:
+    """A project of leaves (odd tasks) and spots (even ones), the first annotated."""
+
+    def __init__(self, data_dir: Path, cache: FeatureCache) -> None:
+        self.folder = connect_folder(data_dir, UID)
+        self.folder.store_config(ProjectConfig(engine="fake"))
+        self.server, self.photos, self.cache = FakeLabelStudio(UID, TASKS, 1), CountedPhotos(), cache
+
+    @property
+    def place(self) -> Workplace:
+        return place_of(self.folder, self.server, self.photos)
+
+    def serve(self) -> None:
+        """A version that finds each photo's object."""
+        fields = VersionFields(1, ("leaf", "spot"), "fake", {}, {}, None, "", True, "")
+        add_version(self.folder.registry, fields, {"w": torch.zeros(1)})
+        rows = [RankedTask(t, 0.5, i, i / TASKS, "train", regions=[region_of(t)]) for i, t in enumerate(IN_TRAINING)]
+        self.folder.registry.write_ranking("maskal-r1", rows)
+        self.folder.registry.set_current("maskal-r1")
+
+    def like(self, task: int, region: str | None = None, count: int = 5) -> Found:
+        return most_like(self.place, self.cache, task, region, count)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> FeatureCache:
+    """What the backbone sees in the photos, computed once."""
+    return FeatureCache(tmp_path_factory.mktemp("features"), 1e9)
+
+
+@pytest.fixture
+def project(tmp_path: Path, cache: FeatureCache) -> Project:
+    return Project(tmp_path, cache)
+
+
+def test_tasks_that_show_the_same_come_first(project: Project) -> None:
+    project.serve()
+    found = project.like(1)
+    assert len(found.tasks) == 5 and all(one.task % 2 == 1 for one in found.tasks), "leaves, as task 1 shows"
+    assert [one.likeness for one in found.tasks] == sorted((one.likeness for one in found.tasks), reverse=True)
+    spots = project.like(IN_TRAINING[-1] if IN_TRAINING[-1] % 2 == 0 else IN_TRAINING[-2])
+    assert all(one.task % 2 == 0 for one in spots.tasks)
+
+
+def test_neither_annotated_nor_validation_tasks_nor_the_task_itself_are_proposed(project: Project) -> None:
+    project.server.annotate(3)
+    asked = next(task for task in IN_TRAINING if task > 3)
+    found = {one.task for one in project.like(asked, count=100).tasks}
+    assert found == set(IN_TRAINING) - {1, 3, asked}
+
+
+def test_each_image_is_looked_at_once_and_patches_again_once_there_is_a_version(project: Project) -> None:
+    project.like(1)
+    assert (project.folder.path / FILE).exists()
+    project.photos.reads.clear()
+    project.like(1)
+    assert project.photos.reads == [1], "only what is asked for"
+    project.serve()
+    project.like(1)
+    assert set(project.photos.reads) == set(IN_TRAINING), "now there are objects to compare"
+    project.photos.reads.clear()
+    project.like(1)
+    assert project.photos.reads == [1]
+
+
+def test_one_region_may_be_meant(project: Project) -> None:
+    project.server.annotate(1, {**region_of(2), "id": "other"})
+    project.serve()
+    found = project.like(1, "1")
+    assert found.wanted == "region 1 of task 1" and all(one.task % 2 == 1 for one in found.tasks)
+    assert found.tasks != project.like(1, "other").tasks != project.like(1).tasks
+    with pytest.raises(BadSetting, match="task 1 has no region 'gone'; it has 1, other"):
+        project.like(1, "gone")
+
+
+def test_an_unknown_task_is_named(project: Project) -> None:
+    with pytest.raises(BadSetting, match="project 1 has no task 99"):
+        project.like(99)
+
+
+def test_images_that_cannot_be_read_are_counted_and_noted(project: Project) -> None:
+    broken = next(task for task in IN_TRAINING if task > 1)
+    project.photos.broken.add(broken)
+    found = project.like(1, count=100)
+    assert found.unread == 1 and broken not in {one.task for one in found.tasks}
+    assert found.in_words()[-1].startswith("1 open tasks are left out")
+    assert broken in Unreadable(project.folder.path).failures()
+
+
+def test_a_broken_index_is_made_anew(project: Project) -> None:
+    first = project.like(1)
+    (project.folder.path / FILE).write_bytes(b"torn")
+    assert project.like(1) == first
+
+
+class Views(LabelStudio):
+    """The Data Manager's tabs of one project."""
+
+    def __init__(self) -> None:
+        self.stored: dict[int, dict[str, Any]] = {}
+
+    def request(self, method: str, path: str, **options: Any) -> Any:
+        if path == "/api/dm/columns":
+            return {"columns": []}
+        if method == "GET":
+            return [{"id": view, "data": data} for view, data in self.stored.items()]
+        view = len(self.stored) + 1 if method == "POST" else int(path.split("/")[-2])
+        self.stored[view] = options["json"]["data"]
+        return {"id": view}
+
+
+def test_there_is_one_tab_of_alike_tasks_which_each_question_takes_over() -> None:
+    views = Views()
+    queue = provide_next(views, 1, None)
+    first = provide_like(views, 1, 7, [3, 4])
+    assert provide_like(views, 1, 8, [5]) == first != queue
+    shown = tabs(views, 1)[first]
+    assert shown["title"] == "Like task 8 (MaskAL)"
+    assert [item["value"] for item in shown["filters"]["items"]] == [5]
+    assert find_like(views, 1) == (first, shown)

@@ -1,0 +1,284 @@
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from backend.care import status
+from backend.errors import BadImage
+from backend.project.config import ProjectConfig
+from backend.project.folder import connect_folder
+from backend.project.workplace import Workplace
+from backend.rounds.copies_last import late_copy_of, near_copies_in_words, with_copies_last
+from backend.rounds.evaluation_copies import left_out_in_words, left_out_of_evaluation, note_left_out
+from backend.rounds.first_images import HELD_OUT, first_images_in_words, order_first_images
+from backend.rounds.first_queue import read_first_queue
+from backend.rounds.folder import Round
+from backend.rounds.glances import glances_folder
+from backend.rounds.learning import evaluate_round, train_round
+from backend.rounds.near_copies import FORMAT, look_for_near_copies, read_near_copies
+from backend.rounds.new_tasks import late_score
+from backend.rounds.scored import Scored
+from model.errors import BadCheckpoint
+from model.files import read_json, write_json
+from model.rankings import RankedTask
+from tests.backend.fake_label_studio import FakeLabelStudio, place_of
+from tests.backend.round_places import quiet, read_round
+from tests.backend.rounds.test_task_queue import registry
+from tests.textures import shot_again, textured
+
+UID = "1.1"
+TASKS = 12
+SCENES = 8
+"""Tasks 9 to 12 show the scenes of tasks 1 to 4 once more."""
+
+
+class Shots:
+    """What each task shows: one scene for each remainder of SCENES; the images of `broken` tasks cannot be read."""
+
+    def __init__(self) -> None:
+        self.loaded: list[int] = []
+        self.broken: set[int] = set()
+
+    def load(self, value: object, task_id: int) -> np.ndarray:
+        self.loaded.append(task_id)
+        if task_id in self.broken:
+            raise BadImage(f"task {task_id}: broken")
+        scene = textured(task_id % SCENES)
+        return scene if task_id <= SCENES else shot_again(scene, task_id)
+
+
+@dataclass
+class SmallMaps:
+    """The image in 5 x 4 pixels, in place of what a backbone sees."""
+
+    image: np.ndarray
+
+    def of_image(self) -> np.ndarray:
+        return cv2.resize(self.image, (5, 4), interpolation=cv2.INTER_AREA).reshape(-1).astype(np.float32)
+
+
+class SmallMaker:
+    def maps(self, image: np.ndarray) -> SmallMaps:
+        return SmallMaps(image)
+
+
+class Project:
+    """A project with near copies in it, and the looks that a worker takes at it."""
+
+    def __init__(self, data_dir: Path, annotated: int = 0, **settings: object) -> None:
+        self.folder = connect_folder(data_dir, UID)
+        self.folder.store_config(ProjectConfig.model_validate({"engine": "fake", "near_copies": "last", **settings}))
+        self.server, self.shots, self.opened = FakeLabelStudio(UID, TASKS, annotated), Shots(), 0
+
+    @property
+    def place(self) -> Workplace:
+        return place_of(self.folder, self.server, self.shots)
+
+    def open_cache(self) -> SmallMaker:
+        self.opened += 1
+        return SmallMaker()
+
+    def look(self, *, in_full: bool = False, budget_s: float = 60.0) -> bool:
+        project = self.server.project(1)
+        return look_for_near_copies(self.place, project, self.open_cache, quiet, in_full=in_full, budget_s=budget_s)
+
+    def pairs(self) -> set[tuple[int, int]]:
+        twins = read_near_copies(self.folder).twins
+        return {(one, other) for one, others in twins.items() for other in others if one < other}
+
+
+ALL = {(1, 9), (2, 10), (3, 11), (4, 12)}
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return Project(tmp_path)
+
+
+def test_a_look_finds_the_copies_once_and_opens_nothing_while_nothing_is_new(project: Project) -> None:
+    assert not project.look() and project.pairs() == ALL
+    loaded = len(project.shots.loaded)
+    assert loaded == TASKS and project.opened == 1
+    assert not project.look() and not project.look(in_full=True)
+    assert len(project.shots.loaded) == loaded and project.opened == 1
+
+
+def test_looks_stop_at_their_time_and_go_on_where_they_were(project: Project) -> None:
+    looks = 1
+    while project.look(budget_s=-1):
+        looks += 1
+        assert read_near_copies(project.folder).tasks is None
+    assert looks >= TASKS and project.pairs() == ALL and len(project.shots.loaded) == TASKS
+
+
+def test_a_new_task_is_compared_with_all_that_were_there(project: Project) -> None:
+    project.look()
+    for task in (SCENES + 5, 2 * SCENES + 5):
+        project.server.annotations[task], project.server.stored[task] = [], []
+    project.look()
+    assert project.pairs() == ALL | {(5, 13), (5, 21), (13, 21)}
+    assert sorted(project.shots.loaded) == [*range(1, TASKS + 1), 13, 21], "the others were known at a glance"
+
+
+def test_an_image_whose_small_picture_is_gone_is_loaded_again(project: Project) -> None:
+    project.look()
+    shutil.rmtree(glances_folder(project.folder.data_dir))
+    project.server.annotations[13], project.server.stored[13] = [], []
+    project.shots.broken = {7}
+    project.look()
+    assert (5, 13) in project.pairs() and project.shots.loaded.count(5) == 2
+
+
+def test_near_copies_are_kept_where_the_settings_say_so_or_nothing_is_learned(tmp_path: Path) -> None:
+    keeping = Project(tmp_path, near_copies="keep")
+    assert not keeping.look() and not keeping.shots.loaded
+    rows = [row(1, 0.1), row(9, 0.2)]
+    assert with_copies_last(keeping.place, rows, {}) == tuple(rows)
+    assert ProjectConfig().moves_near_copies and not ProjectConfig(engine="fake").moves_near_copies
+    assert not ProjectConfig.model_validate({"preset": "maskal"}).moves_near_copies
+
+
+def test_missing_weights_are_told_once_and_tried_again_in_an_hour(
+    project: Project, caplog: pytest.LogCaptureFixture
+) -> None:
+    def no_weights() -> SmallMaker:
+        project.opened += 1
+        raise BadCheckpoint("the weights package is not installed")
+
+    place, now = project.place, project.server.project(1)
+    for _ in range(3):
+        assert not look_for_near_copies(place, now, no_weights, quiet, in_full=False)
+    look_for_near_copies(place, now, no_weights, quiet, in_full=True)
+    assert project.opened == 2 and caplog.text.count("near copies are not looked for") == 1
+    told = ["near copies are not looked for: the weights package is not installed"]
+    assert list(near_copies_in_words(project.folder, ())) == told
+    project.look(in_full=True)
+    assert project.pairs() == ALL and list(near_copies_in_words(project.folder, ())) == []
+
+
+@pytest.mark.parametrize("text", ["{", '{"format": 99}', f'{{"format": {FORMAT}}}'])
+def test_what_cannot_be_read_is_found_anew(project: Project, text: str) -> None:
+    project.look()
+    (project.folder.path / "near_copies.json").write_text(text)
+    assert project.pairs() == set()
+    project.look()
+    assert project.pairs() == ALL
+
+
+def test_an_exchanged_image_is_compared_anew(project: Project) -> None:
+    project.look()
+    path = project.folder.path / "near_copies.json"
+    stored = read_json(path)
+    write_json(path, {**stored, "images": {**stored["images"], "9": "another address"}})
+    loaded = len(project.shots.loaded)
+    project.look(in_full=True)
+    assert project.pairs() == ALL and len(project.shots.loaded) == loaded
+
+
+def row(task: int, score: float, split: str = "train", copy_of: int | None = None) -> RankedTask:
+    return RankedTask(task, score, 0, score, split, [], copy_of=copy_of)
+
+
+def test_the_ranking_ends_with_the_copies_and_says_of_what(project: Project) -> None:
+    project.look()
+    rows = [row(9, 0.1), row(10, 0.2), row(5, 0.3), row(4, 0.4), row(6, 0.5, "val"), row(12, 0.6)]
+    ranked = with_copies_last(project.place, rows, {1: "train"})
+    assert [(one.task, one.place, one.copy_of) for one in ranked] == [
+        (10, 0, None),
+        (5, 1, None),
+        (4, 2, None),
+        (9, 3, 1),
+        (6, 4, None),
+        (12, 5, 4),
+    ]
+    assert [one.score for one in ranked] == sorted(one.score for one in ranked)
+    assert all(one.certainty == before.score for one in ranked for before in rows if before.task == one.task)
+    versions = registry(project.folder.path, (1, None))
+    versions.write_ranking("maskal-r1", ranked)
+    versions.set_current("maskal-r1")
+    assert list(near_copies_in_words(project.folder, {2})) == ["2 open images come last as near copies"]
+    assert list(near_copies_in_words(project.folder, {9})) == ["1 open image comes last as a near copy"]
+
+
+def test_a_late_copy_enters_at_the_end_and_another_late_task_before_the_copies(project: Project) -> None:
+    project.look()
+    ranking = [row(1, 0.1), row(2, 0.999, copy_of=80)]
+    assert late_copy_of(project.place, 9, "train", ranking) == 1
+    assert late_copy_of(project.place, 9, "val", ranking) is None, "it keeps its place until task 1 is learned from"
+    assert late_copy_of(project.place, 10, "train", ranking) is None, "task 2 is no reason, it comes last itself"
+    assert late_score(project.place, Scored(1.0, []), ranking) < 0.999
+    assert late_score(project.place, Scored(0.5, []), ranking, copy_of=1) == 1.0
+
+
+def test_the_first_images_are_all_different(tmp_path: Path) -> None:
+    project = Project(tmp_path, first_images="coverage")
+    project.look()
+    order_first_images(project.place, project.open_cache, quiet, may_begin=True)
+    queue = read_first_queue(project.folder)
+    train = [row for row in queue.values() if row.split == "train"]
+    copies = [row for row in train if row.copy_of is not None]
+    assert copies and train[-len(copies) :] == copies
+    assert all(row.reason == f"near copy of task {row.copy_of}" for row in copies)
+    assert {tuple(sorted((row.task, row.copy_of))) for row in copies if row.copy_of is not None} <= ALL
+    assert all(row.reason == HELD_OUT and row.copy_of is None for row in queue.values() if row.split != "train")
+    *_, last = first_images_in_words(project.place, project.server.project(1))
+    assert last.endswith("near copies") or last.endswith("near copy")
+
+
+def test_copies_that_are_found_later_leave_the_front(tmp_path: Path) -> None:
+    project = Project(tmp_path, first_images="coverage")
+    order_first_images(project.place, project.open_cache, quiet, may_begin=True)
+    assert all(row.copy_of is None for row in read_first_queue(project.folder).values())
+    project.look()
+    order_first_images(project.place, project.open_cache, quiet, may_begin=True)
+    train = [row for row in read_first_queue(project.folder).values() if row.split == "train"]
+    copies = [row for row in train if row.copy_of is not None]
+    assert copies and train[-len(copies) :] == copies and project.server.rescored
+
+
+def learned(project: Project, **splits: str) -> Round:
+    """A round that has read tasks 1 to 12, the last three of them for validation."""
+    current = read_round(project.place, 1, {task: "a" for task in range(1, TASKS + 1)}, val=3)
+    note_left_out(project.place, current, project.open_cache)
+    return current
+
+
+def test_a_validation_image_like_a_training_image_has_no_say_in_its_round(tmp_path: Path) -> None:
+    project = Project(tmp_path, annotated=TASKS, train_iterations_base=2)
+    project.look()
+    current = learned(project)
+    assert left_out_of_evaluation(current) == {10: 2, 11: 3, 12: 4}
+    train_round(project.place, current, quiet)
+    version = evaluate_round(project.place, current, quiet)
+    assert version.metrics["mask_ap"] is None and version.metrics["left_out"] == {"10": 2, "11": 3, "12": 4}
+    assert [entry.split for entry in (current.snapshot() or pytest.fail()).entries][-3:] == ["val"] * 3, "none moves"
+    assert "evaluated without 3 validation images that are near copies of training images: task 10 of task 2" in (
+        status._version_line(version)
+    )
+
+
+def test_a_round_looks_for_itself_where_the_worker_has_not_yet(tmp_path: Path) -> None:
+    project = Project(tmp_path, annotated=TASKS)
+    assert left_out_of_evaluation(learned(project)) == {10: 2, 11: 3, 12: 4}
+    assert project.pairs() == set(), "open images are to be compared with these yet"
+
+
+def test_what_a_round_has_decided_stays_so_when_it_is_resumed(tmp_path: Path) -> None:
+    project = Project(tmp_path, annotated=TASKS)
+    current = learned(project)
+    project.shots.broken = set(range(TASKS + 1))
+    note_left_out(project.place, current, project.open_cache)
+    assert len(left_out_of_evaluation(current)) == 3
+
+
+def test_a_round_of_before_leaves_nothing_out(tmp_path: Path) -> None:
+    keeping = Project(tmp_path, annotated=TASKS, near_copies="keep")
+    assert left_out_of_evaluation(learned(keeping)) == {} and not keeping.shots.loaded
+    assert left_out_in_words({}) == ""
+    assert left_out_in_words({"7": 1}).startswith("; evaluated without 1 validation image that is a near copy of")
+    assert left_out_in_words(dict.fromkeys("12345", 1)).endswith("task 3 of task 1 and 2 more")

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from model.near_copies import CHECKS, Glance, find_near_copies, glance, is_near_copy, thumbnail
+from tests.textures import shot_again, textured
+
+
+def at_a_glance(image: np.ndarray) -> Glance:
+    return glance(thumbnail(image))
+
+
+def are_near_copies(one: np.ndarray, other: np.ndarray) -> bool:
+    return is_near_copy(at_a_glance(one), at_a_glance(other))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_another_shot_is_a_near_copy_and_another_photo_is_none(seed: int) -> None:
+    photo = textured(seed)
+    assert are_near_copies(photo, shot_again(photo, seed)) and are_near_copies(shot_again(photo, seed), photo)
+    assert not are_near_copies(photo, textured(seed + 100))
+
+
+@pytest.mark.parametrize(("shared", "is_copy"), [(0.8, True), (0.6, True), (0.4, False), (0.2, False)])
+def test_frames_that_share_half_are_near_copies(shared: float, is_copy: bool) -> None:
+    strip, width = textured(1, (150, 400)), 200
+    shift = round(width * (1 - shared))
+    assert are_near_copies(strip[:, :width], strip[:, shift : shift + width]) == is_copy
+
+
+def test_another_object_on_the_same_ground_is_another_image() -> None:
+    photo, other = textured(1), textured(1)
+    other[30:120, 40:160] = textured(2)[30:120, 40:160]
+    assert not are_near_copies(photo, other)
+
+
+def test_a_dark_photo_is_told_by_what_little_there_is_to_see() -> None:
+    dark = np.asarray(textured(1) // 12)
+    assert are_near_copies(dark, shot_again(textured(1))) and not are_near_copies(dark, np.asarray(textured(2) // 12))
+
+
+def test_images_without_anything_to_see_are_no_copies() -> None:
+    blank = np.full((150, 200, 3), 250, np.uint8)
+    assert not are_near_copies(blank, blank) and not are_near_copies(blank, textured(1))
+    assert not are_near_copies(textured(1, (1, 1)), textured(1, (1, 1)))
+    assert at_a_glance(blank).corners.shape == (0, 2) and at_a_glance(blank).words.shape == (0, 32)
+
+
+def features(groups: np.ndarray) -> np.ndarray:
+    """Features (n, 20), alike within a group."""
+    rng = np.random.default_rng(0)
+    return rng.normal(size=(groups.max() + 1, 20))[groups] + rng.normal(0, 0.1, (len(groups), 20))
+
+
+def test_copies_are_found_among_the_nearest_each_pair_from_one_side_at_least() -> None:
+    groups = np.repeat(np.arange(15), 2)
+    photos = [at_a_glance(textured(group) if i % 2 else shot_again(textured(group))) for i, group in enumerate(groups)]
+    found = dict(find_near_copies(features(groups), range(30), photos.__getitem__))
+    pairs = {tuple(sorted((row, other))) for row, others in found.items() for other in others}
+    assert pairs == {(row, row + 1) for row in range(0, 30, 2)}
+    assert dict(find_near_copies(features(groups), [7], photos.__getitem__)) == {7: [6]}, "a new one among known ones"
+
+
+def test_a_large_burst_costs_no_more_than_its_checks() -> None:
+    groups = np.repeat([0, 1], [CHECKS + 20, 5])
+    looked_at: list[int] = []
+    photos = [at_a_glance(textured(0)), at_a_glance(textured(1))]
+
+    def look(row: int) -> Glance:
+        looked_at.append(row)
+        return photos[groups[row]]
+
+    ((row, others),) = find_near_copies(features(groups), [3], look)
+    assert row == 3 and set(groups[others]) == {0}
+    assert CHECKS - 10 < len(others) <= CHECKS and len(looked_at) == 2 * CHECKS
+
+
+def test_one_image_alone_has_no_copies() -> None:
+    assert list(find_near_copies(np.ones((1, 4)), [0], lambda row: at_a_glance(textured(row)))) == [(0, [])]
