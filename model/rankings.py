@@ -29,6 +29,7 @@ class RankedTask:
     split       train, val or test
     is_control  chosen at random, whatever the strategy
     copy_of     the task that it is a near copy of, if it comes last for that
+    reason      why it stands at its place, in words; empty in rankings of before
     regions     the pre-label as Label Studio's regions (JSON)
     """
 
@@ -39,6 +40,7 @@ class RankedTask:
     split: str
     is_control: bool = field(default=False, kw_only=True)
     copy_of: int | None = field(default=None, kw_only=True)
+    reason: str = field(default="", kw_only=True)
     regions: list[dict[str, Any]]
 
     def __post_init__(self) -> None:

@@ -22,6 +22,8 @@ from backend.rounds.need import need_of
 from backend.rounds.plan import find_plan, proposal
 from backend.rounds.reading import read_snapshot_of
 from backend.rounds.snapshots import Snapshot
+from backend.rounds.summary import front_in_words
+from backend.rounds.trial import choosing_in_words
 from backend.settings import Settings
 from model.errors import BadVersion, NewerFormat
 from model.registry import Version
@@ -90,6 +92,8 @@ def _outlook_lines(settings: Settings, folder: ProjectFolder, redis: Redis | Non
     yield from (f"  {line}" for line in first_images_in_words(place, project, LISTED))
     annotated = {entry.task for entry in now.entries} if now else set()
     yield from (f"  {line}" for line in near_copies_in_words(folder, annotated))
+    yield from (f"  {line}" for line in choosing_in_words(folder))
+    yield from (f"  {line}" for line in front_in_words(folder, annotated, LISTED) if in_full)
     yield from (f"  note: {line}" for line in place.labels.remarks)
     if now is not None:
         yield from _left_out_lines(folder, now)

@@ -5,21 +5,20 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 
 from backend.errors import BadImage
-from backend.project.config import ProjectConfig
 from backend.project.workplace import Workplace
 from backend.rounds.computing import open_feature_cache
 from backend.rounds.folder import Round
 from backend.rounds.learning import Loader, records_of
 from backend.rounds.scoring import Scorer, task_seed
 from backend.rounds.seen_objects import Cache, Onlooker
+from backend.rounds.trial import Trial, fallback_in_words, write_trial
 from model.engines.base import Engine
 from model.errors import BadCheckpoint
-from model.files import read_json, write_json
 from model.judging.evaluation import detections_of, truth_of
 from model.judging.mistakes import mistakes_in
 from model.records import Record, boxes_of
@@ -31,8 +30,6 @@ logger = logging.getLogger(__name__)
 TRIED = 150
 """Validation images on which uncertainty is tried, at most."""
 
-FILE = "trial.json"
-
 
 @dataclass(frozen=True, eq=False)
 class Means:
@@ -40,15 +37,6 @@ class Means:
 
     engine: Engine
     onlooker: Onlooker | None
-
-
-@dataclass(frozen=True)
-class Trial:
-    """How far uncertainty has proved itself, 0..1; on how many validation images, and how long that took."""
-
-    trust: float
-    images: int
-    seconds: float
 
 
 def onlooker_for(place: Workplace) -> Onlooker | None:
@@ -65,12 +53,6 @@ def onlooker_for(place: Workplace) -> Onlooker | None:
         return None
 
 
-def fallback_in_words(config: ProjectConfig) -> str:
-    """Why a project does not choose as its settings say."""
-    start = f"engine {config.engine}" if config.engine == "fake" else "pretrained_weights: none"
-    return f"strategy {config.strategy} needs a network that has seen images before; with {start} it is uncertainty"
-
-
 def known_objects(place: Workplace, current: Round, means: Means) -> Known | None:
     """What is annotated for training, and how far uncertainty has proved itself on what is for validation.
 
@@ -81,17 +63,11 @@ def known_objects(place: Workplace, current: Round, means: Means) -> Known | Non
     records, uris = records_of(place, current, "train")
     features = [_features(means.onlooker.cache, record, image) for record, image in _readable(place, uris, records)]
     trial = _try_uncertainty(place, current, means.engine)
-    write_json(current.path / FILE, asdict(trial))
+    write_trial(current, trial)
     words = "project %s: uncertainty counts %.2f, tried on %d validation images in %.1f s"
     logger.info(words, place.folder.uid, trial.trust, trial.images, trial.seconds)
     found = [some for some in features if len(some)]
     return Known(np.concatenate(found) if found else np.zeros((0, 0), np.float32), trial.trust)
-
-
-def read_trial(current: Round) -> Trial | None:
-    """The trial of a round; None if there was none."""
-    path = current.path / FILE
-    return Trial(**read_json(path)) if path.exists() else None
 
 
 def _readable(place: Workplace, uris: dict[str, str], records: Sequence[Record]) -> Iterator[tuple[Record, np.ndarray]]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import mmap
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 import torch
@@ -94,17 +94,34 @@ def read_seen(path: Path) -> Mapping[int, SeenImage]:
         return {}
     with path.open("rb") as file:
         content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    rows, start = dict[int, SeenImage](), 0
+    rows = {}
+    for task, start, sizes, _ in _rows(content):
+        rows[task] = _decoded(content, start, sizes)
+    return rows
+
+
+def open_seen(path: Path) -> BinaryIO:
+    """The file to add rows to; one that was cut off at the end goes, and its task is looked at again."""
+    file = path.open("ab+")
+    if path.stat().st_size:
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            whole = max((end for *_, end in _rows(content)), default=0)
+        file.truncate(whole)
+    return file
+
+
+def _rows(content: mmap.mmap) -> Iterator[tuple[int, int, tuple[int, int, int], int]]:
+    """Of each whole row from the first on its task, where its values begin, its sizes, and where it ends."""
+    start = 0
     while start + HEADER.size <= len(content):
         mark, task, k, c, d = HEADER.unpack_from(content, start)
         end = start + HEADER.size + HALF.itemsize * (k * (d + c + 1) + d)
         if mark != MARK or end > len(content):
             break
-        rows[task] = _decoded(content, start + HEADER.size, (k, c, d))
+        yield task, start + HEADER.size, (k, c, d), end
         start = end
     if start < len(content):
-        logger.warning("%s ends in a row that cannot be read; its tasks are looked at again", path.name)
-    return rows
+        logger.warning("what is seen in some tasks ends in a row that cannot be read; they are looked at again")
 
 
 def _decoded(content: mmap.mmap, start: int, sizes: tuple[int, int, int]) -> SeenImage:

@@ -20,10 +20,11 @@ from backend.rounds.folder import REFUSED, STATES, Report, Round
 from backend.rounds.group import processes_of, train_together
 from backend.rounds.learning import evaluate_round, load_engine, train_round
 from backend.rounds.reading import read
+from backend.rounds.reasons import Reasons
 from backend.rounds.scored import Scored
 from backend.rounds.scores import Scores
 from backend.rounds.scoring import score_tasks
-from backend.rounds.seen_objects import encoded_row, read_seen
+from backend.rounds.seen_objects import encoded_row, open_seen, read_seen
 from backend.rounds.snapshots import Snapshot, split_of
 from backend.rounds.summary import FRONT, write_summary
 from sampling.ranking import Moment
@@ -80,13 +81,11 @@ def _rank(place: Workplace, current: Round, report: Report) -> str | None:
             tasks.append(task)
     with Scores(current.scores) as scores:
         _score_all(place, current, means, tasks, scores, report)
-        rows = task_queue.order_tasks(
-            _with_seen(current, means, scores.without_regions([task.id for task in tasks])),
-            {t.id: split_of(t.data, t.id, place.folder.uid) for t in tasks},
-            place.config,
-            _moment(place, current, snapshot, means),
-        )
-        rows = with_copies_last(place, rows, annotated)
+        scored = _with_seen(current, means, scores.without_regions([task.id for task in tasks]))
+        splits = {t.id: split_of(t.data, t.id, place.folder.uid) for t in tasks}
+        rows = task_queue.order_tasks(scored, splits, place.config, _moment(place, current, snapshot, means))
+        reasons = Reasons.of(place.config.ranking_config().strategy, means.engine.classes, scored)
+        rows = reasons.told(with_copies_last(place, rows, annotated))
         complete = partial(task_queue.with_regions, regions_of=scores.regions, config=place.config)
         place.folder.registry.write_ranking(current.version, complete(rows))
         shown = [*complete(rows[:FRONT]), *rows[FRONT:]]
@@ -101,7 +100,7 @@ def _score_all(
     seen = read_seen(current.seen_objects)
     missing = [task for task in tasks if task.id not in scores or (means.onlooker and task.id not in seen)]
     coming = score_tasks(place, means.engine, current.version, missing, means.onlooker)
-    with current.seen_objects.open("ab") as objects:
+    with open_seen(current.seen_objects) as objects:
         for index, (task, scored) in enumerate(coming, start=1):
             if scored is not None:
                 if scored.seen:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from backend.errors import BadImage
+from backend.project.folder import ProjectFolder
 from backend.project.workplace import Workplace
-from backend.rounds.copies_last import copy_in_words
 from backend.rounds.findings import Findings, read_findings
 from backend.rounds.first_queue import read_first_queue
 from backend.rounds.folder import Round
@@ -30,12 +30,6 @@ FRONT = 36
 
 FIRST = 12
 """The same before the first version, where they are looked up at each change."""
-
-BY_STRATEGY = {
-    "class_aware": "its class's turn; ",
-    "diverse": "unlike those before it; ",
-    "stratified": "its class's turn, with some chance; ",
-}
 
 
 @dataclass(frozen=True)
@@ -73,7 +67,7 @@ def write_summary(
 ) -> None:
     """Sum up a ranking, whose order is that of the rows; `data` is that of the tasks by their ids."""
     known = [row.certainty for row in rows if row.certainty is not None]
-    front = [_next(place, row, data[row.task], known) for row in rows[:FRONT]]
+    front = [_next(place, row, data[row.task]) for row in rows[:FRONT]]
     summary = {
         "format": FORMAT,
         "certainties": np.histogram(known, BINS, (0, 1))[0].tolist(),
@@ -111,9 +105,19 @@ def front_of_first_queue(place: Workplace, known: Mapping[int, Picture]) -> tupl
     )
 
 
-def _next(place: Workplace, row: RankedTask, data: Mapping[str, Any], certainties: Sequence[float]) -> Next | None:
+def front_in_words(folder: ProjectFolder, annotated: Collection[int], listed: int) -> Iterator[str]:
+    """What status says of the next tasks of the served version's queue, but for those annotated since."""
+    served = folder.registry.current()
+    summary = read_summary(folder.registry, served) if served else None
+    waiting = [one for one in summary.front if one.picture.task not in annotated] if summary else []
+    for one in waiting[:listed]:
+        if one.reason:
+            yield f"task {one.picture.task} comes next: {one.reason}"
+
+
+def _next(place: Workplace, row: RankedTask, data: Mapping[str, Any]) -> Next | None:
     picture = _picture(place, row.task, data, row.regions)
-    return Next(picture, reason_of(row, place.config.strategy, certainties), row.certainty) if picture else None
+    return Next(picture, row.reason, row.certainty) if picture else None
 
 
 def _picture(place: Workplace, task: int, data: Mapping[str, Any], regions: list[dict[str, Any]]) -> Picture | None:
@@ -126,23 +130,3 @@ def _picture(place: Workplace, task: int, data: Mapping[str, Any], regions: list
         return None
     size_hw = image.shape[:2]
     return Picture(task, keep_thumbnail(place, str(uri), image), size_hw, drawings_of(regions, size_hw, place.labels))
-
-
-def reason_of(row: RankedTask, strategy: str, certainties: Sequence[float]) -> str:
-    """Why a task stands at its place, in words."""
-    if row.copy_of is not None:
-        return copy_in_words(row.copy_of)
-    if row.split != "train":
-        return f"a {'validation' if row.split == 'val' else row.split} image, by chance"
-    if row.is_control:
-        return "drawn at random, as the control group"
-    if strategy in ("random", "random_foreground"):
-        return "drawn at random"
-    if row.certainty is None:
-        return "nothing was found in it"
-    if strategy == "class_turns":
-        return "its class's turn, drawn at random within it"
-    if strategy == "certainty":
-        return "one of the most certain"
-    higher = sum(certainty > row.certainty for certainty in certainties) / max(1, len(certainties) - 1)
-    return f"{BY_STRATEGY.get(strategy, '')}less certain than {100 * higher:.0f} % of the open images"

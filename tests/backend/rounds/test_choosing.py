@@ -17,10 +17,11 @@ from backend.label_studio.labels import parse_label_config
 from backend.project.config import ProjectConfig
 from backend.project.workplace import Workplace
 from backend.rounds import task_queue
-from backend.rounds.choosing import Means, known_objects, onlooker_for, read_trial
+from backend.rounds.choosing import Means, known_objects, onlooker_for
 from backend.rounds.folder import AnnotatedImage, Round
 from backend.rounds.scoring import Scored, score_tasks
 from backend.rounds.seen_objects import Onlooker
+from backend.rounds.trial import read_trial
 from model.engines.base import EngineConfig
 from model.engines.fake import FakeEngine
 from sampling.ranking import Moment
@@ -89,7 +90,7 @@ def test_tasks_unlike_what_is_annotated_come_first(tmp_path: Path) -> None:
     onlooker = onlooker_for(place)
     known = known_objects(place, a_round(tmp_path, (101, "train")), Means(engine(), onlooker))
     assert known is not None and known.features.shape[0] == 1
-    found = scored(place, onlooker, 1, 3, 5, 7, 2, 4)
+    found = scored(place, onlooker, 1, 3, 2, 4)
     queue = task_queue.order_tasks(found, dict.fromkeys(found, "train"), place.config, Moment(3, known=known))
     assert queue[0].task in (2, 4) and {row.task for row in queue} == set(found)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backend.rounds.seen_objects import SeenImage, encoded_row, read_seen, seen_image
+from backend.rounds.seen_objects import SeenImage, encoded_row, open_seen, read_seen, seen_image
 from model.engines.torchvision.frozen import FeatureMaps
 from model.instances import Proposals
 from sampling.coverage import ObjectsOfImage
@@ -73,7 +73,10 @@ def test_the_last_row_of_a_task_counts_and_one_cut_off_is_left_out(
     with caplog.at_level(logging.WARNING):
         found = read_seen(path)
     assert list(found) == [1] and len(found[1].objects) == 5
-    assert "seen.bin ends in a row that cannot be read; its tasks are looked at again" in caplog.text
+    assert "ends in a row that cannot be read; they are looked at again" in caplog.text
+    with open_seen(path) as file:
+        file.write(encoded_row(2, image(3, 4)))
+    assert {task: len(seen.objects) for task, seen in read_seen(path).items()} == {1: 5, 2: 3}, "nothing lies between"
 
 
 def test_no_file_is_nothing_seen(tmp_path: Path) -> None:

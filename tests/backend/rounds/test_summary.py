@@ -16,7 +16,7 @@ from backend.rounds.pictures import thumbnails
 from backend.rounds.receipt import note_annotations
 from backend.rounds.snapshots import Need
 from backend.rounds.standing import has_standing, read_standing, write_standing
-from backend.rounds.summary import BINS, FRONT, read_summary, reason_of, write_summary
+from backend.rounds.summary import BINS, FRONT, front_in_words, read_summary, write_summary
 from model.files import write_json
 from model.rankings import RankedTask
 from model.registry import VersionFields
@@ -78,19 +78,11 @@ def test_a_summary_that_cannot_be_read_is_none(tmp_path: Path) -> None:
     assert found is not None and read_summary(registry, "maskal-r1") is None
 
 
-@pytest.mark.parametrize(
-    ("row", "strategy", "reason"),
-    [
-        (ranked(1, 0.2), "uncertainty", "less certain than 67 % of the open images"),
-        (ranked(1, 0.2), "class_aware", "its class's turn; less certain than 67 % of the open images"),
-        (ranked(1, 0.2), "random", "drawn at random"),
-        (ranked(1, 0.2, split="val"), "uncertainty", "a validation image, by chance"),
-        (ranked(1, 0.2, is_control=True), "uncertainty", "drawn at random, as the control group"),
-        (ranked(1, None), "uncertainty", "nothing was found in it"),
-    ],
-)
-def test_a_place_in_the_queue_has_its_reason(row: RankedTask, strategy: str, reason: str) -> None:
-    assert reason_of(row, strategy, [0.1, 0.2, 0.3, 0.4]) == reason
+def test_status_says_why_the_next_tasks_come_but_for_those_annotated_since(tmp_path: Path) -> None:
+    rows = [ranked(task, reason=f"reason {task}") for task in (1, 2, 3)]
+    place, found = sum_up(tmp_path, rows)
+    assert [one.reason for one in found.front] == ["reason 1", "reason 2", "reason 3"]
+    assert list(front_in_words(place.folder, {1}, 1)) == ["task 2 comes next: reason 2"]
 
 
 def test_a_round_keeps_what_its_version_got_wrong_and_how_sure_its_ap_is(tmp_path: Path) -> None:
