@@ -57,6 +57,10 @@ class DamagedTraining(BackendError):
     """What a round has trained cannot be read; it trains again."""
 
 
+class TurnOver(BackendError):
+    """A round has had its share of the worker, and another project's waits; it goes on after that."""
+
+
 class LockLost(BackendError):
     """Another worker has taken over what this one worked on; it is theirs now."""
 

@@ -20,7 +20,7 @@ from rq import Worker
 
 from backend.cli import main
 from backend.queue.jobs import ROUNDS, SHORT
-from backend.settings import read_settings
+from backend.settings import read_log_format, read_settings
 from backend.system.processes import GRACE_S, KILLED_S, Processes, free_port
 from backend.system.redis_server import start_redis
 from backend.web.server import GRACEFUL_TIMEOUT_S
@@ -81,7 +81,8 @@ def test_the_image_does_not_run_as_root() -> None:
 
 @pytest.mark.parametrize("name", OURS)
 def test_our_services_set_only_what_is_read(name: str) -> None:
-    read = set(re.findall(r'"([A-Z][A-Z_]+)"', inspect.getsource(read_settings)))
+    readers = (read_settings, read_log_format)
+    read = {name for one in readers for name in re.findall(r'"([A-Z][A-Z_]+)"', inspect.getsource(one))}
     given = set(services()[name]["environment"])
     assert {"DATA_DIR", "REDIS_URL", "BACKEND_URL", "LABEL_STUDIO_URL"} <= given
     assert given <= read
@@ -147,8 +148,9 @@ def test_every_variable_stands_in_the_example_and_has_no_live_value() -> None:
 def test_a_missing_password_stops_the_start() -> None:
     secrets = re.findall(r"\$\{(\w*(?:PASSWORD|USERNAME))(.*?)\}", COMPOSE)
     needed = {"POSTGRES_PASSWORD", "LABEL_STUDIO_USERNAME", "LABEL_STUDIO_PASSWORD"}
-    assert {name for name, _ in secrets} == {*needed, "MASKAL_VIEWER_PASSWORD"}, "without the last there is no viewer"
-    assert all(rest.startswith(":?") for name, rest in secrets if name != "MASKAL_VIEWER_PASSWORD")
+    optional = {"MASKAL_VIEWER_PASSWORD", "MASKAL_METRICS_PASSWORD"}  # without them there is no viewer, no Prometheus
+    assert {name for name, _ in secrets} == needed | optional
+    assert all(rest.startswith(":?") for name, rest in secrets if name in needed)
 
 
 def test_the_gpu_file_changes_services_and_a_target_that_exist() -> None:
@@ -179,6 +181,8 @@ def local_environment(folder: Path, port: int, redis_url: str) -> dict[str, str]
         "LABEL_STUDIO_PUBLIC_URL": "",
         "PUBLIC_URL": "",
         "MASKAL_VIEWER_PASSWORD": "",
+        "MASKAL_METRICS_PASSWORD": "",
+        "LOG_FORMAT": "",
         "LABEL_STUDIO_API_KEY": "",
         "ALLOWED_PRIVATE_HOSTS": "",
         "TASK_LOCK_TTL": "86400",

@@ -90,6 +90,11 @@ def enqueue(redis: Redis, kind: Kind, uid: str, *, at_front: bool = False) -> bo
     return True
 
 
+def is_another_waiting(redis: Redis, kind: Kind, uid: str) -> bool:
+    """Whether a job of another project waits for the worker that a project's job of this kind takes."""
+    return any(job_id != kind.id_for(uid) for job_id in Queue(kind.queue, connection=redis).job_ids)
+
+
 def describe(redis: Redis, job_id: str) -> dict[str, Any] | None:
     """Status and progress of a job, None if there is none of that id (any more)."""
     job = _find(redis, job_id)

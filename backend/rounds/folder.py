@@ -63,7 +63,7 @@ class RoundState:
     state moves forward through STATES, or ends as refused, cancelled or failed; attempts counts errors; retry_at is
     Unix time; reason is the gate's verdict or why it failed; is_forced: somebody asked for it; waits counts the looks
     at things that mend elsewhere, such as images of which too few can be read; begun counts how often work on this step
-    began, as a killed worker cannot say that it ended; seconds per step.
+    began, as a killed worker cannot say that it ended; seconds per step, all turns at it together.
     """
 
     number: int

@@ -34,8 +34,11 @@ def run(place: Workplace, current: Round, report: Report) -> None:
         started = time.monotonic()
         name, action = STEPS[step]
         report(name, 0.0)
-        conclusion = action(place, current, report)
-        current.state.seconds[name] = round(time.monotonic() - started, 2)
+        try:
+            conclusion = action(place, current, report)
+        finally:
+            spent = current.state.seconds.get(name, 0.0) + time.monotonic() - started
+            current.state.seconds[name] = round(spent, 2)
         current.state.state = conclusion or STATES[step + 1]
         current.state.error, current.state.begun, current.state.waits, current.state.retry_at = None, 1, 0, 0.0
         current.save()

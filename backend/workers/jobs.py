@@ -15,7 +15,7 @@ from typing import Any
 from redis import Redis
 from redis.exceptions import RedisError
 
-from backend.errors import Cancelled, LockLost, NotFound
+from backend.errors import Cancelled, LockLost, NotFound, TurnOver
 from backend.label_studio.client import Project
 from backend.logs import about
 from backend.project.folder import UID, ProjectFolder, connected_projects
@@ -41,6 +41,7 @@ from backend.rounds.receipt import note_annotations
 from backend.rounds.snapshots import write_snapshot
 from backend.rounds.standing import has_standing, write_standing
 from backend.settings import Settings, read_settings
+from backend.workers.turns import SHARE_S, Turn, has_to_wait
 from model.file_cache import trim_cache
 
 logger = logging.getLogger(__name__)
@@ -68,7 +69,7 @@ def examine(uid: str) -> None:
 
 
 def run_round(uid: str) -> None:
-    """Job: finish the round that was begun, then make new ones for as long as one is due."""
+    """Job: finish the round that was begun, then make new ones for as long as one is due and nobody else waits."""
     settings = read_settings()
     redis = open_redis(settings)
     folder = ProjectFolder(settings.data_dir / "projects" / uid)
@@ -80,6 +81,8 @@ def run_round(uid: str) -> None:
                 return
             _run(redis, place, current, is_mine)
             hint(redis, uid)
+            if has_to_wait(redis, uid):
+                return
 
 
 def tidy(uid: str) -> None:
@@ -102,7 +105,7 @@ def _computing(name: str) -> Callable[..., Any]:
 
 
 def _run(redis: Redis, place: Workplace, current: Round, is_mine: Hold) -> None:
-    uid, number = place.folder.uid, current.state.number
+    uid, number, turn = place.folder.uid, current.state.number, Turn(redis, place.folder.uid, current, SHARE_S)
 
     def tell(step: str, share: float, **details: Any) -> None:
         if not is_mine:
@@ -110,6 +113,8 @@ def _run(redis: Redis, place: Workplace, current: Round, is_mine: Hold) -> None:
         is_time = keep_progress(step, share, details)
         if is_time and step in CANCELLABLE and _is_cancelled(redis, uid, number):
             raise Cancelled("cancelled by `maskal cancel`")
+        if is_time and turn.is_over(step, share):
+            raise TurnOver(f"round {number} of project {uid} makes way for another project's at step {step}")
 
     current.begin()
     try:
@@ -121,6 +126,9 @@ def _run(redis: Redis, place: Workplace, current: Round, is_mine: Hold) -> None:
         current.cancel()
         marks.forget_cancel(redis, uid)
         logger.info("project %s: round %d was cancelled", uid, number)
+    except TurnOver as err:
+        current.hand_back()
+        logger.info("%s", err)
     except LockLost:
         raise
     except SystemExit:

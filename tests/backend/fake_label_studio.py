@@ -25,16 +25,16 @@ def place_of(folder: ProjectFolder, client: FakeLabelStudio, images: Any = None)
 
 
 class FakeLabelStudio:
-    """One project with tasks 1 to `tasks`, the first `annotated` of them annotated with a leaf or a spot."""
+    """One project with so many tasks from `first` on, some of them annotated with a leaf or a spot."""
 
-    def __init__(self, uid: str, tasks: int, annotated: int) -> None:
+    def __init__(self, uid: str, tasks: int, annotated: int, *, first: int = 1) -> None:
         self.uid, self.model_version = uid, ""
-        self.annotations: dict[int, list[dict[str, Any]]] = {task: [] for task in range(1, tasks + 1)}
+        self.annotations: dict[int, list[dict[str, Any]]] = {task: [] for task in range(first, first + tasks)}
         self.stored: dict[int, list[dict[str, Any]]] = {task: [] for task in self.annotations}
         self.changes = 0
         self.ids = count(1)
         self.rescored: list[int] = []
-        for task in range(1, annotated + 1):
+        for task in range(first, first + annotated):
             self.annotate(task)
 
     def annotate(self, task: int, *others: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -23,7 +24,7 @@ OLDEST = "2026-01-01T00:00:00Z"
 
 
 class Server(ThreadingHTTPServer):
-    """One project; `project` holds what is in it.
+    """A project, of which `project` holds what is in it, and others beside it by their numbers.
 
     is_down     closes every connection without an answer
     slow_s      waits so long before each answer
@@ -37,9 +38,10 @@ class Server(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, project: FakeLabelStudio) -> None:
+    def __init__(self, project: FakeLabelStudio, *others: FakeLabelStudio) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.project = project
+        self.projects = {int(one.uid.partition(".")[0]): one for one in (project, *others)}
         self.label_config = POLYGONS
         self.is_down = self.is_revoked = self.is_deleted = False
         self.slow_s, self.fails_every, self.calls = 0.0, 0, 0
@@ -68,31 +70,38 @@ class Server(ThreadingHTTPServer):
         if path == "/api/version":
             return 200, {"release": "1.23.2"}
         if path == "/api/tasks":
-            return 200, self._tasks(query)
+            return 200, _tasks(self.projects[int(query["project"])], query)
         if path == "/api/predictions":
-            return 200, self.project.predictions(int(query["task"]))
-        if path == "/api/projects/1" and method == "PATCH":
-            return self._update(body)
-        if path == "/api/projects/1":
-            return 200, self._row()
-        if path == "/api/projects/1/sample-task/":
-            return 200, {"sample_task": {"example": "/static/samples/sample.jpg"}}
-        if path == "/api/projects/1/model-versions" and method == "DELETE":
-            return 204, self.project.forget(body["model_version"])
-        if path == "/api/projects/1/model-versions":
-            return 200, self.project.model_versions(1)
-        if path == "/api/projects/1/import/predictions":
-            return 201, {"created": self.project.import_predictions(1, json.dumps(body))}
+            task = int(query["task"])
+            return 200, next(one for one in self.projects.values() if task in one.stored).predictions(task)
+        found = re.fullmatch(r"/api/projects/(\d+)(/.*)?", path)
+        if found and int(found[1]) in self.projects:
+            return self._answer_of(int(found[1]), method, found[2], body)
         return 404, {"detail": f"the fake knows no {method} {path}"}
 
-    def _row(self) -> dict[str, Any]:
-        tasks, annotated, skipped, predictions = self.project.project(1).counters
+    def _answer_of(self, number: int, method: str, rest: str | None, body: Any) -> tuple[int, Any]:
+        """The answer to a call about one project, by what follows its number."""
+        project = self.projects[number]
+        if rest is None:
+            return _update(project, body) if method == "PATCH" else (200, self._row(number, project))
+        if rest == "/sample-task/":
+            return 200, {"sample_task": {"example": "/static/samples/sample.jpg"}}
+        if rest == "/model-versions" and method == "DELETE":
+            return 204, project.forget(body["model_version"])
+        if rest == "/model-versions":
+            return 200, project.model_versions(number)
+        if rest == "/import/predictions":
+            return 201, {"created": project.import_predictions(number, json.dumps(body))}
+        return 404, {"detail": f"the fake knows no {method} of {rest}"}
+
+    def _row(self, number: int, project: FakeLabelStudio) -> dict[str, Any]:
+        tasks, annotated, skipped, predictions = project.project(number).counters
         return {
-            "id": 1,
+            "id": number,
             "created_at": CREATED_AT,
             "title": "leaves",
             "label_config": self.label_config,
-            "model_version": self.project.model_version,
+            "model_version": project.model_version,
             "task_number": tasks,
             "total_annotations_number": annotated,
             "skipped_annotations_number": skipped,
@@ -100,43 +109,6 @@ class Server(ThreadingHTTPServer):
             "task_data_login": "",
             **dict.fromkeys(OPTIONS, 1),
         }
-
-    def _update(self, fields: dict[str, Any]) -> tuple[int, Any]:
-        version = fields["model_version"]
-        if version not in self.project.model_versions(1):
-            return 400, {"detail": "Model version does not exist"}
-        self.project.update_project(1, model_version=version)
-        return 200, {}
-
-    def _tasks(self, query: dict[str, str]) -> dict[str, Any]:
-        asked = json.loads(query.get("query", "{}"))
-        items = asked.get("filters", {}).get("items", [])
-        meet = any if asked.get("filters", {}).get("conjunction") == "or" else all
-        ids = [t for t in self.project.annotations if not items or meet(self._matches(t, item) for item in items)]
-        if "ordering" in asked:
-            ids.sort(key=self._updated, reverse=True)
-        page, size = int(query["page"]), int(query["page_size"])
-        return {"total": len(ids), "tasks": [self._task(t) for t in ids[(page - 1) * size : page * size]]}
-
-    def _updated(self, task: int) -> str:
-        return max([OLDEST, *(row["updated_at"] for row in self.project.annotations[task])])
-
-    def _task(self, task: int) -> dict[str, Any]:
-        rows, predictions = self.project.annotations[task], self.project.stored[task]
-        row = {"id": task, "data": {"photo": f"/data/upload/{task}.png"}, "is_labeled": bool(rows)}
-        return {**row, "annotations": rows, "predictions": predictions, "updated_at": self._updated(task)}
-
-    def _matches(self, task: int, item: dict[str, Any]) -> bool:
-        column, value = item["filter"].removeprefix("filter:tasks:"), item["value"]
-        versions = {prediction["model_version"] for prediction in self.project.stored[task]}
-        holds = {
-            "total_annotations": bool(self.project.annotations[task]),
-            "cancelled_annotations": False,
-            "completed_at": not self.project.annotations[task],
-            "updated_at": self._updated(task) > str(value),
-            "predictions_model_versions": not versions.isdisjoint(value if isinstance(value, list) else ()),
-        }[column]
-        return holds != item["operator"].startswith("not_")
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -169,6 +141,48 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *args: object) -> None:
         pass
+
+
+def _update(project: FakeLabelStudio, fields: dict[str, Any]) -> tuple[int, Any]:
+    version = fields["model_version"]
+    if version not in project.model_versions(1):
+        return 400, {"detail": "Model version does not exist"}
+    project.update_project(1, model_version=version)
+    return 200, {}
+
+
+def _tasks(project: FakeLabelStudio, query: dict[str, str]) -> dict[str, Any]:
+    asked = json.loads(query.get("query", "{}"))
+    items = asked.get("filters", {}).get("items", [])
+    meet = any if asked.get("filters", {}).get("conjunction") == "or" else all
+    ids = [t for t in project.annotations if not items or meet(_matches(project, t, item) for item in items)]
+    if "ordering" in asked:
+        ids.sort(key=lambda task: _updated(project, task), reverse=True)
+    page, size = int(query["page"]), int(query["page_size"])
+    return {"total": len(ids), "tasks": [_task(project, t) for t in ids[(page - 1) * size : page * size]]}
+
+
+def _updated(project: FakeLabelStudio, task: int) -> str:
+    return max([OLDEST, *(row["updated_at"] for row in project.annotations[task])])
+
+
+def _task(project: FakeLabelStudio, task: int) -> dict[str, Any]:
+    rows, predictions = project.annotations[task], project.stored[task]
+    row = {"id": task, "data": {"photo": f"/data/upload/{task}.png"}, "is_labeled": bool(rows)}
+    return {**row, "annotations": rows, "predictions": predictions, "updated_at": _updated(project, task)}
+
+
+def _matches(project: FakeLabelStudio, task: int, item: dict[str, Any]) -> bool:
+    column, value = item["filter"].removeprefix("filter:tasks:"), item["value"]
+    versions = {prediction["model_version"] for prediction in project.stored[task]}
+    holds = {
+        "total_annotations": bool(project.annotations[task]),
+        "cancelled_annotations": False,
+        "completed_at": not project.annotations[task],
+        "updated_at": _updated(project, task) > str(value),
+        "predictions_model_versions": not versions.isdisjoint(value if isinstance(value, list) else ()),
+    }[column]
+    return holds != item["operator"].startswith("not_")
 
 
 def photo(task: int, scale: int) -> bytes:
