@@ -100,7 +100,17 @@ def sets_of(world: World, whole: np.ndarray, drawn: Split, seed: int, annotated:
     found = find_near_copies(whole[both], new, looks.__getitem__)
     copied = {both[row] for row, others in found if any(other < len(learn) for other in others)}
     kept = tuple(place for place in validation if place not in copied)
-    return Sets(tuple(learn), {"all": tuple(validation), "kept": kept, "fresh": drawn.test})
+    return Sets(tuple(learn), _of_common_classes(world, {"all": tuple(validation), "kept": kept, "fresh": drawn.test}))
+
+
+def _of_common_classes(world: World, asked: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    """The sets without images of classes that not all of them show: they are compared by the means over the classes."""
+
+    def shown(place: int) -> set[str]:
+        return {outline.label for outline in world.records[place].outlines}
+
+    common = set.intersection(*({label for place in places for label in shown(place)} for places in asked.values()))
+    return {kind: tuple(p for p in places if shown(p) <= common) for kind, places in asked.items()}
 
 
 def linear(features: ObjectFeatures, sets: Sets) -> dict[str, float]:

@@ -3,7 +3,8 @@
     python -m tests.benchmarks.serving --json serving.json
 
 Starts the whole system with generated fields and the small network. Asks as Label Studio does, one request after the
-other: for tasks that the version has ranked, and for images that it has to score. Figures are seconds.
+other, and idle also by several clients at once: for tasks that the version has ranked, and for images that it has to
+score. Figures are seconds.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import platform
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +38,7 @@ from model.files import write_json
 from tests.e2e.waiting import concluded, wait_for
 
 IMAGES, ANNOTATED = 80, 30
+CLIENTS = 8
 UNKNOWN_TASK = 10**6
 """No task has such a number, so that it is in no ranking and is scored at each request."""
 
@@ -85,6 +88,7 @@ def measure(stack: Stack, requests: int, iterations: int) -> dict[str, object]:
     for kind in kinds:
         kind.ask(0)
     idle = {kind.name: percentiles([kind.ask(n) for n in range(requests)]) for kind in kinds}
+    crowd = {kind.name: percentiles(ask_at_once(kind, requests)) for kind in kinds}
     folder.store_config(config.model_copy(update={"train_iterations_base": 10**6}))
     (backend,) = client.backends(project.id)
     client.request("POST", f"/api/ml/{backend['id']}/train", json={})
@@ -92,7 +96,7 @@ def measure(stack: Stack, requests: int, iterations: int) -> dict[str, object]:
     busy = {kind.name: percentiles([kind.ask(n) for n in range(requests)]) for kind in kinds}
     assert is_training(redis, folder), "the training ended too early"
     ratio = {name: round(busy[name]["p95"] / idle[name]["p95"], 2) for name in idle}
-    return {"idle": idle, "while_training": busy, "p95_ratio": ratio}
+    return {"idle": idle, f"idle_{CLIENTS}_clients": crowd, "while_training": busy, "p95_ratio": ratio}
 
 
 @dataclass(frozen=True)
@@ -103,8 +107,14 @@ class Kind:
     ask: Callable[[int], float]
 
 
+def ask_at_once(kind: Kind, requests: int) -> list[float]:
+    """Seconds of each request where each of CLIENTS clients asks for the next as soon as it has its answer."""
+    with ThreadPoolExecutor(CLIENTS) as clients:
+        return list(clients.map(kind.ask, range(requests, 2 * requests)))
+
+
 def percentiles(seconds: Sequence[float]) -> dict[str, float]:
-    return {f"p{q}": round(float(np.percentile(seconds, q)), 4) for q in (50, 95)}
+    return {f"p{q}": round(float(np.percentile(seconds, q)), 4) for q in (50, 95, 99)}
 
 
 def is_busy(redis: Redis, folder: ProjectFolder) -> bool:

@@ -17,12 +17,13 @@ from backend.rounds.copies_last import late_copy_of, near_copies_in_words, with_
 from backend.rounds.evaluation_copies import left_out_in_words, left_out_of_evaluation, note_left_out
 from backend.rounds.first_images import HELD_OUT, first_images_in_words, order_first_images
 from backend.rounds.first_queue import read_first_queue
-from backend.rounds.folder import Round
+from backend.rounds.folder import Round, start_round
 from backend.rounds.glances import glances_folder
 from backend.rounds.learning import evaluate_round, train_round
 from backend.rounds.near_copies import FORMAT, look_for_near_copies, read_near_copies
-from backend.rounds.new_tasks import late_score
+from backend.rounds.new_tasks import late_score, score_new_tasks
 from backend.rounds.scored import Scored
+from backend.rounds.steps import run
 from model.errors import BadCheckpoint
 from model.files import read_json, write_json
 from model.rankings import RankedTask
@@ -282,3 +283,20 @@ def test_a_round_of_before_leaves_nothing_out(tmp_path: Path) -> None:
     assert left_out_in_words({}) == ""
     assert left_out_in_words({"7": 1}).startswith("; evaluated without 1 validation image that is a near copy of")
     assert left_out_in_words(dict.fromkeys("12345", 1)).endswith("task 3 of task 1 and 2 more")
+
+
+def test_a_round_ranks_its_copies_last_and_a_look_lets_a_late_one_follow(tmp_path: Path) -> None:
+    project = Project(tmp_path, annotated=7, train_iterations_base=2)
+    project.look()
+    run(project.place, start_round(project.folder, 0), quiet)
+    rows = project.folder.registry.read_ranking("maskal-r1")
+    splits = {row.task: row.split for row in rows}
+    assert [row.copy_of for row in rows if splits[row.task] == "train"][-1] is not None
+    assert {row.task: row.copy_of for row in rows if row.copy_of is not None and splits[row.task] == "train"} == {
+        task: task - SCENES for task in range(9, TASKS + 1) if splits[task] == "train"
+    }
+    project.server.annotations[13], project.server.stored[13] = [], []
+    project.look()
+    score_new_tasks(project.place, quiet, lambda *wanted: ((task, Scored(0.5, [])) for task in wanted[2]))
+    late = project.folder.registry.ranked_task("maskal-r1", 13)
+    assert late is not None and (late.copy_of, late.score) == (5, 1.0)
