@@ -40,9 +40,6 @@ ROWS_PER_BATCH = {"cpu": 768, "cuda": 8192}
 LOOKED_AT_ONCE = 200
 """Proposals that a CPU's first look takes together."""
 
-SPARSE = 0.02
-"""Share of these with any foreground below which those that the proposal network thinks less of are not looked at."""
-
 MIN_OBJECTNESS = 0.01
 """What the proposal network thinks less of is left out where it need not be exact: mostly half of the proposals."""
 
@@ -171,7 +168,7 @@ class TorchvisionEngine:
     def _looked_at(self, encoded: Encoded, boxes: torch.Tensor) -> Encoded:
         """The same image with a first look at boxes (n, 4), and no more proposals than are worth sampling.
 
-        The best come first: a CPU looks at so many at once, until hardly any of them shows something.
+        The best come first: a CPU looks at so many at once, until none of them shows anything.
         """
         parts: list[Encoded] = []
         looks: list[FirstLook] = []
@@ -179,7 +176,7 @@ class TorchvisionEngine:
             parts.append(self._with_proposals(encoded, some, exact=False))
             with self._precision(exact=False):
                 looks.append(self._first_look(parts[-1]))
-            if has_foreground(looks[-1], self.config.confidence_threshold).sum() < SPARSE * len(some):
+            if not has_foreground(looks[-1], self.config.confidence_threshold).any():
                 break
         look = joined(looks)
         worth = worth_sampling(look, self.config.confidence_threshold)

@@ -49,7 +49,7 @@ def test_without_bfloat16_the_fast_prediction_is_the_ordinary_one(monkeypatch: p
         assert engine.sample(fast, 2)[0].boxes_xyxy.dtype == np.float32
 
 
-def test_a_look_ends_where_the_proposals_left_hardly_show_anything(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_look_ends_where_the_best_of_the_proposals_left_show_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("model.engines.torchvision.engine.LOOKED_AT_ONCE", 8)
     image = np.random.default_rng(0).integers(0, 255, (90, 120, 3), np.uint8)
     for in_doubt, looked in ((0.001, 8), (0.4, len(engine_in_doubt((0.4, 0.4)).encode([image], exact=True)[0].rows))):
