@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 FILE = "object_features.npz"
 
 MOST = 12
-"""Objects of an image that are compared, those that the model is surest of; of a crowd some stand for all."""
+"""Objects of an image that are compared, the first of its regions; of a crowd some stand for all."""
 
 ACROSS = 2
 """An image in which nothing was found is compared by so many patches across and down, and as a whole."""
