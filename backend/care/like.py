@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from tqdm import tqdm
 
 from backend.errors import BadSetting, NotFound
 from backend.label_studio.annotations import choose_annotation
@@ -16,7 +15,7 @@ from backend.project.feature_cache import FeatureCache
 from backend.project.folder import ProjectFolder
 from backend.project.workplace import Workplace, open_workplace
 from backend.rounds.computing import open_feature_cache
-from backend.rounds.object_index import Region, boxes_of, features_in, look_at, read_index
+from backend.rounds.object_index import Region, boxes_of, compare, features_in
 from backend.rounds.snapshots import split_of
 from backend.settings import Settings
 from sampling.likeness import likeness
@@ -36,11 +35,13 @@ class Found:
 
     wanted    what they were compared with, in words
     unread    open tasks whose images cannot be read
+    outdated  open tasks that are compared by the objects of an earlier version
     """
 
     wanted: str
     tasks: tuple[Like, ...]
     unread: int
+    outdated: int
 
     def in_words(self) -> list[str]:
         """Lines for a person."""
@@ -48,9 +49,14 @@ class Found:
             return ["no other task is open that may be chosen"]
         lines = [f"open tasks most like {self.wanted}, 1 is the same:"]
         lines += [f"  task {one.task}: {one.likeness:.2f}" for one in self.tasks]
-        return (
-            [*lines, f"{self.unread} open tasks are left out, as their images cannot be read"] if self.unread else lines
-        )
+        if self.outdated:
+            lines.append(
+                f"{self.outdated} open tasks are compared by what an earlier version, or none, found in them; later "
+                "answers catch up"
+            )
+        if self.unread:
+            lines.append(f"{self.unread} open tasks are left out, as their images cannot be read")
+        return lines
 
 
 def like(settings: Settings, folder: ProjectFolder, task: int, region: str | None, count: int) -> list[str]:
@@ -69,20 +75,19 @@ def most_like(place: Workplace, cache: FeatureCache, task: int, region: str | No
     """The `count` open tasks whose objects are nearest to those of a task, or to one region of it.
 
     Validation tasks are left out: they are to stay a fair sample. Images that were not looked at before are looked at
-    first, which is kept; their objects are those that the served version finds. Raises BadSetting for an unknown task
-    or region, BadImage where the task's own cannot be read.
+    first, see `compare`. Raises BadSetting for an unknown task or region, BadImage where the task's own cannot be read.
     """
     asked = _task(place, task)
     regions, wanted = _wanted(place, asked, region)
     image = place.images.load(place.labels.image_value.of(asked.data), asked.id)
     features = features_in(cache.maps(image), boxes_of(regions, place.labels, image.shape[:2]))
-    tasks = [
-        other for other in place.client.tasks(place.folder.project_id) if _may_be_chosen(other, place.folder, task)
-    ]
-    known, others, starts = _looked_at(place, cache, tasks)
-    near = likeness(features, others, starts)
-    first = np.argsort(-near, kind="stable")[:count]
-    return Found(wanted, tuple(Like(known[i], float(near[i])) for i in first), len(tasks) - len(known))
+    everything = list(place.client.tasks(place.folder.project_id))
+    tasks = [other for other in everything if _may_be_chosen(other, place.folder, task)]
+    compared = compare(place, cache, everything, tasks)
+    near = likeness(features, compared.features, compared.starts)
+    first = np.lexsort((np.array(compared.tasks), -near))[:count]
+    best = tuple(Like(compared.tasks[i], float(near[i])) for i in first)
+    return Found(wanted, best, len(tasks) - len(compared.tasks), compared.outdated)
 
 
 def _may_be_chosen(task: Task, folder: ProjectFolder, asked: int) -> bool:
@@ -119,23 +124,3 @@ def _predicted(place: Workplace, task: int) -> list[Region]:
     version = registry.current()
     row = registry.ranked_task(version, task) if version else None
     return row.regions if row else []
-
-
-def _looked_at(
-    place: Workplace, cache: FeatureCache, tasks: Sequence[Task]
-) -> tuple[list[int], np.ndarray, np.ndarray]:
-    """The tasks whose objects are known, looked at first where they were not; see `ObjectIndex.of`."""
-    version, value = place.folder.registry.current() or "", place.labels.image_value
-    index = read_index(place, cache.backbone.digest)
-    missing = [task for task in tasks if not index.has(task, value.of(task.data), version)]
-    if missing:
-        bar = tqdm(missing, desc="looking at images", unit="image")
-        index = look_at(place, cache, index, bar, _regions(place, version, missing), version)
-    return index.of(tasks)
-
-
-def _regions(place: Workplace, version: str, tasks: Sequence[Task]) -> Mapping[int, Sequence[Region]]:
-    """What the served version found, by task."""
-    wanted = {task.id for task in tasks}
-    rows = place.folder.registry.read_ranking(version) if version else ()
-    return {row.task: row.regions for row in rows if row.task in wanted}

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,9 @@ from backend.project.feature_cache import FeatureCache
 from backend.project.folder import connect_folder
 from backend.project.unreadable import Unreadable
 from backend.project.workplace import Workplace
-from backend.rounds.object_index import FILE
+from backend.rounds import object_index
+from backend.rounds.object_index import MOST, boxes_of
+from backend.rounds.object_parts import FOLDER, OLD_FILE, ObjectParts
 from backend.rounds.snapshots import split_of
 from model.rankings import RankedTask
 from model.registry import VersionFields
@@ -56,13 +60,17 @@ class Project:
     def place(self) -> Workplace:
         return place_of(self.folder, self.server, self.photos)
 
-    def serve(self) -> None:
+    def serve(self, number: int = 1, ranked: Sequence[int] = IN_TRAINING) -> None:
         """A version that finds each photo's object."""
-        fields = VersionFields(1, ("leaf", "spot"), "fake", {}, {}, None, "", True, "")
-        add_version(self.folder.registry, fields, {"w": torch.zeros(1)})
-        rows = [RankedTask(t, 0.5, i, i / TASKS, "train", regions=[region_of(t)]) for i, t in enumerate(IN_TRAINING)]
-        self.folder.registry.write_ranking("maskal-r1", rows)
-        self.folder.registry.set_current("maskal-r1")
+        fields = VersionFields(number, ("leaf", "spot"), "fake", {}, {}, None, "", True, "")
+        version = add_version(self.folder.registry, fields, {"w": torch.zeros(1)}).name
+        rows = [RankedTask(t, 0.5, i, i / TASKS, "train", regions=[region_of(t)]) for i, t in enumerate(ranked)]
+        self.folder.registry.write_ranking(version, rows)
+        self.folder.registry.set_current(version)
+
+    def rows(self) -> dict[int, str]:
+        """Whose objects are kept, by task."""
+        return {row.task: row.version for row in ObjectParts(self.folder.path, self.cache.backbone.digest).rows()}
 
     def like(self, task: int, region: str | None = None, count: int = 5) -> Found:
         return most_like(self.place, self.cache, task, region, count)
@@ -97,7 +105,6 @@ def test_neither_annotated_nor_validation_tasks_nor_the_task_itself_are_proposed
 
 def test_each_image_is_looked_at_once_and_patches_again_once_there_is_a_version(project: Project) -> None:
     project.like(1)
-    assert (project.folder.path / FILE).exists()
     project.photos.reads.clear()
     project.like(1)
     assert project.photos.reads == [1], "only what is asked for"
@@ -133,10 +140,77 @@ def test_images_that_cannot_be_read_are_counted_and_noted(project: Project) -> N
     assert broken in Unreadable(project.folder.path).failures()
 
 
-def test_a_broken_index_is_made_anew(project: Project) -> None:
+def test_a_broken_part_is_made_anew_and_the_file_of_before_goes(project: Project) -> None:
+    (project.folder.path / OLD_FILE).write_bytes(b"of a release before")
     first = project.like(1)
-    (project.folder.path / FILE).write_bytes(b"torn")
+    (part,) = (project.folder.path / FOLDER).iterdir()
+    assert not (project.folder.path / OLD_FILE).exists()
+    part.write_bytes(b"torn")
     assert project.like(1) == first
+
+
+def test_deleted_tasks_are_forgotten_and_those_that_are_left_are_not_looked_at_again(project: Project) -> None:
+    project.like(1)
+    gone = IN_TRAINING[3:]
+    for task in gone:
+        del project.server.annotations[task]
+    project.photos.reads.clear()
+    assert {one.task for one in project.like(1).tasks} == set(IN_TRAINING[1:3])
+    assert project.photos.reads == [1] and set(project.rows()) == set(IN_TRAINING[1:3])
+
+
+def test_an_exchanged_image_is_looked_at_again(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    project.like(1)
+    tasks = list(project.server.tasks(1))
+    other = next(task for task in tasks if task.id == IN_TRAINING[1])
+    tasks[tasks.index(other)] = replace(other, data={"photo": "another.png"})
+    monkeypatch.setattr(project.server, "tasks", lambda project_id: iter(tasks))
+    project.photos.reads.clear()
+    project.like(1)
+    assert project.photos.reads == [1, other.id] and len(project.rows()) == len(IN_TRAINING) - 1
+
+
+def test_the_objects_of_a_newer_version_take_the_place_of_those_of_the_one_before(project: Project) -> None:
+    project.serve(1)
+    project.like(1)
+    assert set(project.rows().values()) == {"maskal-r1"}
+    project.serve(2)
+    project.photos.reads.clear()
+    assert project.like(1).outdated == 0
+    assert set(project.photos.reads) == set(IN_TRAINING) and set(project.rows().values()) == {"maskal-r2"}
+
+
+def test_old_objects_answer_until_there_was_time_for_the_new_ones(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.serve(1)
+    before = project.like(1)
+    project.serve(2)
+    monkeypatch.setattr(object_index, "RENEWING_S", -1.0)
+    project.photos.reads.clear()
+    found = project.like(1)
+    assert project.photos.reads == [1] and found.tasks == before.tasks
+    assert found.outdated == len(IN_TRAINING) - 1
+    assert "compared by what an earlier version, or none, found" in found.in_words()[-1]
+
+
+def test_what_the_served_version_has_not_ranked_keeps_the_objects_it_has(project: Project) -> None:
+    project.serve(1)
+    project.like(1)
+    left = IN_TRAINING[:4]
+    project.serve(2, left)
+    assert project.like(1).outdated == 0
+    assert {task for task, version in project.rows().items() if version == "maskal-r2"} == set(left) - {1}
+    assert set(project.rows()) == set(IN_TRAINING) - {1}
+
+
+def test_the_surest_objects_are_compared(project: Project) -> None:
+    regions = [{**region_of(1), "id": f"{i}", "score": 0.1} for i in range(MOST)]
+    surest = {**region_of(2), "id": "surest", "score": 0.9}
+    boxes = boxes_of([*regions, surest], project.place.labels, (60, 80))
+    assert len(boxes) == MOST and boxes[0].tolist() == boxes_of([surest], project.place.labels, (60, 80))[0].tolist()
+    drawn = [{key: value for key, value in region.items() if key != "score"} for region in [*regions, surest]]
+    assert boxes_of(drawn, project.place.labels, (60, 80)).tolist() == boxes[1:2].repeat(MOST, 0).tolist()
 
 
 class Views(LabelStudio):
