@@ -155,13 +155,16 @@ def _found_by(place: Workplace, version: str, tasks: Sequence[Task]) -> Iterator
         yield lambda task: rows[places[task]].regions if task in places else ()
 
 
-def boxes_of(regions: Sequence[Region], labels: LabelConfig, size_hw: tuple[int, int]) -> np.ndarray:
+def boxes_of(
+    regions: Sequence[Region], labels: LabelConfig, size_hw: tuple[int, int], label: str | None = None
+) -> np.ndarray:
     """Boxes (k, 4) around the surest MOST objects of regions, x0, y0, x1, y1 in pixels, without what cannot be read.
 
-    Where regions have no scores they are the first.
+    Where regions have no scores they are the first; those of one `label`, if it is given.
     """
     outlines, _ = read_outlines({"result": list(regions)}, labels, size_hw, with_scores=True)
-    surest = sorted(outlines, key=lambda outline: -(outline.score or 0.0))[:MOST]
+    chosen = [outline for outline in outlines if label in (None, outline.label)]
+    surest = sorted(chosen, key=lambda outline: -(outline.score or 0.0))[:MOST]
     corners = [np.concatenate([part.exterior for part in outline.parts]) for outline in surest]
     return np.array([[*points.min(0), *points.max(0)] for points in corners], np.float32).reshape(-1, 4)
 

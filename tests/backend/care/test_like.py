@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from backend.care.asked import SPOKESMEN, Wish, ask
 from backend.care.like import Found, most_like
 from backend.errors import BadImage, BadSetting
 from backend.label_studio.client import LabelStudio
@@ -73,7 +74,10 @@ class Project:
         return {row.task: row.version for row in ObjectParts(self.folder.path, self.cache.backbone.digest).rows()}
 
     def like(self, task: int, region: str | None = None, count: int = 5) -> Found:
-        return most_like(self.place, self.cache, task, region, count)
+        return most_like(self.place, self.cache, Wish(task, region), count)
+
+    def like_class(self, label: str, count: int = 5) -> Found:
+        return most_like(self.place, self.cache, Wish(label=label), count)
 
 
 @pytest.fixture(scope="module")
@@ -213,6 +217,52 @@ def test_the_surest_objects_are_compared(project: Project) -> None:
     assert boxes_of(drawn, project.place.labels, (60, 80)).tolist() == boxes[1:2].repeat(MOST, 0).tolist()
 
 
+def test_a_class_is_asked_for_by_its_annotated_objects(project: Project) -> None:
+    project.serve()
+    spot = next(task for task in IN_TRAINING if task % 2 == 0)
+    project.server.annotate(spot)
+    found = project.like_class("spot")
+    assert found.wanted == "1 annotated object of spot" and len(found.tasks) == 5
+    assert all(one.task % 2 == 0 and one.task != spot for one in found.tasks)
+    assert all(one.task % 2 == 1 for one in project.like_class("leaf").tasks)
+
+
+def test_of_several_objects_of_a_class_each_image_speaks_first(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leaves = [task for task in IN_TRAINING if task % 2]
+    for task in leaves[1:]:
+        project.server.annotate(task, {**region_of(3), "id": "second"}, {**region_of(2), "id": "another class"})
+    assert project.like_class("leaf").wanted == f"{2 * len(leaves) - 1} annotated objects of leaf"
+    every = ask(project.place, project.cache, Wish(label="leaf")).features
+    monkeypatch.setattr("backend.care.asked.SPOKESMEN", 3)
+    few = ask(project.place, project.cache, Wish(label="leaf")).features
+    middle = len(leaves) // 2
+    assert len(every) < SPOKESMEN and len(few) == 3
+    assert few.tolist() == every[[0, middle, len(leaves) - 1]].tolist(), "the first, one in the middle, the last"
+
+
+def test_an_unknown_class_and_one_without_annotated_objects_are_told(project: Project) -> None:
+    with pytest.raises(BadSetting, match="the labelling config has no label 'tree'; it has leaf, spot"):
+        project.like_class("tree")
+    with pytest.raises(BadSetting, match=r"no object of spot is annotated yet; outline one, or .*: --task"):
+        project.like_class("spot")
+    held_out = next(task for task in range(2, TASKS, 2) if task not in IN_TRAINING)
+    project.server.annotate(held_out)
+    with pytest.raises(BadSetting, match=rf"but in images that are held out, .* \(task {held_out}\)"):
+        project.like_class("spot")
+
+
+def test_an_annotated_image_that_cannot_be_read_is_passed_over_unless_there_is_no_other(project: Project) -> None:
+    other = next(task for task in IN_TRAINING if task % 2 and task > 1)
+    project.server.annotate(other)
+    project.photos.broken.add(1)
+    assert project.like_class("leaf").wanted == "1 annotated object of leaf"
+    project.photos.broken.add(other)
+    with pytest.raises(BadImage, match="broken"):
+        project.like_class("leaf")
+
+
 class Views(LabelStudio):
     """The Data Manager's tabs of one project."""
 
@@ -232,9 +282,9 @@ class Views(LabelStudio):
 def test_there_is_one_tab_of_alike_tasks_which_each_question_takes_over() -> None:
     views = Views()
     queue = provide_next(views, 1, None)
-    first = provide_like(views, 1, 7, [3, 4])
-    assert provide_like(views, 1, 8, [5]) == first != queue
+    first = provide_like(views, 1, "task 7", [3, 4])
+    assert provide_like(views, 1, "cate eye", [5]) == first != queue
     shown = tabs(views, 1)[first]
-    assert shown["title"] == "Like task 8 (MaskAL)"
+    assert shown["title"] == "Like cate eye (MaskAL)"
     assert [item["value"] for item in shown["filters"]["items"]] == [5]
     assert find_like(views, 1) == (first, shown)
