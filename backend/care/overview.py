@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from redis import Redis
 from redis.exceptions import RedisError
 
+from backend.care.offers import Offer, like_offers
 from backend.care.rollback import versions_to_go_back_to
 from backend.care.words import Discretion
 from backend.project.folder import ProjectFolder
@@ -81,6 +82,7 @@ class Overview:
     verdict      what came of the last round, in words
     certainties  of the served version, then of the one before it; those of which nothing was kept are missing
     front        the next tasks, the first one first
+    offers       commands that find more of the same
     go_back_to   versions that a rollback could serve, the likeliest first
     is_wanted    whether somebody asked for a round that has not begun
     has_queue    whether Redis answers; without it nothing is known of a round's progress
@@ -97,6 +99,7 @@ class Overview:
     certainties: tuple[Certainties, ...]
     front: tuple[Next, ...]
     findings: Findings | None
+    offers: tuple[Offer, ...]
     go_back_to: tuple[str, ...]
     is_wanted: bool
     has_queue: bool
@@ -118,6 +121,8 @@ def look_over(folder: ProjectFolder, redis: Redis | None, words: Discretion) -> 
     served, standing, rounds = registry.current(), read_standing(folder), all_rounds(folder)
     summary = read_summary(registry, served) if served else None
     job, is_wanted, has_queue = _ask(folder, redis)
+    classes, front = _classes(registry, served), _front(standing, summary, served)
+    objects = {one.name: one.train for one in classes}
     return Overview(
         project_id=folder.project_id,
         uid=folder.uid,
@@ -126,10 +131,11 @@ def look_over(folder: ProjectFolder, redis: Redis | None, words: Discretion) -> 
         running=_running(rounds, job, words),
         verdict=_verdict(rounds, served, words),
         history=history,
-        classes=_classes(registry, served),
+        classes=classes,
         certainties=tuple(_certainties(registry, served, summary, history)),
-        front=_front(standing, summary, served),
+        front=front,
         findings=summary.findings if summary else None,
+        offers=like_offers(folder.project_id, objects, front[0].picture.task if front else None),
         go_back_to=versions_to_go_back_to(folder) if served else (),
         is_wanted=is_wanted,
         has_queue=has_queue,

@@ -3,6 +3,8 @@ from __future__ import annotations
 import re
 import shutil
 import time
+from dataclasses import asdict, replace
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -18,7 +20,8 @@ from backend.settings import Settings
 from backend.web.access import make_token
 from backend.web.app import create_app
 from backend.web.report import write_report
-from tests.backend.shown_project import UID, ShownProject
+from model.files import write_json
+from tests.backend.shown_project import APS, UID, ShownProject
 
 NASTY = "<script>alert(1)</script>"
 VIEWER = ("viewer", "look")
@@ -168,6 +171,27 @@ def test_a_page_needs_nothing_that_grows_with_the_tasks(client: FlaskClient, sho
 def test_annotated_tasks_leave_the_front(client: FlaskClient, shown, main) -> None:
     page = client.get("/p/3/", auth=main).text
     assert "data?task=100" not in page and page.count("data?task=1") == 12
+
+
+def test_commands_that_find_more_are_there_to_copy_and_in_no_report(
+    client: FlaskClient, settings: Settings, redis, main
+) -> None:
+    project = ShownProject(settings.data_dir, classes=("healthy", "cat's eye"))
+    fields = project.add_version(1, 0.3, promoted=True)
+    training = {"training": {"objects": {"healthy": 200, "cat's eye": 3}}}
+    write_json(
+        project.folder.path / "versions" / fields.name / "version.json",
+        {"format": 1, "name": fields.name, **asdict(replace(fields, metrics=training))},
+    )
+    project.rank(fields.name, max(APS), 20)
+    project.folder.registry.set_current(fields.name)
+    page = unescape(client.get("/p/3/", auth=main).text)
+    assert "<code>maskal like --project 3 --task 100</code>" in page
+    assert "<code>maskal like --project 3 --label 'cat'\"'\"'s eye'</code>" in page
+    assert "cat's eye is rare: 3 objects are annotated, 200 of healthy" in page
+    out = settings.data_dir / "report.html"
+    write_report(settings, None, project.folder, out)
+    assert "maskal like" not in out.read_text()
 
 
 def test_what_is_wrong_is_told_with_the_mend(client: FlaskClient, shown, main) -> None:
