@@ -12,10 +12,12 @@ from redis.exceptions import RedisError
 from backend.care.offers import Offer, like_offers
 from backend.care.rollback import versions_to_go_back_to
 from backend.care.words import Discretion
+from backend.errors import BackendError
 from backend.project.folder import ProjectFolder
 from backend.queue import marks
 from backend.queue.jobs import round_job
 from backend.rounds.findings import Findings
+from backend.rounds.first_queue import first_order_in_words
 from backend.rounds.folder import CANCELLED, FAILED, REFUSED, STATES, Round, all_rounds
 from backend.rounds.history import History, Measured, read_history
 from backend.rounds.standing import Standing, read_standing
@@ -81,6 +83,7 @@ class Overview:
     served       name of the served version; None before the first
     verdict      what came of the last round, in words
     certainties  of the served version, then of the one before it; those of which nothing was kept are missing
+    first_order  in which order images come before there is a version, in words; empty with one
     front        the next tasks, the first one first
     offers       commands that find more of the same
     go_back_to   versions that a rollback could serve, the likeliest first
@@ -97,6 +100,7 @@ class Overview:
     history: History
     classes: tuple[ClassCount, ...]
     certainties: tuple[Certainties, ...]
+    first_order: str
     front: tuple[Next, ...]
     findings: Findings | None
     offers: tuple[Offer, ...]
@@ -133,6 +137,7 @@ def look_over(folder: ProjectFolder, redis: Redis | None, words: Discretion) -> 
         history=history,
         classes=classes,
         certainties=tuple(_certainties(registry, served, summary, history)),
+        first_order="" if served else _first_order(folder),
         front=front,
         findings=summary.findings if summary else None,
         offers=like_offers(folder.project_id, objects, front[0].picture.task if front else None),
@@ -218,6 +223,14 @@ def _certainties(
             if before is not None:
                 yield Certainties(one.version, before.certainties, before.without)
                 return
+
+
+def _first_order(folder: ProjectFolder) -> str:
+    try:
+        return first_order_in_words(folder)
+    except BackendError as err:  # of the settings, which `maskal status` tells
+        logger.warning("%s", err)
+        return ""
 
 
 def _front(standing: Standing | None, summary: Summary | None, served: str | None) -> tuple[Next, ...]:

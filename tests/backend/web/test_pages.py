@@ -13,9 +13,11 @@ from flask.testing import FlaskClient
 from redis import Redis
 from rq import Queue
 
+from backend.project.config import ProjectConfig
 from backend.project.credentials import BASIC_USER, SECRET_HEADER, load_credentials, store_label_studio
 from backend.project.folder import connect_folder
 from backend.queue.jobs import ROUNDS, RUN_ROUND
+from backend.rounds.first_queue import FirstTask, note_obstacle, write_first_queue
 from backend.settings import Settings
 from backend.web.access import make_token
 from backend.web.app import create_app
@@ -216,6 +218,37 @@ def test_a_project_without_versions_says_what_will_come(client: FlaskClient, set
     assert "No version yet" in page and "Not measured yet" in page and "Roll back" not in page
     ShownProject(settings.data_dir).look(front=[], changed=4, missing=26, reason="4 annotations of 30")
     assert "26 more annotations until the next round" in client.get("/p/3/", auth=main).text
+
+
+@pytest.mark.parametrize(
+    ("choice", "told"),
+    [
+        ("coverage", "The first images are being chosen; until then they come in random order."),
+        ("random", "The first images come in random order."),
+    ],
+)
+def test_a_project_without_versions_says_how_the_first_images_come(
+    client: FlaskClient, settings: Settings, main, choice: str, told: str
+) -> None:
+    project = ShownProject(settings.data_dir)
+    project.folder.store_config(ProjectConfig.model_validate({"first_images": choice}))
+    project.look(front=[])
+    page = client.get("/p/3/", auth=main).text
+    assert page.count(told) == 2 and "stand for the most others" not in page
+    note_obstacle(project.folder, f"the file in {settings.data_dir.parent} is not known")
+    page = client.get("/p/3/", auth=main).text
+    assert ("cannot be looked at; <code>maskal status</code> says why" in page) == (choice == "coverage")
+    assert str(settings.data_dir.parent) not in page
+    write_first_queue(project.folder, [FirstTask(1, 0.5, "train", "")])
+    assert ("stand for the most others" in client.get("/p/3/now", auth=main).text) == (choice == "coverage")
+
+
+def test_settings_that_cannot_be_read_hide_no_page(client: FlaskClient, settings: Settings, main) -> None:
+    project = ShownProject(settings.data_dir)
+    project.look(front=[])
+    (project.folder.path / "config.yaml").write_text("first_images: never")
+    page = client.get("/p/3/", auth=main)
+    assert page.status_code == 200 and "No version yet" in page.text and "random order" not in page.text
 
 
 def test_just_after_a_round_the_page_does_not_say_that_nobody_looked(client: FlaskClient, shown, main) -> None:
