@@ -4,8 +4,8 @@
 
 Of each class up to QUERIES times an object asks, or TOGETHER of them as with --label, for the like of them among the
 objects of all other photos, one task a photo: of the first ten the share that shows the class, beside the share that
-chance would find. The seconds and the peak memory of a question are of LARGE images with OBJECTS each (features drawn at
-random, float16 as they are kept, in parts on the disk).
+chance would find. The seconds and the peak memory of a question are of LARGE images with OBJECTS each (features drawn
+at random, float16 as they are kept, in parts on the disk).
 """
 
 from __future__ import annotations
