@@ -33,7 +33,7 @@ class Found:
 
     wanted    what they were compared with, in words
     unread    open tasks whose images cannot be read
-    outdated  open tasks that are compared by the objects of an earlier version
+    outdated  open tasks that are compared by the objects of another version than the served one, or of none
     """
 
     wanted: str
@@ -49,8 +49,8 @@ class Found:
         lines += [f"  task {one.task}: {one.likeness:.2f}" for one in self.tasks]
         if self.outdated:
             lines.append(
-                f"{self.outdated} open tasks are compared by what an earlier version, or none, found in them; later "
-                "answers catch up"
+                f"{self.outdated} open tasks are compared by what another version than the served one, or none, "
+                "found in them; later answers catch up"
             )
         if self.unread:
             lines.append(f"{self.unread} open tasks are left out, as their images cannot be read")

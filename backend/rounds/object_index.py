@@ -47,7 +47,7 @@ class Compared:
     tasks       in the order of `starts`
     features    (m, d) float16
     starts      (n + 1,) where each task's objects begin and end
-    outdated    of how many the objects are still those of an earlier version
+    outdated    of how many the objects are still those of another version than the served one, or of none
     """
 
     tasks: list[int]
@@ -104,11 +104,13 @@ class _Index:
 
     def look_at(self, tasks: Sequence[Task], deadline: float) -> None:
         """Look at the images of tasks until a moment of time.monotonic(), with a progress bar."""
+        if not tasks:
+            return
         with (
             _found_by(self.place, self.version, tasks) as regions_of,
             self.parts.writer(self.version) as found,
             self.parts.writer("") as unsought,
-            tqdm(total=len(tasks), desc="looking at images", unit="image", disable=not tasks) as bar,
+            tqdm(total=len(tasks), desc="looking at images", unit="image") as bar,
         ):
             for task, image in self._loaded(tasks, deadline):
                 bar.update()

@@ -69,9 +69,9 @@ class Project:
         self.folder.registry.write_ranking(version, rows)
         self.folder.registry.set_current(version)
 
-    def rows(self) -> dict[int, str]:
-        """Whose objects are kept, by task."""
-        return {row.task: row.version for row in ObjectParts(self.folder.path, self.cache.backbone.digest).rows()}
+    def rows(self) -> set[tuple[int, str]]:
+        """Tasks of which objects are kept, each with the version that found them."""
+        return {(row.task, row.version) for row in ObjectParts(self.folder.path, self.cache.backbone.digest).rows()}
 
     def like(self, task: int, region: str | None = None, count: int = 5) -> Found:
         return most_like(self.place, self.cache, Wish(task, region), count)
@@ -160,7 +160,7 @@ def test_deleted_tasks_are_forgotten_and_those_that_are_left_are_not_looked_at_a
         del project.server.annotations[task]
     project.photos.reads.clear()
     assert {one.task for one in project.like(1).tasks} == set(IN_TRAINING[1:3])
-    assert project.photos.reads == [1] and set(project.rows()) == set(IN_TRAINING[1:3])
+    assert project.photos.reads == [1] and {task for task, _ in project.rows()} == set(IN_TRAINING[1:3])
 
 
 def test_an_exchanged_image_is_looked_at_again(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,11 +177,12 @@ def test_an_exchanged_image_is_looked_at_again(project: Project, monkeypatch: py
 def test_the_objects_of_a_newer_version_take_the_place_of_those_of_the_one_before(project: Project) -> None:
     project.serve(1)
     project.like(1)
-    assert set(project.rows().values()) == {"maskal-r1"}
+    assert {version for _, version in project.rows()} == {"maskal-r1"}
     project.serve(2)
     project.photos.reads.clear()
     assert project.like(1).outdated == 0
-    assert set(project.photos.reads) == set(IN_TRAINING) and set(project.rows().values()) == {"maskal-r2"}
+    assert set(project.photos.reads) == set(IN_TRAINING)
+    assert {version for _, version in project.rows()} == {"maskal-r2"}
 
 
 def test_old_objects_answer_until_there_was_time_for_the_new_ones(
@@ -195,7 +196,7 @@ def test_old_objects_answer_until_there_was_time_for_the_new_ones(
     found = project.like(1)
     assert project.photos.reads == [1] and found.tasks == before.tasks
     assert found.outdated == len(IN_TRAINING) - 1
-    assert "compared by what an earlier version, or none, found" in found.in_words()[-1]
+    assert "compared by what another version than the served one, or none, found" in found.in_words()[-1]
 
 
 def test_what_the_served_version_has_not_ranked_keeps_the_objects_it_has(project: Project) -> None:
@@ -204,8 +205,8 @@ def test_what_the_served_version_has_not_ranked_keeps_the_objects_it_has(project
     left = IN_TRAINING[:4]
     project.serve(2, left)
     assert project.like(1).outdated == 0
-    assert {task for task, version in project.rows().items() if version == "maskal-r2"} == set(left) - {1}
-    assert set(project.rows()) == set(IN_TRAINING) - {1}
+    assert {task for task, version in project.rows() if version == "maskal-r2"} == set(left) - {1}
+    assert {task for task, version in project.rows() if version == "maskal-r1"} == set(IN_TRAINING) - {1}
 
 
 def test_the_surest_objects_are_compared(project: Project) -> None:
