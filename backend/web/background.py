@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from redis.exceptions import RedisError
 
-from backend.care.doctor import FAILED, Finding, examine
+from backend.care.case import FAILED, Finding
+from backend.care.doctor import examine
 from backend.errors import BackendError
 from backend.settings import Settings
 from model.errors import ModelError

@@ -77,14 +77,16 @@ def main() -> None:
         write_json(options.json, report)
 
 
-def measure(engine: TorchvisionEngine, images: list[np.ndarray]) -> dict[str, object]:
+def measure(engine: TorchvisionEngine, images: list[np.ndarray], passes: int = PASSES) -> dict[str, object]:
     """Rank correlations, overlap of the first places, and the spread of a score.
 
     Chance keeps the correlation of two runs below 1 even if they are runs of the same. So there are several runs of
     either way: `spearman` is the mean over all pairs of one run each, `spearman_of_means` compares the images' means
     over the runs, where less is left of chance, and `spearman_without_chance` is corrected for it (Spearman 1904).
     """
-    table = np.array([[scores(engine, images, run, exact=exact) for run in range(RUNS)] for exact in (True, False)])
+    table = np.array(
+        [[scores(engine, images, run, passes, exact=exact) for run in range(RUNS)] for exact in (True, False)]
+    )
     found = ~np.isnan(table).any((0, 1))
     exact, fast = table[:, :, found]  # (runs, n) each
     both = np.mean([spearman(a, b) for a in exact for b in fast])
@@ -95,7 +97,7 @@ def measure(engine: TorchvisionEngine, images: list[np.ndarray]) -> dict[str, ob
         "objects": float(np.mean([len(engine.predict(image)) for image in images])),
         "with_detections": int(found.sum()),
         "nan": {"exact": np.isnan(table[0]).sum(1).tolist(), "fast": np.isnan(table[1]).sum(1).tolist()},
-        "passes": PASSES,
+        "passes": passes,
         "runs": RUNS,
         "spearman": round(float(both), 4),
         "spearman_of_exact_with_itself": round(float(own[0]), 4),
@@ -109,8 +111,8 @@ def measure(engine: TorchvisionEngine, images: list[np.ndarray]) -> dict[str, ob
     }
 
 
-def scores(engine: TorchvisionEngine, images: list[np.ndarray], run: int, *, exact: bool) -> list[float]:
-    return [certainty(engine, image, PASSES, 1000 * run + i, exact=exact) for i, image in enumerate(images)]
+def scores(engine: TorchvisionEngine, images: list[np.ndarray], run: int, passes: int, *, exact: bool) -> list[float]:
+    return [certainty(engine, image, passes, 1000 * run + i, exact=exact) for i, image in enumerate(images)]
 
 
 def certainty(engine: TorchvisionEngine, image: np.ndarray, passes: int, seed: int, *, exact: bool) -> float:

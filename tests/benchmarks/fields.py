@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -37,8 +38,12 @@ def train_on_fields(
     size: int,
     steps: int,
     on_progress: Callable[[Progress], object] = lambda progress: None,
+    checkpoint: Path | None = None,
 ) -> Trained:
-    """Train an engine where it is on so many fields of that size, and as many whose heads are half as large."""
+    """Train an engine where it is on so many fields of that size, and as many whose heads are half as large.
+
+    With a `checkpoint` file a stopped run goes on from the last minute.
+    """
     images: dict[str, np.ndarray] = {}
     records = []
     for tiles in (1, 2):
@@ -52,7 +57,7 @@ def train_on_fields(
     def tell(progress: Progress) -> None:
         on_progress(progress)
 
-    return train(engine, records, images.__getitem__, config, tell)
+    return train(engine, records, images.__getitem__, config, tell, checkpoint=checkpoint)
 
 
 def resize_to(engine: TorchvisionEngine, shortest: int) -> None:

@@ -1,30 +1,40 @@
 """What the first images teach when coverage chooses them, against chance.
 
     python -m tests.benchmarks.first_images --data DIR [--json FILE] [--sets leaf,nuclei] [--seeds 10] [--images 30]
+        [--judge network [--first-seed 0]]
 
 On leaves, leaf lesions, nuclei by modality (`DIR/coffee_leaf`, `DIR/nuclei_dsb2018`) and generated fields, 80 % of
-whose heads are of one class: a linear classifier on the untouched backbone's features of the objects' boxes learns the
-classes from the first images, chosen of 70 % of all, and is asked on the other 30 %. Mean accuracy over the classes and
-over the seeds, the paired difference with a 95 % interval, and of how many classes the first images show anything.
+whose heads are of one class; the first images are chosen of 70 % of all, the judge is asked on the other 30 %. A linear
+classifier on the untouched backbone's features of the objects' boxes learns the classes from the first images: mean
+accuracy over the classes. A network (`--judge network`, minutes a seed on a CPU) is trained on them as a project's
+first version is: mask AP on at most 100 of the others. Means over the seeds, the paired difference with a 95 %
+interval, and of how many classes the first images show anything.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
 from backend.generated.broccoli import LABELS, generate
+from backend.simulation.network_judge import NetworkJudge
+from backend.simulation.options import SimulationOptions
+from backend.simulation.world import Split, World, build_world
 from model.engines.torchvision.frozen import FrozenBackbone
 from model.files import write_json
-from model.formats.coco import read
-from model.geometry import box_of, polygons_to_mask
+from model.formats import coco
+from model.geometry import box_of, mask_to_polygons, polygons_to_mask
 from model.image_files import decode_image
+from model.records import Outline, Record
 from sampling.first_images import cover
 
 FILES = {
@@ -36,7 +46,8 @@ FIELDS, SHARES = 400, (0.8, 0.05, 0.05, 0.05, 0.05)
 OBJECTS_AN_IMAGE = 12
 MEGAPIXELS = 100.0
 TRAIN_SHARE, DECAY, STEPS = 0.7, 3e-3, 60
-T_95 = {5: 2.776, 10: 2.262, 20: 2.093}
+TESTED_BY_NETWORK = 100
+T_95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262, 20: 2.093}
 """Student's, two-sided, by the number of seeds."""
 
 
@@ -57,35 +68,98 @@ def main() -> None:
     parser.add_argument("--sets", default="leaf,lesions,nuclei,fields")
     parser.add_argument("--seeds", type=int, default=10, choices=sorted(T_95))
     parser.add_argument("--images", type=int, default=30)
+    parser.add_argument("--judge", default="linear", choices=("linear", "network"))
+    parser.add_argument("--first-seed", type=int, default=0)
     options = parser.parse_args()
-    found = {}
+    seeds, found = range(options.first_seed, options.first_seed + options.seeds), {}
     for name in options.sets.split(","):
-        found[name] = compare(objects_of(name, options.data), options.seeds, options.images)
+        with tempfile.TemporaryDirectory() as folder:
+            found[name] = compare(judge_of(options.judge, name, options.data, Path(folder)), seeds, options.images)
         print(name, found[name], flush=True)
     if options.json:
         write_json(options.json, found)
 
 
-def compare(objects: Objects, seeds: int, images: int) -> dict[str, float]:
-    """Accuracy of both kinds of first images over the seeds, and how they differ."""
+@dataclass(frozen=True, eq=False)
+class Judge:
+    """How much the first ones of a set's images teach.
+
+    whole  the untouched backbone's features of all images, (n, d)
+    value  (first images, other images, seed) -> how well the others are done after the first
+    labels (m,) of some objects, and their images (m,)
+    """
+
+    whole: np.ndarray
+    labels: np.ndarray
+    images: np.ndarray
+    value: Callable[[np.ndarray, np.ndarray, int], float]
+
+
+def judge_of(kind: str, name: str, data: Path, folder: Path) -> Judge:
+    """The linear classifier or the network on a set."""
+    objects = objects_of(name, data)
+
+    def linear(first: np.ndarray, test: np.ndarray, seed: int) -> float:
+        return accuracy(objects, first, test)
+
+    value = linear if kind == "linear" else network_on(world_of(name, data, folder), folder)
+    return Judge(objects.whole, objects.labels, objects.images, value)
+
+
+def compare(judge: Judge, seeds: range, images: int) -> dict[str, float]:
+    """The values of both kinds of first images over the seeds, and how they differ."""
     rows: dict[str, list[tuple[float, int]]] = {"chance": [], "coverage": []}
-    for seed in range(seeds):
-        order = np.random.default_rng(seed).permutation(len(objects.whole))
+    for seed in seeds:
+        order = np.random.default_rng(seed).permutation(len(judge.whole))
         pool, test = np.split(order, [int(TRAIN_SHARE * len(order))])
-        picks = cover(objects.whole[pool], np.zeros(len(pool), bool), images)[:images]
+        picks = cover(judge.whole[pool], np.zeros(len(pool), bool), images)[:images]
         chosen = {"chance": pool[:images], "coverage": pool[[p.index for p in picks]]}
         for kind, first in chosen.items():
-            rows[kind].append(judge(objects, first, test))
+            shown = np.unique(judge.labels[np.isin(judge.images, first)])
+            rows[kind].append((judge.value(first, test, seed), len(shown)))
+        print(json.dumps({"seed": seed, **{kind: round(found[-1][0], 4) for kind, found in rows.items()}}), flush=True)
     values = {kind: np.array(found, float) for kind, found in rows.items()}
     gain = values["coverage"][:, 0] - values["chance"][:, 0]
-    half = T_95[seeds] * gain.std(ddof=1) / seeds**0.5
+    half = T_95[len(seeds)] * gain.std(ddof=1) / len(seeds) ** 0.5
     means = {kind: round(float(v[:, 0].mean()), 3) for kind, v in values.items()}
     classes = {f"{kind}_classes": round(float(v[:, 1].mean()), 1) for kind, v in values.items()}
     return {**means, "gain": round(float(gain.mean()), 3), "half_interval": round(float(half), 3), **classes}
 
 
-def judge(objects: Objects, first: np.ndarray, test: np.ndarray) -> tuple[float, int]:
-    """Mean accuracy over the test images' classes of what the first ones teach, and how many classes these show."""
+def network_on(world: World, folder: Path) -> Callable[[np.ndarray, np.ndarray, int], float]:
+    """Mask AP of a network that was trained on the first images."""
+
+    def value(first: np.ndarray, test: np.ndarray, seed: int) -> float:
+        learn, asked = tuple(first.tolist()), tuple(test[:TESTED_BY_NETWORK].tolist())
+        weights = folder / "weights.safetensors"
+        weights.unlink(missing_ok=True)
+        return NetworkJudge(world, Split(learn, asked), lambda _: weights, seed).learn(learn, 0)
+
+    return value
+
+
+def world_of(name: str, data: Path, folder: Path) -> World:
+    """The set's images and truth as a simulation has them, the places of the images as in `objects_of`."""
+    if name == "fields":
+        images, annotations = folder / "images", folder / "annotations.json"
+        images.mkdir()
+        coco.write(list(_written_fields(images)), annotations, LABELS)
+    else:
+        images, annotations = data / FILES[name][0] / "images", data / FILES[name][0] / FILES[name][1]
+    return build_world(SimulationOptions(images, annotations, folder, ("random",)))
+
+
+def _written_fields(folder: Path) -> Iterator[Record]:
+    for index, made in enumerate(generate(FIELDS, 3, shares=SHARES)):
+        name = f"{index:04d}.png"
+        cv2.imwrite(str(folder / name), made.image[..., ::-1])
+        pairs = zip(made.labels, made.masks, strict=True)
+        outlines = tuple(Outline(label, mask_to_polygons(mask)) for label, mask in pairs)
+        yield Record(name, made.image.shape[:2], outlines)
+
+
+def accuracy(objects: Objects, first: np.ndarray, test: np.ndarray) -> float:
+    """Mean accuracy over the test images' classes of a linear classifier that learns from the first ones."""
     x = torch.from_numpy((objects.boxes - objects.boxes.mean(0)) / (objects.boxes.std(0) + 1e-4))
     y = torch.from_numpy(objects.labels)
     rows, asked = np.flatnonzero(np.isin(objects.images, first)), np.flatnonzero(np.isin(objects.images, test))
@@ -103,7 +177,7 @@ def judge(objects: Objects, first: np.ndarray, test: np.ndarray) -> tuple[float,
     with torch.no_grad():
         hit = ((x[asked] @ w + b).argmax(1) == y[asked]).numpy()
     truth = objects.labels[asked]
-    return float(np.mean([hit[truth == k].mean() for k in np.unique(truth)])), len(np.unique(objects.labels[rows]))
+    return float(np.mean([hit[truth == k].mean() for k in np.unique(truth)]))
 
 
 def objects_of(name: str, data: Path) -> Objects:
@@ -130,7 +204,7 @@ Source = Callable[[], Iterator[tuple[np.ndarray, list[tuple[str, np.ndarray]]]]]
 
 def photos(folder: Path, file: str) -> Iterator[tuple[np.ndarray, list[tuple[str, np.ndarray]]]]:
     """Images of a COCO file with the labels and boxes of their objects."""
-    for record in read(folder / file, images=folder / "images"):
+    for record in coco.read(folder / file, images=folder / "images"):
         image = decode_image((folder / "images" / record.image).read_bytes(), record.image, MEGAPIXELS)
         yield image, [(o.label, box_of(polygons_to_mask(o.parts, record.size_hw))) for o in record.outlines]
 

@@ -8,6 +8,7 @@ masks are solved for, one stage after the other, as each works on what the one b
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from torchvision.models.detection.roi_heads import project_masks_on_boxes
 from torchvision.ops import box_iou, masks_to_boxes
 
 from backend.generated.broccoli import LABELS
+from model import checkpoints
 from model.engines.base import EngineConfig
 from model.engines.torchvision.engine import TorchvisionEngine
 from model.geometry import polygons_to_mask
@@ -49,6 +51,14 @@ def fitted_resnet50(device: str, size: int) -> TorchvisionEngine:
     engine = TorchvisionEngine(LABELS, EngineConfig(network="maskrcnn_resnet50_fpn"))
     resize_to(engine, size)
     fit(engine.network, Scene(engine.network, size))
+    return engine.to(device)
+
+
+def loaded_resnet50(weights: Path, device: str, size: int) -> TorchvisionEngine:
+    """A ResNet-50 FPN with these weights, for fields of that size in pixels, which is also that of its input."""
+    engine = TorchvisionEngine(LABELS, EngineConfig(network="maskrcnn_resnet50_fpn"))
+    resize_to(engine, size)
+    engine.load_tensors(checkpoints.load(weights)[0], LABELS)
     return engine.to(device)
 
 

@@ -2,10 +2,11 @@
 
     python -m tests.benchmarks.scoring --size 800 --original 2400 --json scoring.json
 
-ResNet-50 FPN, T = 10 passes; its last layers are fitted to generated fields first, so that there are objects to find.
+ResNet-50 FPN, T = 10 passes; its last layers are fitted to generated fields first, so that there are objects to find,
+or it has the `--weights` of `tests.benchmarks.trained_resnet50`.
 Every image is measured each way in turn, predictions and ours three times; the figures are medians over the images, the
 ratios those of one image. Ours is the fast way; `exact` is the published method, also ours. Whether both order images
-alike is a question for `tests.benchmarks.fidelity`, as that takes a network that was trained.
+alike is a question for `tests.benchmarks.fidelity` and `trained_resnet50`, as that takes a network that was trained.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from model.engines.torchvision.engine import TorchvisionEngine, has_bfloat16
 from model.files import write_json
 from sampling.mc_dropout import ScoringConfig, score
 from tests.benchmarks.fields import fields
-from tests.benchmarks.fitted_resnet50 import fitted_resnet50
+from tests.benchmarks.fitted_resnet50 import fitted_resnet50, loaded_resnet50
 from tests.benchmarks.maskal import score_plainly
 
 TILES = 2
@@ -43,10 +44,14 @@ def main() -> None:
     )
     parser.add_argument("--original", type=int, help="side of the square images in pixels  [default: --size]")
     parser.add_argument("--images", type=int, default=9)
+    parser.add_argument("--weights", type=Path)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    engine = fitted_resnet50(options.device, options.size)
+    if options.weights is None:
+        engine = fitted_resnet50(options.device, options.size)
+    else:
+        engine = loaded_resnet50(options.weights, options.device, options.size)
     made = fields(options.images, 99, options.original or options.size, TILES)
     report = measure(engine, [image for image, _ in made])
     print(json.dumps(report, indent=2))

@@ -12,7 +12,8 @@ from playwright.sync_api import Page
 from redis import Redis
 
 from backend.care import status
-from backend.care.doctor import WARNING, examine
+from backend.care.case import WARNING
+from backend.care.doctor import examine
 from backend.demo.data import true_regions
 from backend.demo.stack import Stack
 from backend.label_studio.annotations import read_outlines

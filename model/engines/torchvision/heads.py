@@ -13,6 +13,7 @@ from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredic
 
 from model.engines.base import InputRange
 from model.engines.torchvision.anchors import SteadyAnchors
+from model.engines.torchvision.pooling import TrainedRoIAlign
 
 ASPECT_RATIOS = (0.5, 1.0, 2.0)
 
@@ -47,6 +48,15 @@ def plain_anchors(sizes: Sequence[float]) -> AnchorGenerator:
     return SteadyAnchors(tuple((size,) for size in sizes), (ASPECT_RATIOS,) * len(sizes))
 
 
+def poolers() -> dict[str, TrainedRoIAlign]:
+    """torchvision's options of what reads the levels in boxes, with its values."""
+    levels = ["0", "1", "2", "3"]
+    return {
+        "box_roi_pool": TrainedRoIAlign(levels, output_size=7, sampling_ratio=2),
+        "mask_roi_pool": TrainedRoIAlign(levels, output_size=14, sampling_ratio=2),
+    }
+
+
 def mask_rcnn(
     backbone: Any, num_classes: int, scale: Scale, *, box_channels: int, mask_channels: int, **options: Any
 ) -> MaskRCNN:
@@ -61,6 +71,7 @@ def mask_rcnn(
         box_predictor=FastRCNNPredictor(box_channels, num_classes + 1),
         mask_head=MaskRCNNHeads(width, (mask_channels,) * 4, 1),
         mask_predictor=MaskRCNNPredictor(mask_channels, mask_channels, num_classes + 1),
+        **poolers(),
         **scale.options,
         **options,
     )

@@ -26,7 +26,7 @@ from model.engines.detectron2.configs import ZOO, Facts, facts_of, is_config, re
 from model.engines.dropout import DropoutConvHead, DropoutMaskPredictor, DropoutPredictor, DropoutTwoMLPHead
 from model.engines.torchvision import detectron2_networks, timm_networks
 from model.engines.torchvision.anchors import SteadyAnchors
-from model.engines.torchvision.heads import ASPECT_RATIOS, SCALES, mask_rcnn, plain_anchors
+from model.engines.torchvision.heads import ASPECT_RATIOS, SCALES, mask_rcnn, plain_anchors, poolers
 from model.engines.torchvision.timm_networks import TimmBackbone, TimmFacts
 from model.errors import BadEngine
 from model.scaling import AREA, DETECTRON2, Scaling
@@ -96,11 +96,11 @@ def _is_trained(layer: nn.BatchNorm2d) -> bool:
 
 
 def _resnet50(num_classes: int) -> MaskRCNN:
-    return maskrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=num_classes + 1)
+    return maskrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=num_classes + 1, **poolers())
 
 
 def _resnet50_v2(num_classes: int) -> MaskRCNN:
-    return maskrcnn_resnet50_fpn_v2(weights=None, weights_backbone=None, num_classes=num_classes + 1)
+    return maskrcnn_resnet50_fpn_v2(weights=None, weights_backbone=None, num_classes=num_classes + 1, **poolers())
 
 
 def detectron2_network(facts: Facts) -> Network:

@@ -1,4 +1,4 @@
-"""RoIAlign: Detectron2's exactly, and on a CPU either kind by matrix products.
+"""RoIAlign: Detectron2's exactly, and on a CPU either kind by matrix products, in training too.
 
 Products are several times faster than torchvision's own, and work in bfloat16 too. Bilinear sampling on a regular
 grid is separable: the average of a bin's samples is one weighted sum of the rows of cells that it touches, and one of
@@ -8,7 +8,9 @@ the columns; boxes of about the same size are computed together.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torchvision.ops import MultiScaleRoIAlign, roi_align
@@ -35,9 +37,11 @@ class FixedStrideRoIAlign(MultiScaleRoIAlign):
         self.is_aligned = is_aligned
 
     def forward(
-        self, x: Mapping[str, torch.Tensor], boxes: Sequence[torch.Tensor], image_shapes: object
+        self, x: Mapping[str, torch.Tensor], boxes: Sequence[torch.Tensor], image_shapes: Sequence[tuple[int, int]]
     ) -> torch.Tensor:
         """Levels (b, c, h, w) and per image boxes (n, 4) in pixels of the input -> (all boxes, c, m, m)."""
+        if (trained := pool_in_training(self, x, boxes, image_shapes)) is not None:
+            return trained
         maps = [x[name] for name in self.featmap_names]
         images = torch.cat([b.new_full((len(b), 1), i) for i, b in enumerate(boxes)])
         rows = torch.cat([images, torch.cat(list(boxes))], dim=1)  # (n, 5): image, box
@@ -61,32 +65,130 @@ def pool_boxes(
     Boxes lie in pixels of the network's input and inside of it. Fastest where the levels are channels_last.
     """
     maps = [levels[name] for name in pooler.featmap_names]
-    bins, channels = pooler.output_size[0], maps[0].shape[1]
-    octaves = [round(math.log2(input_hw[0] / m.shape[2])) for m in maps]  # 2, 3, 4, 5: strides of 4 to 32 pixels
-    level = _fitting_level(boxes, pooler, octaves)  # (n,)
-    cells_xy = torch.tensor([[m.shape[3], m.shape[2]] for m in maps], device=boxes.device)[level]  # (n, 2)
-    scaled = boxes * torch.tensor([0.5**o for o in octaves], device=boxes.device)[level][:, None]
+    return _pool(maps, _plan(pooler, maps, [boxes], input_hw[0]))[0]
+
+
+class TrainedRoIAlign(MultiScaleRoIAlign):
+    """torchvision's RoIAlign, which trains on a CPU by matrix products."""
+
+    def forward(
+        self, x: Mapping[str, torch.Tensor], boxes: Sequence[torch.Tensor], image_shapes: Sequence[tuple[int, int]]
+    ) -> torch.Tensor:
+        """Levels (b, c, h, w) and per image boxes (n, 4) in pixels of the input -> (all boxes, c, m, m)."""
+        trained = pool_in_training(self, x, boxes, image_shapes)
+        pooled: torch.Tensor = super().forward(x, boxes, image_shapes) if trained is None else trained
+        return pooled
+
+
+def pool_in_training(
+    pooler: MultiScaleRoIAlign,
+    levels: Mapping[str, torch.Tensor],
+    boxes: Sequence[torch.Tensor],
+    image_shapes: Sequence[tuple[int, int]],
+) -> torch.Tensor | None:
+    """What `pooler` makes of a batch, with gradients for the levels and none for the boxes; None where it should do it.
+
+    That is so outside of training, and on a GPU.
+    """
+    maps = [levels[name] for name in pooler.featmap_names]
+    if not pooler.training or maps[0].device.type != "cpu":
+        return None
+    plan = _plan(pooler, maps, [some.detach() for some in boxes], max(height for height, _ in image_shapes))
+    pooled: torch.Tensor = _Pooling.apply(plan, *maps)
+    return pooled
+
+
+class _Pooling(torch.autograd.Function):
+    """`_pool` with the gradients of the maps, which are summed up in float32."""
+
+    @staticmethod
+    def forward(ctx: Any, plan: _Plan, *maps: torch.Tensor) -> torch.Tensor:
+        pooled, ctx.parts = _pool(maps, plan)
+        ctx.shapes, ctx.dtypes = [m.shape for m in maps], [m.dtype for m in maps]
+        return pooled
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        pooled = gradients[0].permute(0, 2, 3, 1).float()  # (n, m, m, c)
+        of_cells = [pooled.new_zeros(b * h * w, c) for b, c, h, w in ctx.shapes]
+        for part in ctx.parts:
+            part.give(pooled, of_cells[part.level])
+        grids = zip(of_cells, ctx.shapes, ctx.dtypes, strict=True)
+        return None, *(g.view(b, h, w, c).permute(0, 3, 1, 2).to(dtype) for g, (b, c, h, w), dtype in grids)
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """Boxes that are read alike: their rows (k,) among all, the cells (k * h * w,) of a level that they touch.
+
+    down (k, m, h) and across (k, m, w) are how much each bin takes of each line and column of these.
+    """
+
+    level: int
+    rows: torch.Tensor
+    cells: torch.Tensor
+    down: torch.Tensor
+    across: torch.Tensor
+
+    def take(self, values: torch.Tensor) -> torch.Tensor:
+        """All cells of the level (cells, c) -> (k, m, m, c)."""
+        down, across = self.down.to(values.dtype), self.across.to(values.dtype)
+        (count, bins, height), width = down.shape, across.shape[2]
+        lines = down @ values[self.cells].view(count, height, -1)
+        return across[:, None] @ lines.view(count, bins, width, -1)  # (k, 1, m, w) @ (k, m, w, c)
+
+    def give(self, pooled: torch.Tensor, gradient: torch.Tensor) -> None:
+        """Add what the gradients (n, m, m, c) of the bins of all boxes mean for the cells to theirs, (cells, c)."""
+        lines = self.across.mT[:, None] @ pooled[self.rows]  # (k, 1, w, m) @ (k, m, m, c)
+        gradient.index_add_(0, self.cells, (self.down.mT @ lines.flatten(2)).view(len(self.cells), -1))
+
+
+@dataclass(frozen=True, eq=False)
+class _Plan:
+    """Where boxes read: the bins along a side, each box's level (n,), image (n,) and cells."""
+
+    bins: int
+    level: torch.Tensor
+    image: torch.Tensor
+    grid: _Grid
+
+    def parts(self, maps: Sequence[torch.Tensor]) -> Iterator[_Part]:
+        """The boxes in groups of those that are read alike."""
+        keys = torch.column_stack([self.level, self.grid.windows, self.grid.samples])
+        for (level, width, height, *samples), rows in _alike(keys):
+            before = self.image * (maps[level].shape[2] * maps[level].shape[3])  # (n,) cells of the images before
+            for some in rows.split(max(1, CELLS_AT_ONCE // (width * height))):
+                across, down = (self.grid.weights(some, axis, (width, height)[axis], samples[axis]) for axis in (0, 1))
+                yield _Part(level, some, self.grid.cells(some, width, height, before), down, across)
+
+
+def _plan(
+    pooler: MultiScaleRoIAlign, maps: Sequence[torch.Tensor], boxes: Sequence[torch.Tensor], input_h: int
+) -> _Plan:
+    every = torch.cat(list(boxes))
+    octaves = [round(math.log2(input_h / m.shape[2])) for m in maps]  # 2, 3, 4, 5: strides of 4 to 32 pixels
+    level = _fitting_level(every, pooler, octaves)
+    cells_xy = torch.tensor([[m.shape[3], m.shape[2]] for m in maps], device=every.device)[level]  # (n, 2)
+    scaled = every * torch.tensor([0.5**o for o in octaves], device=every.device)[level][:, None]
     is_aligned = isinstance(pooler, FixedStrideRoIAlign) and pooler.is_aligned
     start, end = (scaled - 0.5 if is_aligned else scaled).split(2, dim=1)
     size = end - start if is_aligned else (end - start).clamp(min=1)
-    grid = _Grid(start, size, cells_xy, bins, pooler.sampling_ratio)
-    pooled = maps[0].new_empty(len(boxes), bins, bins, channels)
-    with torch.autocast(boxes.device.type, enabled=False):
-        _fill(pooled, maps, level, grid)
-    return pooled.permute(0, 3, 1, 2)
+    image = torch.cat([torch.full((len(some),), i, device=every.device) for i, some in enumerate(boxes)])
+    bins = pooler.output_size[0]
+    return _Plan(bins, level, image, _Grid(start, size, cells_xy, bins, pooler.sampling_ratio))
 
 
-def _fill(pooled: torch.Tensor, maps: Sequence[torch.Tensor], level: torch.Tensor, grid: _Grid) -> None:
-    """Read each box from its map (1, c, h, w) into `pooled` (n, m, m, c)."""
-    bins, channels = pooled.shape[1], pooled.shape[3]
-    keys = torch.column_stack([level, grid.windows, grid.samples])
-    for (index, width, height, *samples), rows in _alike(keys):
-        cells = maps[index][0].permute(1, 2, 0).reshape(-1, channels)  # (h * w, c)
-        for some in rows.split(max(1, CELLS_AT_ONCE // (width * height))):
-            read = cells[grid.cells(some, width, height)].view(len(some), height, width * channels)
-            across, down = (grid.weights(some, axis, (width, height)[axis], samples[axis]) for axis in (0, 1))
-            lines = (down.to(cells.dtype) @ read).view(len(some), bins, width, channels)
-            pooled[some] = across.to(cells.dtype)[:, None] @ lines  # (n, 1, m, w) @ (n, m, w, c)
+def _pool(maps: Sequence[torch.Tensor], plan: _Plan) -> tuple[torch.Tensor, list[_Part]]:
+    """Maps (b, c, h, w) -> what each box reads of them (n, c, m, m), and how."""
+    channels = maps[0].shape[1]
+    pooled = maps[0].new_empty(len(plan.level), plan.bins, plan.bins, channels)
+    cells = [m.permute(0, 2, 3, 1).reshape(-1, channels) for m in maps]
+    parts = []
+    with torch.autocast(pooled.device.type, enabled=False):
+        for part in plan.parts(maps):
+            pooled[part.rows] = part.take(cells[part.level])
+            parts.append(part)
+    return pooled.permute(0, 3, 1, 2), parts
 
 
 def _fitting_level(boxes: torch.Tensor, pooler: MultiScaleRoIAlign, octaves: Sequence[int]) -> torch.Tensor:
@@ -116,13 +218,14 @@ class _Grid:
         after = torch.minimum(torch.minimum(highest.clamp(min=0), self.last).long() + 1, self.last)
         self.windows = (after - self.first).add(STEP).div(STEP, rounding_mode="floor").mul(STEP)
 
-    def cells(self, some: torch.Tensor, width: int, height: int) -> torch.Tensor:
-        """Row-major numbers of the cells in the windows, (n * h * w,)."""
+    def cells(self, some: torch.Tensor, width: int, height: int, before: torch.Tensor) -> torch.Tensor:
+        """Row-major numbers of the cells in the windows, (k * h * w,); `before` (n,): cells before a box's image."""
         xs, ys = (
             torch.minimum(self.first[some, axis, None] + torch.arange(length), self.last[some, axis, None])
             for axis, length in ((0, width), (1, height))
         )
-        return (ys[:, :, None] * (self.last[some, 0] + 1)[:, None, None] + xs[:, None]).flatten()
+        rows = ys[:, :, None] * (self.last[some, 0] + 1)[:, None, None]
+        return (before[some, None, None] + rows + xs[:, None]).flatten()
 
     def weights(self, some: torch.Tensor, axis: int, length: int, samples: int) -> torch.Tensor:
         """How much each bin takes of each cell of the windows, (n, m, length); of a box without a size nothing."""

@@ -8,7 +8,9 @@ from typing import Any, cast
 
 import pytest
 
-from backend.care.doctor import CHECKS, TRIED, Case, Doubt
+from backend.care.case import Case, Doubt
+from backend.care.doctor import CHECKS
+from backend.care.project_checks import TRIED
 from backend.settings import Settings
 
 (SERVER,) = (check for name, _, check in CHECKS if name == "server")

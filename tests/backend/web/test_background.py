@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from redis.exceptions import ConnectionError as RedisDown
 
-from backend.care.doctor import FAILED, Finding
+from backend.care.case import FAILED, Finding
 from backend.errors import BadSetting
 from backend.settings import Settings
 from backend.web.background import KEPT_S, UNEXPECTED, Actions, Checkups, Outcome
