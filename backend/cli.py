@@ -33,6 +33,7 @@ ACTIONS = {
     "cancel": ("backend.care.cancel", "cancel"),
     "roll_back": ("backend.care.rollback", "roll_back"),
     "like": ("backend.care.like", "like"),
+    "wish": ("backend.care.asked", "Wish"),
     "back_up": ("backend.care.backup", "back_up"),
     "restore": ("backend.care.restore", "restore"),
     "find_folder": ("backend.project.folder", "find_folder"),
@@ -182,14 +183,19 @@ def rollback(project_id: int, to: str | None) -> None:
 
 @main.command()
 @click.option("--project", "project_id", type=int, required=True, help="Number of the Label Studio project.")
-@click.option("--task", type=int, required=True, help="Number of the task that shows what is looked for.")
+@click.option("--task", type=int, help="Number of the task that shows what is looked for.")
 @click.option("--region", help="One region of it, by its id  [default: all of its objects]")
+@click.option("--label", help="Instead: the class that is looked for, by its annotated objects.")
 @click.option("--count", type=click.IntRange(1, 100), default=20, show_default=True, help="Tasks to show.")
-def like(project_id: int, task: int, region: str | None, count: int) -> None:
-    """Find the open tasks whose objects are most like those of a task, and show them in a tab of Label Studio."""
+def like(project_id: int, task: int | None, region: str | None, label: str | None, count: int) -> None:
+    """Find the open tasks whose objects are most like those of a task or a class, and show them in a tab."""
+    if (task is None) == (label is None):
+        raise click.UsageError("say what is looked for: either --task or --label")
+    if region is not None and task is None:
+        raise click.UsageError("--region belongs to --task")
     settings = read_settings()
     folder = _action("find_folder")(settings.data_dir, project_id)
-    for line in _action("like")(settings, folder, task, region, count):
+    for line in _action("like")(settings, folder, _action("wish")(task, region, label), count):
         click.echo(line)
 
 

@@ -1,22 +1,19 @@
-"""`maskal like`: the open tasks that show what a task shows, for classes of which there is little yet."""
+"""`maskal like`: the open tasks that show what a task or a class shows, for classes of which there is little yet."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from tqdm import tqdm
 
-from backend.errors import BadSetting, NotFound
-from backend.label_studio.annotations import choose_annotation
+from backend.care.asked import Wish, ask
 from backend.label_studio.client import Task
 from backend.label_studio.tabs import provide_like
 from backend.project.feature_cache import FeatureCache
 from backend.project.folder import ProjectFolder
 from backend.project.workplace import Workplace, open_workplace
 from backend.rounds.computing import open_feature_cache
-from backend.rounds.object_index import Region, boxes_of, features_in, look_at, read_index
+from backend.rounds.object_index import compare
 from backend.rounds.snapshots import split_of
 from backend.settings import Settings
 from sampling.likeness import likeness
@@ -36,11 +33,13 @@ class Found:
 
     wanted    what they were compared with, in words
     unread    open tasks whose images cannot be read
+    outdated  open tasks that are compared by the objects of another version than the served one, or of none
     """
 
     wanted: str
     tasks: tuple[Like, ...]
     unread: int
+    outdated: int
 
     def in_words(self) -> list[str]:
         """Lines for a person."""
@@ -48,94 +47,43 @@ class Found:
             return ["no other task is open that may be chosen"]
         lines = [f"open tasks most like {self.wanted}, 1 is the same:"]
         lines += [f"  task {one.task}: {one.likeness:.2f}" for one in self.tasks]
-        return (
-            [*lines, f"{self.unread} open tasks are left out, as their images cannot be read"] if self.unread else lines
-        )
+        if self.outdated:
+            lines.append(
+                f"{self.outdated} open tasks are compared by what another version than the served one, or none, "
+                "found in them; later answers catch up"
+            )
+        if self.unread:
+            lines.append(f"{self.unread} open tasks are left out, as their images cannot be read")
+        return lines
 
 
-def like(settings: Settings, folder: ProjectFolder, task: int, region: str | None, count: int) -> list[str]:
-    """The open tasks that are most like a task or one region of it, in words, and in a tab of the Data Manager."""
+def like(settings: Settings, folder: ProjectFolder, wish: Wish, count: int) -> list[str]:
+    """The open tasks that are most like what is wished for, in words, and in a tab of the Data Manager."""
     place = open_workplace(settings, folder)
-    found = most_like(place, open_feature_cache(place, settings), task, region, count)
+    found = most_like(place, open_feature_cache(place, settings), wish, count)
     if not found.tasks:
         return found.in_words()
-    tab = provide_like(place.client, folder.project_id, task, [one.task for one in found.tasks])
+    tab = provide_like(place.client, folder.project_id, wish.title, [one.task for one in found.tasks])
     addresses = place.client.addresses(folder.project_id)
     address = f"{addresses.public or addresses.reached}/projects/{folder.project_id}/data?tab={tab}"
     return [*found.in_words(), f"Label Studio shows them in the tab at {address}"]
 
 
-def most_like(place: Workplace, cache: FeatureCache, task: int, region: str | None, count: int) -> Found:
-    """The `count` open tasks whose objects are nearest to those of a task, or to one region of it.
+def most_like(place: Workplace, cache: FeatureCache, wish: Wish, count: int) -> Found:
+    """The `count` open tasks whose objects are nearest to those that are wished for.
 
     Validation tasks are left out: they are to stay a fair sample. Images that were not looked at before are looked at
-    first, which is kept; their objects are those that the served version finds. Raises BadSetting for an unknown task
-    or region, BadImage where the task's own cannot be read.
+    first, see `compare`. Raises what `ask` raises.
     """
-    asked = _task(place, task)
-    regions, wanted = _wanted(place, asked, region)
-    image = place.images.load(place.labels.image_value.of(asked.data), asked.id)
-    features = features_in(cache.maps(image), boxes_of(regions, place.labels, image.shape[:2]))
-    tasks = [
-        other for other in place.client.tasks(place.folder.project_id) if _may_be_chosen(other, place.folder, task)
-    ]
-    known, others, starts = _looked_at(place, cache, tasks)
-    near = likeness(features, others, starts)
-    first = np.argsort(-near, kind="stable")[:count]
-    return Found(wanted, tuple(Like(known[i], float(near[i])) for i in first), len(tasks) - len(known))
+    asked = ask(place, cache, wish)
+    everything = list(place.client.tasks(place.folder.project_id))
+    tasks = [task for task in everything if task.id != wish.task and _may_be_chosen(task, place.folder)]
+    compared = compare(place, cache, everything, tasks)
+    near = likeness(asked.features, compared.features, compared.starts)
+    first = np.lexsort((np.array(compared.tasks), -near))[:count]
+    best = tuple(Like(compared.tasks[i], float(near[i])) for i in first)
+    return Found(asked.words, best, len(tasks) - len(compared.tasks), compared.outdated)
 
 
-def _may_be_chosen(task: Task, folder: ProjectFolder, asked: int) -> bool:
-    return not task.is_labeled and task.id != asked and split_of(task.data, task.id, folder.uid) == "train"
-
-
-def _task(place: Workplace, task: int) -> Task:
-    """A task of the project, with its annotations."""
-    project_id = place.folder.project_id
-    try:
-        return place.client.task(project_id, task)
-    except NotFound as err:
-        raise BadSetting(f"project {project_id} has no task {task}; its number stands in the Data Manager") from err
-
-
-def _wanted(place: Workplace, task: Task, region: str | None) -> tuple[Sequence[Region], str]:
-    """The regions to compare with: one of them, those that are annotated, or else those that were found."""
-    annotation = choose_annotation(task.annotations)
-    predicted = _predicted(place, task.id)
-    annotated: list[Region] = annotation["result"] if annotation else []
-    if region is None:
-        regions = annotated or predicted
-        return regions, f"task {task.id}" if regions else f"task {task.id} as a whole, as nothing is outlined in it"
-    there = annotated + predicted
-    chosen = [one for one in there if one.get("id") == region or one.get("parentID") == region]
-    if not chosen:
-        known = ", ".join(dict.fromkeys(str(one["id"]) for one in there if "id" in one)) or "none"
-        raise BadSetting(f"task {task.id} has no region {region!r}; it has {known}")
-    return chosen, f"region {region} of task {task.id}"
-
-
-def _predicted(place: Workplace, task: int) -> list[Region]:
-    registry = place.folder.registry
-    version = registry.current()
-    row = registry.ranked_task(version, task) if version else None
-    return row.regions if row else []
-
-
-def _looked_at(
-    place: Workplace, cache: FeatureCache, tasks: Sequence[Task]
-) -> tuple[list[int], np.ndarray, np.ndarray]:
-    """The tasks whose objects are known, looked at first where they were not; see `ObjectIndex.of`."""
-    version, value = place.folder.registry.current() or "", place.labels.image_value
-    index = read_index(place, cache.backbone.digest)
-    missing = [task for task in tasks if not index.has(task, value.of(task.data), version)]
-    if missing:
-        bar = tqdm(missing, desc="looking at images", unit="image")
-        index = look_at(place, cache, index, bar, _regions(place, version, missing), version)
-    return index.of(tasks)
-
-
-def _regions(place: Workplace, version: str, tasks: Sequence[Task]) -> Mapping[int, Sequence[Region]]:
-    """What the served version found, by task."""
-    wanted = {task.id for task in tasks}
-    rows = place.folder.registry.read_ranking(version) if version else ()
-    return {row.task: row.regions for row in rows if row.task in wanted}
+def _may_be_chosen(task: Task, folder: ProjectFolder) -> bool:
+    return not task.is_labeled and split_of(task.data, task.id, folder.uid) == "train"

@@ -9,12 +9,15 @@ from dataclasses import dataclass
 from redis import Redis
 from redis.exceptions import RedisError
 
+from backend.care.offers import Offer, like_offers
 from backend.care.rollback import versions_to_go_back_to
 from backend.care.words import Discretion
+from backend.errors import BackendError
 from backend.project.folder import ProjectFolder
 from backend.queue import marks
 from backend.queue.jobs import round_job
 from backend.rounds.findings import Findings
+from backend.rounds.first_queue import first_order_in_words
 from backend.rounds.folder import CANCELLED, FAILED, REFUSED, STATES, Round, all_rounds
 from backend.rounds.history import History, Measured, read_history
 from backend.rounds.standing import Standing, read_standing
@@ -80,7 +83,9 @@ class Overview:
     served       name of the served version; None before the first
     verdict      what came of the last round, in words
     certainties  of the served version, then of the one before it; those of which nothing was kept are missing
+    first_order  in which order images come before there is a version, in words; empty with one
     front        the next tasks, the first one first
+    offers       commands that find more of the same
     go_back_to   versions that a rollback could serve, the likeliest first
     is_wanted    whether somebody asked for a round that has not begun
     has_queue    whether Redis answers; without it nothing is known of a round's progress
@@ -95,8 +100,10 @@ class Overview:
     history: History
     classes: tuple[ClassCount, ...]
     certainties: tuple[Certainties, ...]
+    first_order: str
     front: tuple[Next, ...]
     findings: Findings | None
+    offers: tuple[Offer, ...]
     go_back_to: tuple[str, ...]
     is_wanted: bool
     has_queue: bool
@@ -118,6 +125,8 @@ def look_over(folder: ProjectFolder, redis: Redis | None, words: Discretion) -> 
     served, standing, rounds = registry.current(), read_standing(folder), all_rounds(folder)
     summary = read_summary(registry, served) if served else None
     job, is_wanted, has_queue = _ask(folder, redis)
+    classes, front = _classes(registry, served), _front(standing, summary, served)
+    objects = {one.name: one.train for one in classes}
     return Overview(
         project_id=folder.project_id,
         uid=folder.uid,
@@ -126,10 +135,12 @@ def look_over(folder: ProjectFolder, redis: Redis | None, words: Discretion) -> 
         running=_running(rounds, job, words),
         verdict=_verdict(rounds, served, words),
         history=history,
-        classes=_classes(registry, served),
+        classes=classes,
         certainties=tuple(_certainties(registry, served, summary, history)),
-        front=_front(standing, summary, served),
+        first_order="" if served else _first_order(folder),
+        front=front,
         findings=summary.findings if summary else None,
+        offers=like_offers(folder.project_id, objects, front[0].picture.task if front else None),
         go_back_to=versions_to_go_back_to(folder) if served else (),
         is_wanted=is_wanted,
         has_queue=has_queue,
@@ -212,6 +223,14 @@ def _certainties(
             if before is not None:
                 yield Certainties(one.version, before.certainties, before.without)
                 return
+
+
+def _first_order(folder: ProjectFolder) -> str:
+    try:
+        return first_order_in_words(folder)
+    except BackendError as err:  # of the settings, which `maskal status` tells
+        logger.warning("%s", err)
+        return ""
 
 
 def _front(standing: Standing | None, summary: Summary | None, served: str | None) -> tuple[Next, ...]:

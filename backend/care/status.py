@@ -7,6 +7,7 @@ from typing import Any
 
 from redis import Redis
 
+from backend.care.offers import annotated_objects, rare_in_words
 from backend.care.troubles import troubles
 from backend.errors import BackendError
 from backend.project.folder import ProjectFolder, connected_projects, find_folder
@@ -20,7 +21,7 @@ from backend.rounds.first_images import first_images_in_words
 from backend.rounds.folder import CANCELLED, Round, all_rounds, last_concluded
 from backend.rounds.need import need_of
 from backend.rounds.plan import find_plan, proposal
-from backend.rounds.reading import read_snapshot_of
+from backend.rounds.reading import Chosen, read_snapshot_of
 from backend.rounds.snapshots import Snapshot
 from backend.rounds.summary import front_in_words
 from backend.rounds.trial import choosing_in_words
@@ -30,6 +31,9 @@ from model.registry import Version
 
 LISTED = 10
 """Tasks that do not count, and notes, of which status tells one by one."""
+
+NOTHING: tuple[Snapshot, Chosen] = (Snapshot(()), {})
+"""What is annotated where nothing is, or where nobody has looked."""
 
 
 def describe(settings: Settings, redis: Redis | None, project_id: int | None = None) -> Iterator[str]:
@@ -85,17 +89,22 @@ def _outlook_lines(settings: Settings, folder: ProjectFolder, redis: Redis | Non
     project = find_project(settings, folder)
     place = open_workplace(settings, folder, project)
     is_forced = redis is not None and marks.is_forced(redis, folder.uid)
-    now = read_snapshot_of(place)[0] if in_full and project.counters[1] else Snapshot(()) if in_full else None
-    need = need_of(place, project, in_full=in_full, is_forced=is_forced, now=now)
+    now, chosen = NOTHING
+    if in_full and project.counters[1]:
+        now, chosen = read_snapshot_of(place)
+    need = need_of(place, project, in_full=in_full, is_forced=is_forced, now=now if in_full else None)
     state = "is due" if need.is_due else f"needs {need.missing} more annotation{'s' * (need.missing != 1)}"
     yield f"  the next round {state} ({need.reason})"
     yield from (f"  {line}" for line in first_images_in_words(place, project, LISTED))
-    annotated = {entry.task for entry in now.entries} if now else set()
+    annotated = {entry.task for entry in now.entries}
     yield from (f"  {line}" for line in near_copies_in_words(folder, annotated))
     yield from (f"  {line}" for line in choosing_in_words(folder))
     yield from (f"  {line}" for line in front_in_words(folder, annotated, LISTED) if in_full)
+    if project.counters[1] < project.counters[0]:
+        objects = annotated_objects(now, chosen, place.labels)
+        yield from (f"  {line}" for line in rare_in_words(folder.project_id, objects))
     yield from (f"  note: {line}" for line in place.labels.remarks)
-    if now is not None:
+    if in_full:
         yield from _left_out_lines(folder, now)
     else:
         yield f"  which annotations do not count is told by `maskal status --project {folder.project_id}`"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,6 +62,17 @@ def read_outlines(
     scores = {root: drawn.result.get("score") if with_scores else None for root, drawn in roots.items()}
     outlines = (Outline(roots[root].label(config), tuple(p), scores[root]) for root, p in parts.items() if p)
     return tuple(outlines), tuple(problems)
+
+
+def labels_of_objects(annotation: Annotation, config: LabelConfig) -> tuple[str, ...]:
+    """The label of each object of an annotation, as far as that shows without the image; see `read_outlines`."""
+    labels = {}
+    regions, _ = regions_drawn(annotation, config)
+    for key, drawn in regions.items():
+        with suppress(BadRecord):
+            drawn.shape(config)
+            labels[_root(key, regions, config)] = drawn.label(config)
+    return tuple(labels.values())
 
 
 def unread_regions(annotation: Annotation, config: LabelConfig) -> tuple[str, ...]:

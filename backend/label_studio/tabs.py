@@ -11,7 +11,7 @@ from backend.label_studio.client import IS_OPEN, LabelStudio, is_task
 NEXT = "Next (MaskAL)"
 """Title of our tab when it is made; people may give it another."""
 
-LIKE = "Like task {} (MaskAL)"
+LIKE = "Like {} (MaskAL)"
 """Title of the one tab of tasks that look alike."""
 
 QUEUE: dict[str, Any] = {
@@ -64,10 +64,13 @@ def provide_next(client: LabelStudio, project_id: int, known: int | None, noise:
     return _add(client, project_id, {**ALWAYS_THERE, **QUEUE, "title": NEXT, "hiddenColumns": hidden})
 
 
-def provide_like(client: LabelStudio, project_id: int, task: int, alike: Sequence[int]) -> int:
-    """Let our one tab of this kind show the tasks that are like a task; returns its id. It cannot keep their order."""
+def provide_like(client: LabelStudio, project_id: int, title: str, alike: Sequence[int]) -> int:
+    """Let our one tab of this kind show tasks that look alike, named for what they are like; returns its id.
+
+    It cannot keep their order.
+    """
     wanted = {
-        "title": LIKE.format(task),
+        "title": LIKE.format(title),
         "filters": {"conjunction": "or", "items": [is_task(other) for other in alike]},
         "ordering": [],
     }

@@ -20,13 +20,16 @@ from backend.rounds.first_queue import (
     FIRST_VERSION,
     FirstTask,
     has_first_queue,
+    note_obstacle,
     read_first_queue,
+    read_obstacle,
     write_first_queue,
 )
 from backend.rounds.folder import Report
 from backend.rounds.image_features import FeatureMaker, Known, add_features, missing_from, read_features
 from backend.rounds.near_copies import read_near_copies
 from backend.rounds.snapshots import split_of
+from model.errors import BadCheckpoint
 from model.rankings import RankedTask
 from model.registry import NAME
 from sampling.first_images import Pick, cover
@@ -47,7 +50,9 @@ FRONT = 40
 LISTED_AT_ONCE = 500
 STRIDE = 2
 OpenCache = Callable[[], FeatureMaker]
+AGAIN = "it is tried again with the next annotation, or within an hour"
 HELD_OUT = "a validation image, by chance"
+UNSEEN = "by chance, as it could not be looked at"
 
 
 @dataclass(frozen=True)
@@ -66,7 +71,8 @@ def order_first_images(
 
     Nothing is ordered once there is a version, or where the project's settings leave the first images to chance, or
     for the first time unless it `may_begin`. Images are looked at for about `budget_s` seconds; `open_cache` is called
-    only where there are any to look at.
+    only where there are any to look at. Where it raises BadCheckpoint, that is noted for `maskal status`, and chance
+    chooses among the images that nobody could look at.
     """
     folder = place.folder
     if folder.registry.current() is not None or not place.config.chooses_first_images:
@@ -76,14 +82,25 @@ def order_first_images(
     tasks = list(place.client.tasks(folder.project_id))
     known = read_features(place)
     missing = missing_from(known, place, tasks)
-    if missing:
-        known = add_features(place, open_cache(), known, missing, time.monotonic() + budget_s)
+    cache, obstacle = _opened(open_cache) if missing else (None, "")
+    note_obstacle(folder, obstacle)
+    if cache is not None:
+        known = add_features(place, cache, known, missing, time.monotonic() + budget_s)
         missing = missing_from(known, place, missing)
         report("look at the first images", 1 - len(missing) / len(tasks), images=len(tasks))
     if missing and not has_first_queue(folder):
-        return True
-    is_more = _arrange(place, [task for task in tasks if task.id in known.features], known)
-    return is_more or bool(missing)
+        return not obstacle
+    unseen = {task.id for task in missing} if obstacle else set()
+    is_more = _arrange(place, [task for task in tasks if task.id in known.features or task.id in unseen], known)
+    return is_more or bool(missing and not obstacle)
+
+
+def _opened(open_cache: OpenCache) -> tuple[FeatureMaker | None, str]:
+    """What makes features; or None, and why there is nothing that does."""
+    try:
+        return open_cache(), ""
+    except BadCheckpoint as err:
+        return None, str(err)
 
 
 def publish_first_images(place: Workplace, project: Project) -> None:
@@ -134,7 +151,7 @@ def _arrange(place: Workplace, tasks: Sequence[Task], known: Known) -> bool:
 
 def _wishes(tasks: Sequence[Task], splits: Mapping[int, str], known: Known, chosen: int) -> dict[int, Wish]:
     """Where coverage wants the open training tasks; validation images cover nothing: nothing is learned from them."""
-    train = [task for task in tasks if splits[task.id] == "train"]
+    train = [task for task in tasks if splits[task.id] == "train" and task.id in known.features]
     if not train:
         return {}
     features = np.stack([known.features[task.id] for task in train]).astype(np.float32)
@@ -196,7 +213,7 @@ def mended(
 
 
 def _row(task: int, score: float, splits: Mapping[int, str], wishes: Mapping[int, Wish]) -> FirstTask:
-    wish = wishes.get(task, Wish(0, HELD_OUT))
+    wish = wishes.get(task, Wish(0, UNSEEN if splits[task] == "train" else HELD_OUT))
     return FirstTask(task, score, splits[task], wish.reason, wish.copy_of)
 
 
@@ -247,7 +264,10 @@ def first_images_in_words(place: Workplace, project: Project, listed: int = 10) 
         yield "the first images come in random order"
         return
     queue = read_first_queue(place.folder)
-    tasks = list(place.client.tasks(project.id))
+    tasks, obstacle = list(place.client.tasks(project.id)), read_obstacle(place.folder)
+    if not queue and obstacle:
+        yield f"the first images come in random order, as they cannot be looked at: {obstacle}; {AGAIN}"
+        return
     if not queue:
         seen = len(tasks) - len(missing_from(read_features(place), place, tasks))
         yield (
@@ -260,3 +280,5 @@ def first_images_in_words(place: Workplace, project: Project, listed: int = 10) 
     yield f"the first images are chosen: each the one that stands for the most others; the next {len(shown)} are"
     yield from (f"  task {row.task}: {row.reason}" for row in shown)
     yield from copies_counted(sum(row.copy_of is not None for row in left))
+    if obstacle:
+        yield f"new images come at random places, as they cannot be looked at: {obstacle}; {AGAIN}"

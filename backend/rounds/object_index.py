@@ -1,16 +1,18 @@
-"""What the untouched backbone sees in the objects of each task's image, kept with the project to compare them by."""
+"""What the untouched backbone sees in the objects of each task's image, as the served version found them."""
 
 from __future__ import annotations
 
 import hashlib
-import logging
-import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from backend.errors import BadImage
 from backend.label_studio.annotations import read_outlines
@@ -19,133 +21,153 @@ from backend.label_studio.labels import LabelConfig
 from backend.project.feature_cache import FeatureCache
 from backend.project.unreadable import Unreadable
 from backend.project.workplace import Workplace
+from backend.rounds.object_parts import ObjectParts, Row
 from model.engines.torchvision.frozen import FeatureMaps
-from model.files import replacing
-
-logger = logging.getLogger(__name__)
-
-FILE = "object_features.npz"
+from model.registry import version_number
 
 MOST = 12
-"""Objects of an image that are compared, the first of its regions; of a crowd some stand for all."""
+"""Objects of an image that are compared, the surest; of a crowd some stand for all."""
 
 ACROSS = 2
 """An image in which nothing was found is compared by so many patches across and down, and as a whole."""
 
 LOADERS = 4
 AT_ONCE = 8
-KEPT_EVERY = 200
-"""Images that are looked at between two times that the file is written."""
+
+RENEWING_S = 30.0
+"""So long an answer waits for images whose objects an earlier version found; the others follow with later answers."""
 
 Region = dict[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
-    """The objects of a task's image.
+class Compared:
+    """Tasks whose objects can be compared.
 
-    image       what the image's address is known by, as an image may be exchanged
-    version     whose pre-label they are; empty where nothing was found, and patches stand for the image
-    features    (k, d) float16
+    tasks       in the order of `starts`
+    features    (m, d) float16
+    starts      (n + 1,) where each task's objects begin and end
+    outdated    of how many the objects are still those of another version than the served one, or of none
     """
 
-    image: str
-    version: str
+    tasks: list[int]
     features: np.ndarray
+    starts: np.ndarray
+    outdated: int
 
 
-@dataclass(frozen=True, eq=False)
-class ObjectIndex:
-    """What has been looked at, by task; `weights`: the digest of the backbone that looked."""
+def compare(place: Workplace, cache: FeatureCache, tasks: Sequence[Task], among: Sequence[Task]) -> Compared:
+    """The objects of the tasks `among` a project's, whose images are looked at first where they were not.
 
-    weights: str
-    seen: Mapping[int, Seen]
-
-    def has(self, task: Task, image: object, version: str) -> bool:
-        """Whether a task's objects are known. Those of an earlier version are objects still; patches are made anew."""
-        found = self.seen.get(task.id)
-        return found is not None and found.image == _name(image) and (bool(found.version) or not version)
-
-    def of(self, tasks: Iterable[Task]) -> tuple[list[int], np.ndarray, np.ndarray]:
-        """The tasks among these that are known, their features (m, d), and where each one's begin and end (n + 1,)."""
-        known = [task.id for task in tasks if task.id in self.seen]
-        parts = [self.seen[task].features for task in known]
-        starts = np.cumsum([0, *(len(part) for part in parts)])
-        return known, np.concatenate(parts) if parts else np.zeros((0, 1), np.float16), starts
-
-
-def read_index(place: Workplace, weights: str) -> ObjectIndex:
-    """What is known so far; what another backbone saw, or a file that cannot be read, is made anew."""
-    nothing = ObjectIndex(weights, {})
-    try:
-        with np.load(place.folder.path / FILE, allow_pickle=False) as stored:
-            if str(stored["weights"]) != weights:
-                return nothing
-            tasks, images, versions = (stored[name].tolist() for name in ("tasks", "images", "versions"))
-            seen = map(Seen, images, versions, np.split(stored["features"], stored["starts"][1:-1]))
-            return ObjectIndex(weights, dict(zip(tasks, seen, strict=True)))
-    except FileNotFoundError:
-        return nothing
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as err:
-        logger.warning("%s of project %s cannot be read and is made anew: %s", FILE, place.folder.uid, err)
-        return nothing
-
-
-def write_index(place: Workplace, index: ObjectIndex) -> None:
-    """Keep what is known."""
-    seen = list(index.seen.values())
-    if not seen:
-        return
-    with replacing(place.folder.path / FILE) as path, path.open("wb") as file:
-        np.savez(
-            file,
-            weights=np.array(index.weights),
-            tasks=np.array(list(index.seen), np.int64),
-            images=np.array([one.image for one in seen]),
-            versions=np.array([one.version for one in seen]),
-            features=np.concatenate([one.features for one in seen]),
-            starts=np.cumsum([0, *(len(one.features) for one in seen)]),
-        )
-
-
-def look_at(
-    place: Workplace,
-    cache: FeatureCache,
-    index: ObjectIndex,
-    tasks: Iterable[Task],
-    regions: Mapping[int, Sequence[Region]],
-    version: str,
-) -> ObjectIndex:
-    """The index with the objects of these tasks too, which are the `regions` that a version found; written on the way.
-
-    An image that cannot be read is noted for `maskal status`, and left out.
+    An image counts as looked at once any version, or none, has found its objects there. What the served version found
+    instead takes that place within the next answers, RENEWING_S at a time. What is kept of tasks that are gone, or of
+    images that were exchanged, is forgotten. An image that cannot be read is noted for `maskal status`, and left out.
     """
-    unreadable, value, seen = Unreadable(place.folder.path), place.labels.image_value, dict(index.seen)
-    left = 0
-    with ThreadPoolExecutor(LOADERS, "load") as loaders:
-        for batch in _batches(tasks):
-            coming = [loaders.submit(place.images.load, value.of(task.data), task.id) for task in batch]
-            for task, image in zip(batch, coming, strict=True):
-                try:
-                    boxes = boxes_of(regions.get(task.id, ()), place.labels, image.result().shape[:2])
-                    features = features_in(cache.maps(image.result()), boxes).astype(np.float16)
-                    seen[task.id] = Seen(_name(value.of(task.data)), version if len(boxes) else "", features)
-                    unreadable.clear(task.id)
-                except BadImage as err:
-                    unreadable.note(task.id, err)
-            left += len(batch)
-            if left >= KEPT_EVERY:
-                write_index(place, replace(index, seen=seen))
-                left = 0
-    found = replace(index, seen=seen)
-    write_index(place, found)
-    return found
+    index = _Index(place, cache)
+    rows, answers = index.read(tasks)
+    missing = [task for task in among if task.id not in answers]
+    outdated = [task for task in among if task.id in answers and index.is_outdated(answers[task.id])]
+    if missing or outdated:
+        index.look_at(missing, math.inf)
+        index.look_at(outdated, time.monotonic() + RENEWING_S)
+        rows, answers = index.read(tasks)
+    chosen = [answers[task.id] for task in among if task.id in answers]
+    found = index.parts.table(chosen)
+    index.parts.tidy(rows, list(answers.values()))
+    return Compared(*found, sum(map(index.is_outdated, chosen)))
 
 
-def boxes_of(regions: Sequence[Region], labels: LabelConfig, size_hw: tuple[int, int]) -> np.ndarray:
-    """Boxes (k, 4) around the first MOST objects of regions, x0, y0, x1, y1 in pixels, without what cannot be read."""
-    outlines, _ = read_outlines({"result": list(regions)}, labels, size_hw)
-    corners = [np.concatenate([part.exterior for part in outline.parts]) for outline in outlines[:MOST]]
+class _Index:
+    """Which rows of the parts answer for which tasks, as the served version has ranked them."""
+
+    def __init__(self, place: Workplace, cache: FeatureCache) -> None:
+        self.place, self.cache = place, cache
+        self.parts = ObjectParts(place.folder.path, cache.backbone.digest)
+        registry = place.folder.registry
+        self.version = registry.current() or ""
+        ranked = registry.read_ranking(self.version, with_regions=False) if self.version else ()
+        self.ranked = frozenset(row.task for row in ranked)
+
+    def read(self, tasks: Sequence[Task]) -> tuple[list[Row], dict[int, Row]]:
+        """All rows, and the one that answers for each task: the served version's, or else the newest."""
+        rows = self.parts.rows()
+        images = {task.id: self._image(task) for task in tasks}
+        answers: dict[int, Row] = {}
+        for row in rows:
+            if images.get(row.task) == row.image:
+                answers[row.task] = max(answers.get(row.task, row), row, key=self._worth)
+        return rows, answers
+
+    def is_outdated(self, row: Row) -> bool:
+        """Whether the served version has found objects where another one's are kept."""
+        return row.task in self.ranked and row.version != self.version
+
+    def look_at(self, tasks: Sequence[Task], deadline: float) -> None:
+        """Look at the images of tasks until a moment of time.monotonic(), with a progress bar."""
+        if not tasks:
+            return
+        with (
+            _found_by(self.place, self.version, tasks) as regions_of,
+            self.parts.writer(self.version) as found,
+            self.parts.writer("") as unsought,
+            tqdm(total=len(tasks), desc="looking at images", unit="image") as bar,
+        ):
+            for task, image in self._loaded(tasks, deadline):
+                bar.update()
+                if image is not None:
+                    boxes = boxes_of(regions_of(task.id), self.place.labels, image.shape[:2])
+                    writer = found if task.id in self.ranked else unsought
+                    writer.add(task.id, self._image(task), features_in(self.cache.maps(image), boxes))
+
+    def _loaded(self, tasks: Sequence[Task], deadline: float) -> Iterator[tuple[Task, np.ndarray | None]]:
+        """Tasks with their images, of which the next ones are fetched meanwhile; None if one cannot be read."""
+        images, unreadable = self.place.images, Unreadable(self.place.folder.path)
+        value = self.place.labels.image_value
+        with ThreadPoolExecutor(LOADERS, "load") as loaders:
+            for start in range(0, len(tasks), AT_ONCE):
+                if time.monotonic() > deadline:
+                    return
+                batch = tasks[start : start + AT_ONCE]
+                coming = [loaders.submit(images.load, value.of(task.data), task.id) for task in batch]
+                for task, image in zip(batch, coming, strict=True):
+                    try:
+                        yield task, image.result()
+                        unreadable.clear(task.id)
+                    except BadImage as err:
+                        unreadable.note(task.id, err)
+                        yield task, None
+
+    def _image(self, task: Task) -> str:
+        """What the address of a task's image is known by."""
+        address = str(self.place.labels.image_value.of(task.data))
+        return hashlib.sha256(address.encode()).hexdigest()[:16]
+
+    def _worth(self, row: Row) -> tuple[bool, int]:
+        return row.version == self.version, version_number(row.version) if row.version else 0
+
+
+@contextmanager
+def _found_by(place: Workplace, version: str, tasks: Sequence[Task]) -> Iterator[Callable[[int], Sequence[Region]]]:
+    """What a version found in the image of each of these tasks, read from the disk task by task."""
+    if not version:
+        yield lambda task: ()
+        return
+    with place.folder.registry.open_ranking(version, only={task.id for task in tasks}) as rows:
+        places = {row.task: at for at, row in enumerate(rows)}
+        yield lambda task: rows[places[task]].regions if task in places else ()
+
+
+def boxes_of(
+    regions: Sequence[Region], labels: LabelConfig, size_hw: tuple[int, int], label: str | None = None
+) -> np.ndarray:
+    """Boxes (k, 4) around the surest MOST objects of regions, x0, y0, x1, y1 in pixels, without what cannot be read.
+
+    Where regions have no scores they are the first; those of one `label`, if it is given.
+    """
+    outlines, _ = read_outlines({"result": list(regions)}, labels, size_hw, with_scores=True)
+    chosen = [outline for outline in outlines if label in (None, outline.label)]
+    surest = sorted(chosen, key=lambda outline: -(outline.score or 0.0))[:MOST]
+    corners = [np.concatenate([part.exterior for part in outline.parts]) for outline in surest]
     return np.array([[*points.min(0), *points.max(0)] for points in corners], np.float32).reshape(-1, 4)
 
 
@@ -154,17 +176,3 @@ def features_in(maps: FeatureMaps, boxes: np.ndarray) -> np.ndarray:
     if len(boxes):
         return maps.of_boxes(boxes)
     return np.concatenate([maps.of_patches(1), maps.of_patches(ACROSS)])
-
-
-def _batches(tasks: Iterable[Task]) -> Iterable[list[Task]]:
-    batch: list[Task] = []
-    for task in tasks:
-        batch.append(task)
-        if len(batch) == AT_ONCE:
-            yield batch
-            batch = []
-    yield batch
-
-
-def _name(image: object) -> str:
-    return hashlib.sha256(str(image).encode()).hexdigest()[:16]

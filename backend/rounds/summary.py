@@ -93,8 +93,8 @@ def read_summary(registry: Registry, version: str) -> Summary | None:
 
 
 def front_of_first_queue(place: Workplace, known: Mapping[int, Picture]) -> tuple[Next, ...]:
-    """The first open tasks while there is no version; none before they were ordered. `known` pictures are kept."""
-    queue = read_first_queue(place.folder)
+    """The first open tasks while there is no version; none where they are not ordered. `known` pictures are kept."""
+    queue = read_first_queue(place.folder) if place.config.chooses_first_images else {}
     if not queue:
         return ()
     tasks = {task.id: task for task in place.client.tasks(place.folder.project_id) if not task.is_labeled}

@@ -24,6 +24,11 @@ def test_wrong_usage_ends_with_2() -> None:
     assert run("demo", "--rounds", "0").exit_code == 2
     shown = run("demo", "--images", ".")
     assert shown.exit_code == 2 and "--images and --annotations belong together" in shown.output
+    for options in ((), ("--task", "1", "--label", "leaf")):
+        shown = run("like", "--project", "1", *options)
+        assert shown.exit_code == 2 and "either --task or --label" in shown.output
+    shown = run("like", "--project", "1", "--label", "leaf", "--region", "a")
+    assert shown.exit_code == 2 and "--region belongs to --task" in shown.output
 
 
 @pytest.mark.parametrize(

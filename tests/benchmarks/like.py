@@ -2,9 +2,10 @@
 
     python -m tests.benchmarks.like --images photos/ --annotations annotations.json [--json FILE]
 
-Of each class up to QUERIES objects ask in turn for the like of them among the objects of all other photos, one task a
-photo: of the first ten the share that shows the class, beside the share that chance would find. The seconds and the
-peak memory of a question are of LARGE images with OBJECTS each (features drawn at random, float16 as they are kept).
+Of each class up to QUERIES times an object asks, or TOGETHER of them as with --label, for the like of them among the
+objects of all other photos, one task a photo: of the first ten the share that shows the class, beside the share that
+chance would find. The seconds and the peak memory of a question are of LARGE images with OBJECTS each (features drawn
+at random, float16 as they are kept, in parts on the disk).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import tempfile
 import time
 import tracemalloc
 from pathlib import Path
@@ -19,6 +21,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from backend.rounds.object_parts import ObjectParts
 from model.engines.torchvision.frozen import FrozenBackbone
 from model.files import write_json
 from model.formats import coco
@@ -27,6 +30,7 @@ from model.records import Record
 from sampling.likeness import likeness
 
 QUERIES = 20
+TOGETHER = 5
 FIRST = 10
 LARGE, OBJECTS = 10_000, 5
 
@@ -43,7 +47,8 @@ def main() -> None:
     report = {
         "photos": len(records),
         "first": FIRST,
-        "classes": {name: found(name, records, features) for name in classes},
+        "classes": {name: found(name, records, features, 1) for name in classes},
+        f"classes, {TOGETHER} together": {name: found(name, records, features, TOGETHER) for name in classes},
         "large": cost(features[0].shape[1]),
         "device": f"{platform.machine()}, numpy {np.__version__}",
     }
@@ -64,16 +69,18 @@ def features_of(records: list[Record], folder: Path) -> list[np.ndarray]:
     return features
 
 
-def found(name: str, records: list[Record], features: list[np.ndarray]) -> dict[str, float]:
-    """Share of the first photos that show a class if an object of it asks, and the share of all photos that do."""
+def found(name: str, records: list[Record], features: list[np.ndarray], together: int) -> dict[str, float]:
+    """Share of the first photos that show a class if some objects of it ask, and the share of all photos that do."""
     shows = np.array([any(outline.label == name for outline in record.outlines) for record in records])
     rows = [(i, j) for i, r in enumerate(records) for j, outline in enumerate(r.outlines) if outline.label == name]
+    order = np.random.default_rng(0).permutation(len(rows))
     shares, chances = [], []
-    for row in np.random.default_rng(0).permutation(len(rows))[:QUERIES]:
-        photo, place = rows[row]
-        others = [i for i in range(len(records)) if i != photo]
+    for start in range(0, len(rows) - together + 1, together)[:QUERIES]:
+        asking = [rows[row] for row in order[start : start + together]]
+        others = [i for i in range(len(records)) if i not in {photo for photo, _ in asking}]
         starts = np.cumsum([0, *(len(features[i]) for i in others)])
-        near = likeness(features[photo][[place]], np.concatenate([features[i] for i in others]), starts)
+        wanted = np.stack([features[photo][place] for photo, place in asking])
+        near = likeness(wanted, np.concatenate([features[i] for i in others]), starts)
         first = np.argsort(-near, kind="stable")[:FIRST]
         shares.append(float(shows[others][first].mean()))
         chances.append(float(shows[others].mean()))
@@ -86,17 +93,30 @@ def found(name: str, records: list[Record], features: list[np.ndarray]) -> dict[
 
 def cost(width: int) -> dict[str, float]:
     """Seconds and peak memory of one question about five objects among many images."""
-    features = np.random.default_rng(0).normal(size=(LARGE * OBJECTS, width)).astype(np.float16)
-    starts = np.arange(0, LARGE * OBJECTS + 1, OBJECTS)
-    started = time.perf_counter()
-    likeness(features[:5], features, starts)
-    seconds = time.perf_counter() - started
-    tracemalloc.start()
-    likeness(features[:5], features, starts)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    kept = features.nbytes / 1e6
+    rng = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as folder:
+        parts = ObjectParts(Path(folder), "")
+        with parts.writer("") as writer:
+            for task in range(LARGE):
+                writer.add(task, "", rng.normal(size=(OBJECTS, width)))
+        wanted = rng.normal(size=(OBJECTS, width))
+        started = time.perf_counter()
+        answer(parts, wanted)
+        seconds = time.perf_counter() - started
+        tracemalloc.start()
+        answer(parts, wanted)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        kept = sum(path.stat().st_size for path in parts.folder.iterdir()) / 1e6
     return {"images": LARGE, "seconds": round(seconds, 2), "peak_mb": round(peak / 1e6), "kept_mb": round(kept)}
+
+
+def answer(parts: ObjectParts, wanted: np.ndarray) -> np.ndarray:
+    """What a question computes when all images were looked at."""
+    rows = parts.rows()
+    _, features, starts = parts.table(rows)
+    parts.tidy(rows, rows)
+    return likeness(wanted, features, starts)
 
 
 if __name__ == "__main__":

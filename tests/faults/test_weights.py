@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,11 +11,16 @@ import torch
 
 from backend.care.cancel import cancel
 from backend.care.rollback import roll_back
+from backend.project.config import ProjectConfig
 from backend.queue.jobs import hint
+from backend.rounds.first_queue import FIRST_VERSION, has_first_queue
+from backend.rounds.standing import read_standing
 from model import checkpoints
+from model.engines.torchvision.imagenet import PACKAGES
+from model.engines.torchvision.timm_networks import LITE
 from tests.faults.label_studio import UID
 from tests.faults.test_kills import served_and_due
-from tests.faults.world import World
+from tests.faults.world import CONFIG, World
 
 
 def cut_short(path: Path, other: Path) -> None:
@@ -103,3 +109,19 @@ def test_a_round_whose_trained_weights_are_cut_short_trains_again(world: World) 
     world.at("evaluate", lambda: cut_short(world.rounds()[-1].weights, Path()))
     world.assert_recovers()
     assert [r.state.state for r in world.rounds()] == ["published"]
+
+
+def test_without_the_imagenet_weights_the_looks_go_on_and_once_mended_the_first_images_are_chosen(world: World) -> None:
+    settings = {**CONFIG, "initial_datasize": 12, "first_images": "coverage", "near_copies": "last"}
+    world.folder.store_config(ProjectConfig.model_validate(settings))
+    package = PACKAGES[LITE.name]
+    with world.monkeypatch.context() as missing:
+        missing.setitem(PACKAGES, LITE.name, replace(package, module="no_such_package"))
+        world.looks(3)
+        assert world.followed == "" and not has_first_queue(world.folder)
+        assert read_standing(world.folder) is not None, "what comes after the first images is done"
+        told = "\n".join(world.status())
+        assert "the first images come in random order" in told and f"pip install {package.requirement}" in told
+    world.looks(2)
+    assert world.followed == FIRST_VERSION and "the first images are chosen" in "\n".join(world.status())
+    world.assert_queue_is_complete()

