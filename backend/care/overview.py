@@ -17,6 +17,7 @@ from backend.queue.jobs import round_job
 from backend.rounds.findings import Findings
 from backend.rounds.folder import CANCELLED, FAILED, REFUSED, STATES, Round, all_rounds
 from backend.rounds.history import History, Measured, read_history
+from backend.rounds.payoff import payoff_in_words, read_payoff
 from backend.rounds.standing import Standing, read_standing
 from backend.rounds.steps import STEPS
 from backend.rounds.summary import Next, Summary, read_summary
@@ -79,6 +80,7 @@ class Overview:
 
     served       name of the served version; None before the first
     verdict      what came of the last round, in words
+    stopping     what hardly pays any more, in words
     certainties  of the served version, then of the one before it; those of which nothing was kept are missing
     front        the next tasks, the first one first
     go_back_to   versions that a rollback could serve, the likeliest first
@@ -92,6 +94,7 @@ class Overview:
     standing: Standing | None
     running: Running | None
     verdict: str | None
+    stopping: tuple[str, ...]
     history: History
     classes: tuple[ClassCount, ...]
     certainties: tuple[Certainties, ...]
@@ -125,6 +128,7 @@ def look_over(folder: ProjectFolder, redis: Redis | None, words: Discretion) -> 
         standing=words.of_standing(standing) if standing else None,
         running=_running(rounds, job, words),
         verdict=_verdict(rounds, served, words),
+        stopping=tuple(f"{line[0].upper()}{line[1:]}." for line in payoff_in_words(read_payoff(folder))),
         history=history,
         classes=_classes(registry, served),
         certainties=tuple(_certainties(registry, served, summary, history)),
