@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,10 @@ class Payoff:
 
 @dataclass(frozen=True)
 class Served:
-    """What is known of a version's queue: its settings, and the share of wrong objects in each image of both kinds."""
+    """What is known of a version's queue: its settings, and the share of wrong objects in each image of both kinds.
+
+    Of other strategies than SEEKS_ERRORS no images are known.
+    """
 
     strategy: str
     shows_validation: bool
@@ -59,17 +62,15 @@ class Served:
 
 def note_payoff(folder: ProjectFolder, config: ProjectConfig, version: str) -> None:
     """Work it out anew after a version was measured, whose queue will be made by these settings."""
-    queues = _stored(folder)[1]
-    queues[version] = Served(config.ranking_config().strategy, config.holdout_prelabels)
+    strategy, queues = config.ranking_config().strategy, _stored(folder)[1]
+    queues[version] = Served(strategy, config.holdout_prelabels)
     lines = list(Receipt(folder.path).newest().values())
     queues = _newest({name: _looked_up(folder, name, queue, lines) for name, queue in queues.items()})
-    of_errors = [queue for queue in queues.values() if queue.strategy == SEEKS_ERRORS]
-    chosen, by_chance = (
-        [share for queue in of_errors for share in getattr(queue, kind)] for kind in ("chosen", "by_chance")
-    )
+    chosen = [share for queue in queues.values() for share in queue.chosen]
+    by_chance = [share for queue in queues.values() for share in queue.by_chance]
     payoff = Payoff(
         outlook=look_ahead(_measurements(read_history(folder))),
-        choice=compare_with_chance(chosen, by_chance) if config.ranking_config().strategy == SEEKS_ERRORS else None,
+        choice=compare_with_chance(chosen, by_chance) if strategy == SEEKS_ERRORS else None,
     )
     stored = {"format": FORMAT, **asdict(payoff), "queues": {name: asdict(queue) for name, queue in queues.items()}}
     write_json(_path(folder), stored, indent=None)
@@ -128,23 +129,15 @@ def _looked_up(folder: ProjectFolder, version: str, queue: Served, lines: Iterab
     if queue.strategy != SEEKS_ERRORS or version not in folder.registry.names():
         return queue
     try:
-        rows = [row for row in folder.registry.read_ranking(version, with_regions=False) if row.task in begun]
+        with folder.registry.open_ranking(version, only=begun) as ranking:
+            rows = list(ranking)
     except BadVersion as err:
         logger.warning("project %s: %s is left out of what choosing is worth: %s", folder.uid, version, err)
         return queue
-    chosen = [row for row in rows if _is_chosen(row, 2 * len(rows))]
-    by_chance = [row for row in rows if _is_by_chance(row, shows_validation=queue.shows_validation)]
-    return Served(queue.strategy, queue.shows_validation, _shares(chosen, begun), _shares(by_chance, begun))
-
-
-def _is_chosen(row: RankedTask, front: int) -> bool:
-    """Whether a task was served because the model was unsure of it, and not picked from somewhere by a person."""
-    return row.split == "train" and not row.is_control and row.copy_of is None and row.place < front
-
-
-def _is_by_chance(row: RankedTask, *, shows_validation: bool) -> bool:
-    """Whether chance chose a task; validation images count where they were pre-labelled as the others."""
-    return row.copy_of is None and (row.is_control if row.split == "train" else shows_validation)
+    came = [row for row in rows if row.place < 2 * len(rows) and row.copy_of is None]  # the others a person picked
+    chosen = [row for row in came if row.split == "train" and not row.is_control]
+    by_chance = [row for row in came if row.is_control or (row.split != "train" and queue.shows_validation)]
+    return replace(queue, chosen=_shares(chosen, begun), by_chance=_shares(by_chance, begun))
 
 
 def _shares(rows: Sequence[RankedTask], begun: Mapping[int, Corrections]) -> tuple[float, ...]:
