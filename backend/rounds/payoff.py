@@ -111,7 +111,7 @@ def _measurements(history: History) -> list[Measurement]:
     for one in reversed(history.versions):
         if not _is_alike(one, history.versions[-1]):
             break
-        if one.mask_ap is not None and one.interval is not None:
+        if one.annotated and one.mask_ap is not None and one.interval is not None:
             low, high = one.interval
             found.append(Measurement(one.annotated, one.mask_ap, (high - low) / OF_INTERVAL))
     return found
