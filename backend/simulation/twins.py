@@ -17,8 +17,8 @@ from model.files import read_json, write_json
 from model.near_copies import Glance, find_near_copies, glance, thumbnail
 from sampling.near_copies import Twins
 
-AT_HAND = 1000
-"""Glances that are held in memory while images are compared, 70 kB each."""
+AT_HAND = 4000
+"""Glances that are held in memory while images are compared, 70 kB each: a copy is slow to be made anew."""
 
 
 def twins_of(world: World, options: SimulationOptions, folder: Path) -> Twins:
