@@ -265,6 +265,7 @@ def doctor(project_id: int, as_json: bool) -> None:
     help="Comma-separated; random is what the others are compared with.",
 )
 @click.option("--seeds", type=click.IntRange(min=1), default=3, show_default=True, help="Repetitions of everything.")
+@click.option("--first-seed", type=click.IntRange(min=1), default=1, show_default=True, help="Number of the first.")
 @click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Seeds played side by side.")
 @click.option("--initial", type=click.IntRange(min=1), help="Images to begin with  [default: initial_datasize]")
 @click.option("--pool-size", type=click.IntRange(min=1), help="Images chosen in each loop  [default: pool_size]")
@@ -279,6 +280,11 @@ def doctor(project_id: int, as_json: bool) -> None:
     help="What learns: the project's network, or within minutes a classifier of the annotated objects.",
 )
 @click.option("--redundant", type=click.IntRange(min=0), default=0, help="Add so many near copies of each photo.")
+@click.option(
+    "--near-copies",
+    type=click.Choice(["last", "keep"]),
+    help="Where near copies go, but for random  [default: as --config says, or last]",
+)
 @click.option("--imbalance", metavar="CLASS=SHARE", help="Leave out images until so many objects are of a class.")
 @click.option("--config", type=FILE, help="Project settings (YAML).")
 @click.option("--device", help="cpu, cuda or cuda:1  [default: a GPU if there is one]")

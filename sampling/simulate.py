@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 
 from sampling.coverage import Known
+from sampling.near_copies import Twins, Waiting, copies_last
 from sampling.ranking import Candidate, Moment, RankingConfig, rank
 from sampling.strategies import BY_OBJECTS, WITHOUT_A_LOOK
 
@@ -40,6 +41,7 @@ class Plan:
     images   every image that may be learned from, by its key
     initial  those that are annotated at the beginning
     loops    how often `ranking.batch` more are chosen
+    twins    near copies of images, which are chosen last
     """
 
     images: tuple[int, ...]
@@ -47,6 +49,7 @@ class Plan:
     loops: int
     ranking: RankingConfig
     seed: int
+    twins: Twins = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         unknown = set(self.initial) - set(self.images)
@@ -89,5 +92,8 @@ def _choose(learner: Learner, plan: Plan, annotated: Collection[int], loop: int)
     candidates = list(learner.candidates(others)) if looks else [Candidate(image, math.nan) for image in others]
     seed = int(np.random.SeedSequence([plan.seed, loop]).generate_state(1)[0])
     known = learner.known(tuple(annotated)) if plan.ranking.strategy in BY_OBJECTS else None
-    queue = rank(candidates, plan.ranking, seed, Moment(loop, known=known))
-    return tuple(place.key for place in queue[: plan.ranking.batch])
+    queue = [
+        Waiting(place.key, place.score) for place in rank(candidates, plan.ranking, seed, Moment(loop, known=known))
+    ]
+    placed = copies_last(queue, plan.twins, dict.fromkeys(annotated, True))
+    return tuple(place.key for place in placed[: plan.ranking.batch])

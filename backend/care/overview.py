@@ -20,6 +20,7 @@ from backend.rounds.findings import Findings
 from backend.rounds.first_queue import first_order_in_words
 from backend.rounds.folder import CANCELLED, FAILED, REFUSED, STATES, Round, all_rounds
 from backend.rounds.history import History, Measured, read_history
+from backend.rounds.payoff import payoff_in_words, read_payoff
 from backend.rounds.standing import Standing, read_standing
 from backend.rounds.steps import STEPS
 from backend.rounds.summary import Next, Summary, read_summary
@@ -82,6 +83,7 @@ class Overview:
 
     served       name of the served version; None before the first
     verdict      what came of the last round, in words
+    stopping     what hardly pays any more, in words
     certainties  of the served version, then of the one before it; those of which nothing was kept are missing
     first_order  in which order images come before there is a version, in words; empty with one
     front        the next tasks, the first one first
@@ -97,6 +99,7 @@ class Overview:
     standing: Standing | None
     running: Running | None
     verdict: str | None
+    stopping: tuple[str, ...]
     history: History
     classes: tuple[ClassCount, ...]
     certainties: tuple[Certainties, ...]
@@ -134,6 +137,7 @@ def look_over(folder: ProjectFolder, redis: Redis | None, words: Discretion) -> 
         standing=words.of_standing(standing) if standing else None,
         running=_running(rounds, job, words),
         verdict=_verdict(rounds, served, words),
+        stopping=tuple(f"{line[0].upper()}{line[1:]}." for line in payoff_in_words(read_payoff(folder))),
         history=history,
         classes=classes,
         certainties=tuple(_certainties(registry, served, summary, history)),

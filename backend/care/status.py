@@ -20,6 +20,7 @@ from backend.rounds.evaluation_copies import LEFT_OUT, left_out_in_words
 from backend.rounds.first_images import first_images_in_words
 from backend.rounds.folder import CANCELLED, Round, all_rounds, last_concluded
 from backend.rounds.need import need_of
+from backend.rounds.payoff import payoff_in_words, read_payoff
 from backend.rounds.plan import find_plan, proposal
 from backend.rounds.reading import Chosen, read_snapshot_of
 from backend.rounds.snapshots import Snapshot
@@ -62,6 +63,7 @@ def _project_lines(settings: Settings, folder: ProjectFolder, redis: Redis | Non
     yield from outlook
     yield from (f"  {line}" for line in (_proposal(folder),) if line)
     yield from _version_lines(folder)
+    yield from (f"  {line}" for line in payoff_in_words(read_payoff(folder)))
     yield from (_round_line(r) for r in _rounds_of_interest(folder))
     notes = _last_notes(folder)
     yield from (f"  note: {line}" for line in notes[-LISTED:])

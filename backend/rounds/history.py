@@ -25,6 +25,7 @@ class Measured:
     annotated   images that were annotated then, those for validation among them
     mask_ap     0..1, None without validation images; `interval` is between which values it lies (95 %)
     per_class   {class: (mask AP, its interval)}
+    network     which one it was, None where that was not kept
     """
 
     version: str
@@ -35,6 +36,7 @@ class Measured:
     promoted: bool
     reason: str
     created: str
+    network: str | None = None
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,7 @@ def _facts(version: Version) -> dict[str, Any]:
         "promoted": version.promoted,
         "reason": version.reason,
         "created": version.created,
+        "network": version.config.get("network"),
     }
 
 
@@ -104,6 +107,7 @@ def _measured(row: dict[str, Any]) -> Measured:
         promoted=row["promoted"],
         reason=row["reason"],
         created=row["created"],
+        network=row.get("network"),
     )
 
 

@@ -19,6 +19,7 @@ from backend.rounds.evaluation_copies import left_out_of_evaluation, note_left_o
 from backend.rounds.folder import REFUSED, STATES, Report, Round
 from backend.rounds.group import processes_of, train_together
 from backend.rounds.learning import evaluate_round, load_engine, train_round
+from backend.rounds.payoff import note_payoff
 from backend.rounds.reading import read
 from backend.rounds.reasons import Reasons
 from backend.rounds.scored import Scored
@@ -66,6 +67,7 @@ def _evaluate(place: Workplace, current: Round, report: Report) -> str | None:
     except DamagedTraining as err:
         logger.warning("project %s: %s", place.folder.uid, err)
         return "read"
+    note_payoff(place.folder, place.config, version.name)
     current.state.reason = version.reason
     return None if version.promoted else REFUSED
 

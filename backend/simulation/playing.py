@@ -19,9 +19,11 @@ from backend.simulation.judge import Judge
 from backend.simulation.linear_judge import LinearJudge
 from backend.simulation.network_judge import NetworkJudge
 from backend.simulation.object_features import ObjectFeatures, features_of
-from backend.simulation.options import SimulationOptions
+from backend.simulation.options import RANDOM, RANDOM_COPIES_LAST, SimulationOptions
 from backend.simulation.report import Row
+from backend.simulation.twins import twins_of
 from backend.simulation.world import Split, World, split
+from sampling.near_copies import Twins
 from sampling.simulate import Plan, Step, simulate
 from sampling.strategies import BY_FEATURES
 
@@ -55,6 +57,11 @@ class Seed:
         """What the linear judge sees."""
         return features_of(self.world, runs_folder(self.options))
 
+    @cached_property
+    def twins(self) -> Twins:
+        """Which images are near copies of one another."""
+        return twins_of(self.world, self.options, runs_folder(self.options))
+
     def judge(self, strategy: str) -> Judge:
         """The judge of a strategy's run, before the first lesson."""
         if self.options.judge == "linear":
@@ -75,11 +82,13 @@ class Seed:
     def plan(self, strategy: str) -> Plan:
         """From the first images, which are random ones, to those that the strategy chooses."""
         config, loops = self.world.config, self.options.loops
-        ranking = replace(config.ranking_config(), strategy=strategy, rounds=max(1, loops))
+        ordering = RANDOM if strategy == RANDOM_COPIES_LAST else strategy
+        ranking = replace(config.ranking_config(), strategy=ordering, rounds=max(1, loops))
+        twins = self.twins if self.options.puts_copies_last(strategy) else {}
         order = np.random.default_rng(self.number).permutation(self.split.learn)
         initial = tuple(sorted(order[: config.initial_datasize].tolist()))
         try:
-            return Plan(self.split.learn, initial, loops, ranking, self.number)
+            return Plan(self.split.learn, initial, loops, ranking, self.number, twins)
         except ValueError as err:
             raise BadSetting(f"{err}; choose fewer --loops, a smaller --pool-size or a smaller --test-share") from err
 

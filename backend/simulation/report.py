@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from backend.simulation.options import RANDOM, RANDOM_COPIES_LAST
 from model.files import write_json
 from sampling.learning_curves import Curve, gain_over, interval, share_of_random
 
@@ -22,8 +23,7 @@ COSTS = {
 }
 """What annotation costs, by a row's field: three ways to count it."""
 
-RANDOM = "random"
-BASELINES = (RANDOM, "random_foreground", "class_turns")
+BASELINES = (RANDOM, RANDOM_COPIES_LAST, "random_foreground", "class_turns")
 """Strategies by chance that the others are compared with."""
 
 

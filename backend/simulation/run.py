@@ -15,6 +15,7 @@ from backend.simulation.object_features import features_of
 from backend.simulation.options import SimulationOptions, check_settings
 from backend.simulation.playing import Seed, play, runs_folder
 from backend.simulation.report import Row, write_report
+from backend.simulation.twins import twins_of
 from backend.simulation.world import build_world
 
 
@@ -30,6 +31,8 @@ def run(options: SimulationOptions) -> Path:
     check_settings(options, len(world.photos))
     if options.judge == "linear":
         features_of(world, runs_folder(options))  # once, and not in each of the processes
+    if any(map(options.puts_copies_last, options.strategies)):
+        twins_of(world, options, runs_folder(options))
     rows = []
     with tqdm(total=options.seeds * len(options.strategies) * (options.loops + 1), unit="loop") as bar:
         for row in _played(options):
@@ -42,15 +45,14 @@ def run(options: SimulationOptions) -> Path:
 
 def _played(options: SimulationOptions) -> Iterator[Row]:
     """All rows as they come: seed by seed, or of several seeds side by side, each in a process of its own."""
-    seeds = range(1, options.seeds + 1)
     if options.jobs == 1:
-        for seed in seeds:
+        for seed in options.seed_numbers:
             yield from _play_seed(options, seed)
         return
     threads = max(1, (os.cpu_count() or 1) // options.jobs)
     context = get_context("spawn")  # a fork of a process that has computed may hang
     with ProcessPoolExecutor(options.jobs, context, torch.set_num_threads, (threads,)) as pool:
-        playing = [pool.submit(_seed_rows, options, seed) for seed in seeds]
+        playing = [pool.submit(_seed_rows, options, seed) for seed in options.seed_numbers]
         try:
             for done in as_completed(playing):
                 yield from done.result()

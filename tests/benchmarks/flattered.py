@@ -25,8 +25,8 @@ from backend.simulation.linear_judge import class_accuracy, fitted_probabilities
 from backend.simulation.network_judge import NetworkJudge
 from backend.simulation.object_features import ObjectFeatures, features_of
 from backend.simulation.options import SimulationOptions
+from backend.simulation.twins import whole_features
 from backend.simulation.world import Split, World, build_world, split
-from model.engines.torchvision.frozen import FrozenBackbone
 from model.files import write_json
 from model.near_copies import find_near_copies, glance, thumbnail
 
@@ -81,12 +81,6 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     gains = np.array([row["all"] - row["kept"] for row in rows])
     half = round(float(1.96 * gains.std(ddof=1) / len(rows) ** 0.5), 3) if len(rows) > 1 else None
     return {"judge": options.judge, **means, "flattered_by": round(float(gains.mean()), 3), "half_interval": half}
-
-
-def whole_features(world: World) -> np.ndarray:
-    """What the frozen backbone sees in each image as a whole."""
-    backbone = FrozenBackbone(world.device)
-    return np.stack([backbone.maps(world.image(record.image)).of_image() for record in world.records])
 
 
 def sets_of(world: World, whole: np.ndarray, drawn: Split, seed: int, annotated: int) -> Sets:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -36,6 +37,14 @@ def test_each_loop_adds_what_the_strategy_puts_first() -> None:
     assert [step.images[2:] for step in steps] == [(), (119, 118, 117, 116), tuple(range(119, 111, -1))]
     assert [step.value for step in steps] == [0.02, 0.06, 0.1]
     assert [step.loop for step in steps] == [0, 1, 2] == [loop for loop, _ in learner.lessons]
+
+
+def test_near_copies_of_what_is_annotated_or_chosen_before_are_chosen_last() -> None:
+    pairs = [(119, 100), (118, 117), (116, 115)]
+    twins = {one: {other} for pair in pairs for one, other in (pair, pair[::-1])}
+    chosen = [step.images for step in simulate(Counter(), replace(plan(loops=4), twins=twins))]
+    assert chosen[2][2:] == (118, 116, 114, 113, 112, 111, 110, 109), "119 is a copy of a first image"
+    assert chosen[4][-1] == 119 and not {117, 115} & set(chosen[4]), "of the copies the first one when all else is gone"
 
 
 def test_only_images_that_are_not_annotated_yet_are_asked_about() -> None:

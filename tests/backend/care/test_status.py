@@ -11,7 +11,9 @@ from backend.care import status
 from backend.errors import NotFound
 from backend.project.folder import connect_folder
 from backend.rounds.folder import start_round
+from backend.rounds.history import note_version
 from backend.rounds.learning import evaluate_round, train_round
+from backend.rounds.payoff import note_payoff
 from backend.rounds.plan import Plan
 from backend.rounds.snapshots import split_of
 from backend.settings import Settings
@@ -39,6 +41,17 @@ def test_what_was_chosen_for_a_training_is_shown(tmp_path: Path) -> None:
         "  maskal-r1: no validation images, promoted, first version; trained 1 of 1 steps of 4 images"
     )
     assert "adamw, learning rate 0.05, cosine, rare classes 1.0 times, at 192 to 256 px, anchors of" in line
+
+
+def test_what_hardly_pays_any_more_is_told_once_it_is_known(tmp_path: Path) -> None:
+    folder = connect_folder(tmp_path, "1.1")
+    for number in range(1, 7):
+        metrics = {"mask_ap": 0.5, "interval": {"mask_ap": [0.49, 0.51]}, "training": {"images": 100 + 20 * number}}
+        fields = VersionFields(number, ("leaf",), "fake", {}, metrics, None, "", True, "")
+        note_version(folder, add_version(folder.registry, fields, {"w": torch.zeros(1)}))
+        note_payoff(folder, folder.config(), f"maskal-r{number}")
+        is_told = any(line.startswith("  more images hardly help any more: ") for line in lines(tmp_path))
+        assert is_told == (number == 6)
 
 
 def test_a_better_network_is_proposed_and_a_stand_in_told(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from backend.cli import main
 from backend.errors import BadSetting
-from backend.simulation.options import SimulationOptions
+from backend.simulation.options import PLAYED, SimulationOptions
 from backend.simulation.run import run
 from backend.simulation.splits import stratified_split
 from backend.simulation.world import build_world, split
@@ -23,6 +23,7 @@ from model.formats import coco
 from model.geometry import mask_to_polygons
 from model.record_images import RecordImages
 from model.records import Outline, Record
+from tests.textures import textured
 
 COLOURS = {"tomato": (215, 48, 39), "plum": (69, 60, 180)}
 
@@ -147,6 +148,81 @@ def test_a_network_learns_from_near_copies_too(options: SimulationOptions) -> No
     assert any(place >= 16 for place in json.loads(steps.read_text().splitlines()[-1])["chosen"])
 
 
+def photographed(options: SimulationOptions, tmp_path: Path) -> SimulationOptions:
+    """The same with textured photos of one disc each, by which near copies can be told; settings of a real project."""
+    (tmp_path / "photos").mkdir()
+    records = []
+    for index in range(12):
+        photo, disc = textured(index, (200, 260)), np.zeros((200, 260), np.uint8)
+        cv2.circle(disc, (130, 100), 60, 1, -1)
+        cv2.imwrite(str(tmp_path / "photos" / f"{index}.png"), photo)
+        label = list(COLOURS)[index % 2]
+        records.append(Record(f"{index}.png", (200, 260), (Outline(label, mask_to_polygons(disc > 0)),)))
+    coco.write(records, tmp_path / "photos" / "annotations.json", tuple(COLOURS))
+    return replace(
+        options,
+        images=tmp_path / "photos",
+        annotations=tmp_path / "photos" / "annotations.json",
+        judge="linear",
+        redundant=2,
+        seeds=1,
+        strategies=("random", "random_copies_last", "uncertainty"),
+        config=None,
+    )
+
+
+def copies_chosen(options: SimulationOptions, strategy: str, twins: dict[str, list[int]]) -> int:
+    """How many of the images that a strategy chose are near copies of those before them."""
+    steps = options.out / "runs" / "seed_1" / strategy / "steps.jsonl"
+    places = json.loads(steps.read_text().splitlines()[-1])["chosen"]
+    assert len(places) == 7
+    return sum(bool(set(twins[str(place)]) & set(places[:at])) for at, place in enumerate(places) if at >= 3)
+
+
+def test_near_copies_come_last_but_for_plain_chance(options: SimulationOptions, tmp_path: Path) -> None:
+    near = photographed(options, tmp_path)
+    summary = json.loads(run(near).read_text())
+    assert list(summary["uncertainty"]["gain"]) == ["random", "random_copies_last"]
+    [found] = (near.out / "runs").glob("near_copies_*.json")
+    twins, written = json.loads(found.read_text()), found.stat().st_mtime_ns
+    assert twins["0"] == [12, 13] and len(twins) == 36, "of twelve photos each with its two copies"
+    copies = {name: copies_chosen(near, name, twins) for name in summary}
+    assert copies["random_copies_last"] == copies["uncertainty"] == 0 < copies["random"]
+    run(replace(near, loops=3))
+    assert found.stat().st_mtime_ns == written, "looked for once"
+
+
+def test_near_copies_stay_where_they_are_if_asked_for(options: SimulationOptions, tmp_path: Path) -> None:
+    near = replace(photographed(options, tmp_path), near_copies="keep", strategies=("random", "uncertainty"))
+    run(near)
+    assert not list((near.out / "runs").glob("near_copies_*.json"))
+    with pytest.raises(BadSetting, match=r"other settings \(near_copies\); choose another --out"):
+        run(replace(near, near_copies="last"))
+    settings = json.loads((near.out / "settings.json").read_text())
+    del settings["near_copies"]
+    (near.out / "settings.json").write_text(json.dumps(settings))
+    assert run(near).is_file(), "begun by a release that moved none"
+
+
+def test_near_copies_are_moved_as_the_settings_of_a_project_say(options: SimulationOptions, tmp_path: Path) -> None:
+    assert not options.moves_near_copies, "the fake engine learns from all"
+    assert replace(options, config=None).moves_near_copies
+    (tmp_path / "keep.yaml").write_text("near_copies: keep\n")
+    keeping = replace(options, config=tmp_path / "keep.yaml")
+    assert not keeping.moves_near_copies and replace(keeping, near_copies="last").moves_near_copies
+    moved = [name for name in PLAYED if replace(keeping, near_copies="last").puts_copies_last(name)]
+    assert moved == [name for name in PLAYED if name != "random"]
+    assert [name for name in PLAYED if keeping.puts_copies_last(name)] == ["random_copies_last"]
+
+
+def test_fresh_seeds_are_played_beside_those_of_before(options: SimulationOptions) -> None:
+    few = replace(options, loops=1, strategies=("random",))
+    run(few)
+    run(replace(few, first_seed=3))
+    assert {row["seed"] for row in curves(few)} == {"3", "4"}
+    assert sorted(path.name for path in (few.out / "runs").glob("seed_*")) == [f"seed_{n}" for n in (1, 2, 3, 4)]
+
+
 def test_near_copies_are_of_photos_to_learn_from_alone(options: SimulationOptions) -> None:
     copying = replace(options, redundant=3, imbalance="plum=0.5")
     world = build_world(copying)
@@ -173,6 +249,8 @@ def test_options_that_do_not_fit_are_named(options: SimulationOptions) -> None:
         ({"imbalance": "pear=0.5"}, r"names the class 'pear', annotations.json has tomato, plum"),
         ({"imbalance": "plum=2"}, "imbalance must be CLASS=SHARE"),
         ({"redundant": -1}, "redundant must be a number of near copies from 0, got -1"),
+        ({"near_copies": "first"}, "near_copies must be last or keep, got first"),
+        ({"first_seed": 0}, "first_seed must be a number from 1, got 0"),
     ):
         with pytest.raises(BadSetting, match=message):
             replace(options, **changes)  # type: ignore[arg-type]

@@ -161,6 +161,19 @@ def test_a_page_tells_what_became_of_each_version(client: FlaskClient, shown, ma
     assert "maskal-r6 was accepted: not significantly worse on 18 validation images" in page
 
 
+def test_page_and_report_tell_what_hardly_pays_any_more(
+    client: FlaskClient, shown, main, settings: Settings, tmp_path: Path
+) -> None:
+    told = "More images hardly help any more: 160 more, half as many again, are expected to bring +0.001 mask AP"
+    assert told not in client.get("/p/3/", auth=main).text
+    outlook = {"measurements": 8, "ahead": 160, "gain": 0.001, "low": -0.01, "high": 0.012}
+    stored = {"format": 1, "outlook": outlook, "choice": None, "queues": {}}
+    write_json(shown.folder.path / "payoff.json", stored)
+    write_report(settings, None, shown.folder, tmp_path / "report.html")
+    for page in (client.get("/p/3/now", auth=main).text, (tmp_path / "report.html").read_text()):
+        assert told in page
+
+
 def test_a_page_needs_nothing_that_grows_with_the_tasks(client: FlaskClient, shown, main) -> None:
     before = client.get("/", auth=main).text
     for path in shown.folder.path.rglob("ranking.jsonl"):
