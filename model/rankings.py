@@ -23,7 +23,7 @@ from model.files import append_lines, replacing
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class RankedTask:
     """One scored task.
 
