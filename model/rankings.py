@@ -83,7 +83,8 @@ NO_TASK = -1
 TAIL = 256
 """Bytes by which the end of what was read of a file is known again."""
 
-READ_AT_ONCE = 1 << 18
+READ_AT_ONCE = 1 << 16
+"""Bytes."""
 
 
 def read_rows(path: Path, *, with_regions: bool = True) -> tuple[RankedTask, ...]:
@@ -165,7 +166,7 @@ class RowFinder:
         """The last row of a task, with its regions; None if it has none. BadVersion if that row is broken."""
         index = self._index_of(path)
         try:
-            with index.lock, path.open("rb") as file:
+            with index.lock, path.open("rb", buffering=READ_AT_ONCE) as file:
                 index.follow(file)
                 return index.read(task, file, path)
         except FileNotFoundError:
@@ -197,12 +198,11 @@ class _Index:
             return
         if identity != self._file or not self._continues(file):
             self._forget()
-        with open(file.fileno(), "rb", buffering=READ_AT_ONCE, closefd=False) as rest:
-            rest.seek(self._end)
-            for line in rest:
-                if not line.endswith(b"\n"):  # it is being written, or a crash cut it off
-                    break
-                self._note(line)
+        file.seek(self._end)
+        for line in file:
+            if not line.endswith(b"\n"):  # it is being written, or a crash cut it off
+                break
+            self._note(line)
         self._file, self._seen = identity, seen
 
     def read(self, task: int, file: BinaryIO, path: Path) -> RankedTask | None:

@@ -202,11 +202,10 @@ def _read_what_changed(settings: Settings, place: Workplace, look: Look, *, has_
     write_standing(place, project, need, touched)
     if is_more or has_more_first or has_more_copies:
         hint(redis, folder.uid)
-        return False
-    if is_due:
-        return False
-    redis.set(marks.key("seen", folder.uid), seen, ex=FULL_RECONCILE_S)
-    return True
+    elif not is_due:
+        redis.set(marks.key("seen", folder.uid), seen, ex=FULL_RECONCILE_S)
+        return True
+    return False
 
 
 def _due_round(redis: Redis, place: Workplace) -> Round | None:

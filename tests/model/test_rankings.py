@@ -2,6 +2,7 @@ import logging
 import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -129,6 +130,17 @@ def test_only_what_was_added_is_read_again(tmp_path, lines_read):
     append_rows(path, [row(3), row(1, certainty=0.9)])
     assert [finder.find(path, task) for task in (1, 2, 3)] == [row(1, certainty=0.9), row(2), row(3)]
     assert lines_read == [len(rows_to_text([each])) for each in (row(1), row(2), row(3), row(1))]
+
+
+def test_long_rows_are_found_too(tmp_path):
+    path = tmp_path / "ranking.jsonl"
+    long = [replace(row(task), regions=[{"id": "x" * 300_000}]) for task in range(4)]
+    write_rows(path, long[:2])
+    finder = RowFinder()
+    for added in long[2:]:
+        assert [finder.find(path, each) for each in (0, 1)] == long[:2]
+        append_rows(path, [added])
+        assert finder.find(path, added.task) == added
 
 
 def test_a_file_in_its_place_is_read_anew(tmp_path):
