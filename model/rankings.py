@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 from array import array
+from collections import OrderedDict
 from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from io import BytesIO
 from pathlib import Path
+from threading import Lock
 from typing import Any, BinaryIO, overload
+
+import numpy as np
 
 from model.errors import BadVersion
 from model.files import append_lines, replacing
@@ -18,7 +23,7 @@ from model.files import append_lines, replacing
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class RankedTask:
     """One scored task.
 
@@ -70,6 +75,16 @@ def append_rows(path: Path, rows: Iterable[RankedTask]) -> None:
 
 REGIONS = b', "regions": '
 """What stands before the regions in each line; they come last, and are most of it."""
+
+BEGINNING, DIGITS = b'{"task": ', 18
+"""How each line begins, before the task's number of at most so many digits."""
+
+NO_TASK = -1
+TAIL = 256
+"""Bytes by which the end of what was read of a file is known again."""
+
+READ_AT_ONCE = 1 << 16
+"""Bytes."""
 
 
 def read_rows(path: Path, *, with_regions: bool = True) -> tuple[RankedTask, ...]:
@@ -136,15 +151,84 @@ def _light(line: bytes) -> bytes:
     return line.partition(REGIONS)[0] + REGIONS + b"[]}"
 
 
-def find_row(path: Path, task: int) -> RankedTask | None:
-    """The last row of a task, with its regions; None if it has none."""
-    start = b'{"task": %d,' % task
-    try:
-        with path.open("rb") as file:
-            found = [line for line in file if line.startswith(start) and line.endswith(b"\n")]
-    except FileNotFoundError:
-        return None
-    return _row(found[-1], path, 0) if found else None
+class RowFinder:
+    """Finds a task's last row in ranking files of any size; for several threads.
+
+    A file is read once, without its JSON, and then only what was added to it, unless another file has taken its place.
+    What is known of the `kept` files that were asked for last stays in memory: 16 bytes a line.
+    """
+
+    def __init__(self, kept: int = 4) -> None:
+        self._kept, self._lock = kept, Lock()
+        self._indexes: OrderedDict[Path, _Index] = OrderedDict()
+
+    def find(self, path: Path, task: int) -> RankedTask | None:
+        """The last row of a task, with its regions; None if it has none. BadVersion if that row is broken."""
+        index = self._index_of(path)
+        try:
+            with index.lock, path.open("rb", buffering=READ_AT_ONCE) as file:
+                index.follow(file)
+                return index.read(task, file, path)
+        except FileNotFoundError:
+            return None
+
+    def _index_of(self, path: Path) -> _Index:
+        with self._lock:
+            index = self._indexes.setdefault(path, _Index())
+            self._indexes.move_to_end(path)
+            while len(self._indexes) > self._kept:
+                self._indexes.popitem(last=False)
+            return index
+
+
+class _Index:
+    """Each whole line of a file: its task, NO_TASK where it begins with none, and where it starts."""
+
+    def __init__(self) -> None:
+        self.lock = Lock()
+        self._file = (0, 0)  # device and inode
+        self._seen = (0, 0)  # its size and when it was changed last, in nanoseconds
+        self._forget()
+
+    def follow(self, file: BinaryIO) -> None:
+        """Read what was added to the file since the last time, or all of it where it is another one."""
+        facts = os.fstat(file.fileno())
+        identity, seen = (facts.st_dev, facts.st_ino), (facts.st_size, facts.st_mtime_ns)
+        if (identity, seen) == (self._file, self._seen):
+            return
+        if identity != self._file or not self._continues(file):
+            self._forget()
+        file.seek(self._end)
+        for line in file:
+            if not line.endswith(b"\n"):  # it is being written, or a crash cut it off
+                break
+            self._note(line)
+        self._file, self._seen = identity, seen
+
+    def read(self, task: int, file: BinaryIO, path: Path) -> RankedTask | None:
+        """The last row of a task in the file that was followed."""
+        found = np.flatnonzero(np.frombuffer(self._tasks, np.int64) == task)
+        if not len(found):
+            return None
+        file.seek(self._starts[found[-1]])
+        return _row(file.readline(), path, int(found[-1]) + 1)
+
+    def _forget(self) -> None:
+        self._tasks, self._starts = array("q"), array("q")
+        self._end, self._tail = 0, b""
+
+    def _continues(self, file: BinaryIO) -> bool:
+        """Whether a file still has the end of what was read before; an inode's number may be another file's by now."""
+        file.seek(self._end - len(self._tail))
+        return file.read(len(self._tail)) == self._tail
+
+    def _note(self, line: bytes) -> None:
+        number, comma, _ = line[len(BEGINNING) : len(BEGINNING) + DIGITS + 1].partition(b",")
+        is_task = line.startswith(BEGINNING) and comma and number.isdigit()
+        self._tasks.append(int(number) if is_task else NO_TASK)
+        self._starts.append(self._end)
+        self._end += len(line)
+        self._tail = line[-TAIL:]
 
 
 def _row(line: bytes, path: Path, number: int) -> RankedTask:

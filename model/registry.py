@@ -25,7 +25,7 @@ from model.files import (
     write_json,
 )
 from model.rankings import RankedTask as RankedTask  # part of this module's interface
-from model.rankings import StoredRows, append_rows, find_row, read_rows, write_rows
+from model.rankings import RowFinder, StoredRows, append_rows, read_rows, write_rows
 
 logger = logging.getLogger(__name__)
 
@@ -208,9 +208,12 @@ class Registry:
         """As `read_ranking`, but each task is read when it is looked at; `only` those tasks. To be closed."""
         return StoredRows(self.ranking_path(name), only)
 
-    def ranked_task(self, name: str, task: int) -> RankedTask | None:
-        """What a version's ranking says of one task, None if it says nothing."""
-        return find_row(self.ranking_path(name), task)
+    def ranked_task(self, name: str, task: int, finder: RowFinder | None = None) -> RankedTask | None:
+        """What a version's ranking says of one task, None if it says nothing.
+
+        For many tasks hand the same `finder` over, so that the ranking is read once.
+        """
+        return (finder or RowFinder()).find(self.ranking_path(name), task)
 
     def write_summary(self, name: str, summary: Mapping[str, Any]) -> None:
         """Replace what is told of a version without looking at its ranking (JSON)."""

@@ -78,15 +78,15 @@ class Project:
     instruction: str = ""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Task:
     """A task: its data and, where asked for, its annotations and predictions as the server lists them."""
 
     id: int
     data: dict[str, Any]
     is_labeled: bool
-    annotations: list[dict[str, Any]] = field(default_factory=list)
-    predictions: list[dict[str, Any]] = field(default_factory=list)
+    annotations: Sequence[dict[str, Any]] = ()
+    predictions: Sequence[dict[str, Any]] = ()
 
 
 @dataclass(frozen=True)

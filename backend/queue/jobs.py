@@ -165,7 +165,7 @@ def run_jobs(redis: Redis, queue: str) -> None:
 
 
 class _Worker(Worker):
-    """RQ's, which tells whether it was stopped or ended for another reason."""
+    """RQ's, which tells whether it was stopped or ended for another reason, and knows jobs that were handed back."""
 
     is_stopped = False
 
@@ -173,6 +173,11 @@ class _Worker(Worker):
         """As RQ does, which is called by the signal."""
         self.is_stopped = True
         super().request_stop(signum, frame)
+
+    def handle_exception(self, job: Job, *exc_info: Any) -> None:
+        """As RQ does, which logs a traceback; not where a job ended because the worker stops, as it has said so."""
+        if exc_info[0] is not SystemExit:
+            super().handle_exception(job, *exc_info)
 
 
 def _find(redis: Redis, job_id: str) -> Job | None:

@@ -16,8 +16,9 @@ CLOCKS_DIFFER_S = 60.0
 
 
 def note_change(redis: Redis, uid: str) -> None:
-    """Note that a project may have changed; it is examined a few seconds later."""
+    """Note that a project may have changed; it is examined closely a few seconds later."""
     redis.zadd(DIRTY, {uid: time.time()}, nx=True)
+    redis.incr(key("changes", uid))
 
 
 def changed_before(redis: Redis, moment: float) -> list[str]:
@@ -33,6 +34,11 @@ def changed_before(redis: Redis, moment: float) -> list[str]:
 def forget_change(redis: Redis, uid: str) -> None:
     """Take the note of a change away, because the project is going to be examined."""
     redis.zrem(DIRTY, uid)
+
+
+def changes(redis: Redis, uid: str) -> int:
+    """How many changes of a project were noted so far, those that were examined included."""
+    return int(redis.get(key("changes", uid)) or 0)
 
 
 def force_round(redis: Redis, uid: str) -> None:

@@ -15,7 +15,7 @@ from backend.rounds.copies_last import late_copy_of
 from backend.rounds.folder import Report
 from backend.rounds.scored import Scored
 from backend.rounds.snapshots import split_of
-from model.rankings import RankedTask
+from model.rankings import RankedTask, RowFinder
 from sampling.near_copies import below_tail
 from sampling.ranking import score_for
 
@@ -65,14 +65,13 @@ def _rows_for(
     place: Workplace, version: str, tasks: Sequence[Task], deadline: float, means: _Means
 ) -> tuple[list[tuple[RankedTask, bool]], int]:
     """The ranked tasks, each with whether it is new in the ranking, and how many tasks were looked at in time."""
-    registry = place.folder.registry
-    ranking = registry.read_ranking(version, with_regions=False)
-    known = {row.task for row in ranking}
-    stored = {task.id: registry.ranked_task(version, task.id) for task in tasks if task.id in known}
+    registry, finder = place.folder.registry, RowFinder()
+    stored = {task.id: registry.ranked_task(version, task.id, finder) for task in tasks}
     rows = [(row, False) for row in stored.values() if row is not None]
-    missing = [task for task in tasks if stored.get(task.id) is None]
+    missing = [task for task in tasks if stored[task.id] is None]
     if not missing:
         return rows, len(tasks)
+    ranking = registry.read_ranking(version, with_regions=False)
     looked_at = len(tasks) - len(missing)
     for task, scored in means.score(place, version, missing):
         looked_at += 1

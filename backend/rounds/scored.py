@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from backend.rounds.seen_objects import SeenImage  # needs torch, and who keeps scores does not
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Scored:
     """What a version makes of an image.
 

@@ -114,7 +114,9 @@ def _score_all(
 
 def _with_seen(current: Round, means: Means, scored: Mapping[int, Scored]) -> Mapping[int, Scored]:
     """The scores with what the untouched backbone saw, where somebody looked."""
-    seen = read_seen(current.seen_objects) if means.onlooker else {}
+    if not means.onlooker:
+        return scored
+    seen = read_seen(current.seen_objects)
     return {task: replace(one, seen=seen.get(task)) for task, one in scored.items()}
 
 

@@ -27,7 +27,7 @@ from backend.web.assistant import Assistant, choose_outliner
 from backend.web.interactive import read_context
 from model.engines.base import Engine
 from model.errors import ModelError, NoOutline, is_out_of_memory
-from model.rankings import RankedTask
+from model.rankings import RankedTask, RowFinder
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +49,7 @@ class Predictor:
         self._served: dict[str, _Served] = {}
         self._looked_at: dict[str, str] = {}
         self._lock = threading.Lock()
+        self._finder = RowFinder()
 
     def version(self, folder: ProjectFolder) -> str:
         """Name of the served version; reads the registry's `current` file and nothing else."""
@@ -87,15 +88,17 @@ class Predictor:
         if version is None:
             return [[] for _ in tasks]
         place = open_workplace(self.settings, folder, project)
-        ranking = {row.task: row for row in folder.registry.read_ranking(version, with_regions=False)}
+        ranking: tuple[RankedTask, ...] | None = None
         results: list[Result] = []
         for task in tasks:
-            stored = folder.registry.ranked_task(version, task.id) if task.id in ranking else None
+            stored = folder.registry.ranked_task(version, task.id, self._finder)
             if stored is not None:
                 results.append(_result(stored.regions, stored.score, version))
                 continue
+            if ranking is None:
+                ranking = folder.registry.read_ranking(version, with_regions=False)
             with self._lock:  # for each task anew, so that an annotator's box does not wait for a long list
-                results.append(self._score(place, self._load(folder, version), task, tuple(ranking.values())))
+                results.append(self._score(place, self._load(folder, version), task, ranking))
         return results
 
     def assist(self, folder: ProjectFolder, task: Task, project: ProjectFacts, context: Mapping[str, Any]) -> Result:

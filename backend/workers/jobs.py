@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import signal
 import time
@@ -16,10 +14,8 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from backend.errors import Cancelled, LockLost, NotFound, TurnOver
-from backend.label_studio.client import Project
 from backend.logs import about
 from backend.project.folder import UID, ProjectFolder, connected_projects
-from backend.project.unreadable import Unreadable
 from backend.project.workplace import Workplace, find_project, open_workplace
 from backend.queue import marks
 from backend.queue.connection import open_redis
@@ -28,7 +24,7 @@ from backend.queue.locks import Hold, held
 from backend.queue.progress import keep_progress, report
 from backend.rounds import task_queue
 from backend.rounds.first_images import order_first_images, publish_first_images
-from backend.rounds.folder import CANCELLABLE, Round, all_rounds, start_round, unfinished
+from backend.rounds.folder import CANCELLABLE, Round, start_round, unfinished
 from backend.rounds.glances import CACHE_BYTES as GLANCES_BYTES
 from backend.rounds.glances import glances_folder
 from backend.rounds.near_copies import look_for_near_copies
@@ -41,6 +37,7 @@ from backend.rounds.receipt import note_annotations
 from backend.rounds.snapshots import write_snapshot
 from backend.rounds.standing import has_standing, write_standing
 from backend.settings import Settings, read_settings
+from backend.workers.looks import Look
 from backend.workers.turns import SHARE_S, Turn, has_to_wait
 from model.file_cache import trim_cache
 
@@ -147,32 +144,47 @@ def _is_cancelled(redis: Redis, uid: str, number: int) -> bool:
 
 
 def examine_project(redis: Redis, settings: Settings, folder: ProjectFolder) -> None:
-    """One look at a project: follow the served version, start what is due, score what lacks a score, clean up."""
+    """One look at a project: follow the served version, start what is due, score what lacks a score, clean up.
+
+    One call to Label Studio, as long as nothing has happened.
+    """
     try:
         project = find_project(settings, folder)
     except NotFound as err:
         if redis.set(marks.key("gone", folder.uid), 1, nx=True, ex=GONE_S):
             logger.warning("%s", err)
         return
+    look = Look(redis, folder, project)
+    if look.may_rest(settings.task_lock_s):
+        _go_on(redis, folder)
+        return
     place = open_workplace(settings, folder, project)
     task_queue.publish(place.client, folder.registry, project)
-    begun = unfinished(folder)
-    if begun is not None and (not begun.is_waiting or marks.is_forced(redis, folder.uid)):
-        enqueue(redis, RUN_ROUND, folder.uid)
-    _look(redis, settings, place, project, has_begun=begun is not None)
+    has_begun = _go_on(redis, folder)
+    is_settled = _read_what_changed(settings, place, look, has_begun=has_begun)
     publish_first_images(place, project)
     if task_queue.remove_old_predictions(place, project, settings.task_lock_s, now=time.time()):
         hint(redis, folder.uid)
     remove_old_versions(place)
+    if is_settled:
+        look.note_close()
 
 
-def _look(redis: Redis, settings: Settings, place: Workplace, project: Project, *, has_begun: bool) -> None:
-    """Read what has changed, if anything has: write the receipt, start a round that is due, score new tasks."""
-    folder = place.folder
-    seen = _fingerprint(redis, place, project)
+def _go_on(redis: Redis, folder: ProjectFolder) -> bool:
+    """Go on with a round that was begun, unless it waits; whether there is one."""
+    begun = unfinished(folder)
+    if begun is not None and (not begun.is_waiting or marks.is_forced(redis, folder.uid)):
+        enqueue(redis, RUN_ROUND, folder.uid)
+    return begun is not None
+
+
+def _read_what_changed(settings: Settings, place: Workplace, look: Look, *, has_begun: bool) -> bool:
+    """If anything has changed: write the receipt, start a round that is due, score new tasks. Whether all is done."""
+    redis, folder, project = look.redis, look.folder, look.project
+    seen = look.seen(place.client.newest_change(project.id))
     before = redis.get(marks.key("seen", folder.uid))
     if seen == before and has_standing(folder):
-        return
+        return True
     touched = note_annotations(place)
     is_forced = marks.is_forced(redis, folder.uid)
     need = None if has_begun else need_of(place, project, in_full=before is None, is_forced=is_forced)
@@ -192,22 +204,8 @@ def _look(redis: Redis, settings: Settings, place: Workplace, project: Project, 
         hint(redis, folder.uid)
     elif not is_due:
         redis.set(marks.key("seen", folder.uid), seen, ex=FULL_RECONCILE_S)
-
-
-def _fingerprint(redis: Redis, place: Workplace, project: Project) -> bytes:
-    """What two cheap calls and the disk tell; as long as it stays the same there is nothing to do."""
-    folder = place.folder
-    retries = sum(not failure.is_waiting for failure in Unreadable(folder.path).failures().values())
-    facts = [
-        project.counters,
-        place.client.newest_change(project.id),
-        project.label_config,
-        [r.state.state for r in all_rounds(folder)],
-        folder.registry.current(),
-        marks.is_forced(redis, folder.uid),
-        retries,
-    ]
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest().encode()
+        return True
+    return False
 
 
 def _due_round(redis: Redis, place: Workplace) -> Round | None:

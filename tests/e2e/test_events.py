@@ -65,13 +65,14 @@ def test_every_action_arrives_and_moves_what_a_look_compares(stack: Stack, make_
     ids = list(tasks)
     predicted = [{"task": task, "score": 0.5, "model_version": "somebody", "result": []} for task in ids]
     client.import_predictions(project.id, predicted)
-    silent, unmoved, uncounted = [], [], []
+    silent, unmoved, uncounted, resting = [], [], [], []
     for name, act in ACTIONS.items():
         arrived = last_event(redis, project.uid)
         before = (client.newest_change(project.id), client.project(project.id).counters)
         act(client, project, ids)
         after = (client.newest_change(project.id), client.project(project.id).counters)
         unmoved += [name] if before == after and not name.startswith("PROJECT") else []
+        resting += [name] if before[1] == after[1] else []
         if name.startswith("ANNOTATION") and client.count_changed(project.id, before[0]) == 0:
             uncounted.append(name)
         deadline = time.monotonic() + 3
@@ -81,6 +82,7 @@ def test_every_action_arrives_and_moves_what_a_look_compares(stack: Stack, make_
     assert silent == [], "no event came"
     assert unmoved == [], "a look would not notice it when the event is lost"
     assert uncounted == [], "a look would not read the annotations"
+    assert resting == ["ANNOTATION_UPDATED", "PROJECT_UPDATED"], "a resting look would not notice it"
 
 
 def annotate(client: LabelStudio, project: Project, tasks: dict[int, DemoImage], names: set[str]) -> None:

@@ -1,9 +1,14 @@
 import logging
+import os
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from model.errors import BadVersion
-from model.rankings import RankedTask, StoredRows, append_rows, read_rows, rows_to_text, write_rows
+from model.rankings import RankedTask, RowFinder, StoredRows, _Index, append_rows, read_rows, rows_to_text, write_rows
 
 
 def row(task, certainty=0.5):
@@ -83,3 +88,135 @@ def test_scores_are_finite():
         RankedTask(1, None, 0, float("nan"), "val", [])
     with pytest.raises(ValueError, match="a certainty must be finite"):
         RankedTask(1, float("nan"), 0, 0.0, "val", [])
+
+
+@pytest.fixture
+def lines_read(monkeypatch):
+    """Lengths of the lines that finders have read so far."""
+    lengths = []
+    note = _Index._note
+
+    def noted(index, line):
+        lengths.append(len(line))
+        note(index, line)
+
+    monkeypatch.setattr(_Index, "_note", noted)
+    return lengths
+
+
+def test_the_last_row_of_a_task_is_found(tmp_path):
+    path = tmp_path / "ranking.jsonl"
+    write_rows(path, [row(3), row(1), row(12), row(3, certainty=0.9)])
+    finder = RowFinder()
+    assert [finder.find(path, task) for task in (1, 12, 3)] == [row(1), row(12), row(3, certainty=0.9)]
+    assert finder.find(path, 2) is None
+    assert finder.find(tmp_path / "none.jsonl", 1) is None
+
+
+def test_a_file_without_rows_has_none(tmp_path):
+    path = tmp_path / "ranking.jsonl"
+    path.write_text("")
+    finder = RowFinder()
+    assert finder.find(path, 1) is None
+    append_rows(path, [row(1)])
+    assert finder.find(path, 1) == row(1)
+
+
+def test_only_what_was_added_is_read_again(tmp_path, lines_read):
+    path = tmp_path / "ranking.jsonl"
+    write_rows(path, [row(1), row(2)])
+    finder = RowFinder()
+    assert finder.find(path, 1) == row(1)
+    append_rows(path, [row(3), row(1, certainty=0.9)])
+    assert [finder.find(path, task) for task in (1, 2, 3)] == [row(1, certainty=0.9), row(2), row(3)]
+    assert lines_read == [len(rows_to_text([each])) for each in (row(1), row(2), row(3), row(1))]
+
+
+def test_long_rows_are_found_too(tmp_path):
+    path = tmp_path / "ranking.jsonl"
+    long = [replace(row(task), regions=[{"id": "x" * 300_000}]) for task in range(4)]
+    write_rows(path, long[:2])
+    finder = RowFinder()
+    for added in long[2:]:
+        assert [finder.find(path, each) for each in (0, 1)] == long[:2]
+        append_rows(path, [added])
+        assert finder.find(path, added.task) == added
+
+
+def test_a_file_in_its_place_is_read_anew(tmp_path):
+    path = tmp_path / "ranking.jsonl"
+    finder = RowFinder()
+    for certainty in (0.25, 0.75):  # of the same length
+        write_rows(path, [row(1, certainty), row(2, certainty)])
+        assert finder.find(path, 2) == row(2, certainty)
+    write_rows(path, [row(2)])
+    assert (finder.find(path, 1), finder.find(path, 2)) == (None, row(2))
+    path.unlink()
+    assert finder.find(path, 2) is None
+
+
+def test_a_file_that_was_written_over_is_read_anew(tmp_path):
+    """As where a new file got the inode of one that was removed."""
+    path = tmp_path / "ranking.jsonl"
+    write_rows(path, [row(1), row(2)])
+    finder, inode = RowFinder(), path.stat().st_ino
+    assert finder.find(path, 2) == row(2)
+    path.write_text(rows_to_text([row(2), row(5), row(7, certainty=0.125)]))
+    assert path.stat().st_ino == inode
+    assert [finder.find(path, task) for task in (1, 2, 7)] == [None, row(2), row(7, certainty=0.125)]
+    path.write_text(rows_to_text([row(7)]))
+    assert [finder.find(path, task) for task in (2, 7)] == [None, row(7)]
+
+
+def test_an_unfinished_last_line_is_not_found_until_it_is_whole(tmp_path):
+    path = tmp_path / "ranking.jsonl"
+    text = rows_to_text([row(1), row(2)])
+    finder = RowFinder()
+    path.write_text(text[:-10])
+    assert (finder.find(path, 1), finder.find(path, 2)) == (row(1), None)
+    with path.open("a") as file:
+        file.write(text[-10:])
+    assert finder.find(path, 2) == row(2)
+    os.truncate(path, len(text) - 10)
+    assert finder.find(path, 2) is None
+    append_rows(path, [row(4)])
+    assert [finder.find(path, task) for task in (1, 2, 4)] == [row(1), None, row(4)]
+
+
+def test_a_broken_row_is_named_where_it_is_asked_for(tmp_path):
+    path = tmp_path / "ranking.jsonl"
+    path.write_text(rows_to_text([row(1)]) + 'no row\n{"task": 2, \n{"task": 1' + 30 * "0" + ", \n")
+    finder = RowFinder()
+    assert finder.find(path, 1) == row(1)
+    with pytest.raises(BadVersion, match=r"line 3 of .*ranking\.jsonl"):
+        finder.find(path, 2)
+
+
+def test_the_files_asked_for_last_are_kept(tmp_path, lines_read):
+    paths = [tmp_path / f"{number}.jsonl" for number in range(3)]
+    for path in paths:
+        write_rows(path, [row(1)])
+    finder = RowFinder(kept=2)
+    for path in (*paths, paths[1], paths[2]):
+        assert finder.find(path, 1) == row(1)
+    assert len(lines_read) == 3
+    assert finder.find(paths[0], 1) == row(1)
+    assert len(lines_read) == 4
+
+
+def test_threads_share_a_finder_while_rows_are_added(tmp_path):
+    path = tmp_path / "ranking.jsonl"
+    write_rows(path, [row(0)])
+    finder = RowFinder(kept=1)
+    other = Path(shutil.copy(path, tmp_path / "other.jsonl"))
+
+    def look(task):
+        finder.find(other, 0)
+        return all(finder.find(path, each) == row(each) for each in range(task))
+
+    with ThreadPoolExecutor(8) as pool:
+        looks = []
+        for task in range(1, 40):
+            append_rows(path, [row(task)])
+            looks.append(pool.submit(look, task))
+        assert all(each.result() for each in looks)

@@ -11,6 +11,8 @@ from backend.project.folder import ProjectFolder, connect_folder
 from backend.settings import Settings
 from backend.web.predict_call import answer, read_call
 from backend.web.predictor import Predictor
+from model.rankings import RankedTask
+from model.registry import Registry, VersionFields
 from tests.backend.web.smart_tools import XML, box, point
 
 DISC = (60, 80), 30
@@ -57,3 +59,20 @@ def test_an_empty_answer_has_its_reason_in_the_log(
 ) -> None:
     assert ask(folder, context) == {"result": []}
     assert reason in caplog.text
+
+
+def test_ranked_tasks_get_what_is_stored_without_the_whole_ranking(
+    folder: ProjectFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fields = VersionFields(1, ("leaf",), "fake", {}, {}, None, "x", True, "a test")
+    folder.registry.add(fields, lambda path: (path.write_bytes(b""), "0" * 64)[1])
+    folder.registry.set_current("maskal-r1")
+    rows = [RankedTask(task, 0.5, task, 0.1 * task, "train", [{"id": f"of {task}"}]) for task in range(1, 5)]
+    folder.registry.write_ranking("maskal-r1", rows)
+    monkeypatch.setattr(Registry, "read_ranking", None)
+    settings = Settings(data_dir=folder.data_dir, label_studio_url="http://127.0.0.1:9", label_studio_api_key="a" * 40)
+    call = read_call([{"id": task, "data": {"image": "/data/a.png"}} for task in (4, 2)], XML, {})
+    assert answer(Predictor(settings), folder, call) == [
+        {"result": [{"id": f"of {task}"}], "score": pytest.approx(0.1 * task), "model_version": "maskal-r1"}
+        for task in (4, 2)
+    ]

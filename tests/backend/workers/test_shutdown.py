@@ -25,7 +25,15 @@ GRACE_S = float(COMPOSE["services"]["worker"]["stop_grace_period"].rstrip("s"))
 
 
 @pytest.fixture
-def at_work(redis: Redis, settings: Settings, answering: Callable[..., str]) -> Iterator[subprocess.Popen[bytes]]:
+def log(tmp_path: Path) -> Path:
+    """What the worker logs."""
+    return tmp_path / "worker.log"
+
+
+@pytest.fixture
+def at_work(
+    redis: Redis, settings: Settings, answering: Callable[..., str], log: Path
+) -> Iterator[subprocess.Popen[bytes]]:
     """A `maskal worker` in the middle of a look at a project whose Label Studio does not go on."""
     asked = threading.Event()
 
@@ -35,7 +43,9 @@ def at_work(redis: Redis, settings: Settings, answering: Callable[..., str]) -> 
 
     url = answering(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{", leave_without_the_rest)
     slow = replace(settings, label_studio_url=url, label_studio_api_key="key")
-    worker = subprocess.Popen([sys.executable, "-m", "backend.cli", "worker"], env=environment_of(slow))
+    argv = [sys.executable, "-m", "backend.cli", "worker"]
+    with log.open("wb") as told:
+        worker = subprocess.Popen(argv, env=environment_of(slow), stderr=told)
     try:
         wait_for(asked.is_set, "the look's first request", 60)
         assert is_held(redis, f"examine:{UID}")
@@ -46,10 +56,13 @@ def at_work(redis: Redis, settings: Settings, answering: Callable[..., str]) -> 
 
 
 def test_worker_stops_within_compose_grace_and_hands_its_job_back(
-    redis: Redis, at_work: subprocess.Popen[bytes]
+    redis: Redis, at_work: subprocess.Popen[bytes], log: Path
 ) -> None:
     at_work.send_signal(signal.SIGTERM)
     assert at_work.wait(GRACE_S) == 0
     assert not is_held(redis, f"examine:{UID}"), "the next worker would wait until the lock runs out"
     assert describe(redis, EXAMINE.id_for(UID))["job_status"] == "failed"
     assert enqueue(redis, EXAMINE, UID), "the next worker takes the job up"
+    told = log.read_text()
+    assert told.count(f"{EXAMINE.id_for(UID)} is handed back, as the worker stops") == 1, told
+    assert "Traceback" not in told and "ERROR" not in told, told
