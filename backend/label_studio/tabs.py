@@ -6,7 +6,8 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from backend.errors import NotFound
-from backend.label_studio.client import IS_OPEN, LabelStudio, is_task
+from backend.label_studio.client import LabelStudio
+from backend.label_studio.task_lists import IS_OPEN, is_task
 
 NEXT = "Next (MaskAL)"
 """Title of our tab when it is made; people may give it another."""
