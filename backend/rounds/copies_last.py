@@ -11,7 +11,7 @@ from backend.rounds.folder import last_concluded
 from backend.rounds.near_copies import read_near_copies
 from backend.rounds.snapshots import Snapshot
 from model.rankings import RankedTask
-from sampling.near_copies import Waiting, copies_last
+from sampling.near_copies import Shown, Waiting, copies_last
 
 
 def copy_in_words(task: int) -> str:
@@ -62,12 +62,12 @@ def with_copies_last(
 
 def late_copy_of(place: Workplace, task: int, split: str, ranking: Sequence[RankedTask]) -> int | None:
     """What a task that came after its version's ranking is a near copy of: what is annotated, or in that queue."""
-    twins = read_near_copies(place.folder).twins.get(task) if place.config.moves_near_copies else None
-    if not twins:
+    twins = read_near_copies(place.folder).twins if place.config.moves_near_copies else {}
+    if task not in twins:
         return None
     concluded = last_concluded(place.folder)
     entries = (concluded.snapshot() or Snapshot(())).entries if concluded else ()
     if split != "train":
-        return min(twins & {entry.task for entry in entries if entry.split == "train"}, default=None)
+        return Shown(twins, (entry.task for entry in entries if entry.split == "train")).copied_by(task)
     before = {entry.task for entry in entries} | {row.task for row in ranking if row.copy_of is None}
-    return min(twins & before - {task}, default=None)
+    return Shown(twins, before - {task}).copied_by(task)
