@@ -13,18 +13,26 @@ from backend.rounds.snapshots import Snapshot
 from model.rankings import RankedTask
 from sampling.near_copies import Shown, Waiting, copies_last
 
+ENOUGH, SUSPICIOUS = 20, 0.5
+"""From so many open tasks on, and beyond this share of near copies among them, a fixed camera may be the reason."""
+
+FIXED_CAMERA = (
+    "if they come from a fixed camera and differ in small objects, set `near_copies: keep` in the project's settings "
+    "(maskal connect --config)"
+)
+
 
 def copy_in_words(task: int) -> str:
     """Why a near copy of a task stands at the end."""
     return f"near copy of task {task}"
 
 
-def copies_counted(count: int) -> Iterator[str]:
-    """What status says of the near copies among the open tasks, if there are any."""
-    if count:
-        yield (
-            "1 open image comes last as a near copy" if count == 1 else f"{count} open images come last as near copies"
-        )
+def copies_counted(count: int, of: int) -> Iterator[str]:
+    """What status says of so many near copies among so many open tasks, if there are any."""
+    if not count:
+        return
+    told = "1 open image comes last as a near copy" if count == 1 else f"{count} open images come last as near copies"
+    yield told if of < ENOUGH or count <= SUSPICIOUS * of else f"{told}; {FIXED_CAMERA}"
 
 
 def near_copies_in_words(folder: ProjectFolder, annotated: Collection[int]) -> Iterator[str]:
@@ -35,7 +43,8 @@ def near_copies_in_words(folder: ProjectFolder, annotated: Collection[int]) -> I
     if known.obstacle:
         yield f"near copies are not looked for: {known.obstacle}"
     rows = folder.registry.read_ranking(served, with_regions=False) if served else ()
-    yield from copies_counted(sum(row.copy_of is not None and row.task not in annotated for row in rows))
+    left = [row for row in rows if row.task not in annotated]
+    yield from copies_counted(sum(row.copy_of is not None for row in left), len(left))
 
 
 def with_copies_last(
