@@ -14,7 +14,7 @@ class ProcessFailed(BackendError):
 
 
 class QueueUnavailable(BackendError):
-    """Redis does not answer."""
+    """Redis does not answer, or takes no data."""
 
 
 class LabelStudioError(BackendError):

@@ -1,4 +1,4 @@
-"""Image files as browsers show them: turned by the camera's orientation, 16 bits as 8, always RGB."""
+"""Image files as browsers show them: turned by the camera's orientation, 16 bits as 8, on white, always RGB."""
 
 from __future__ import annotations
 
@@ -111,6 +111,8 @@ def decode_image(content: bytes, name: str, max_megapixels: float, depths: Depth
         if upright.mode.startswith("I;16"):  # which Pillow would cut at 255; browsers show the upper byte
             samples = (np.asarray(upright) >> (bits - 8)).astype(np.uint8)
             upright = Image.fromarray(~samples if is_inverted else samples)
+        if image.format != "TIFF" and upright.has_transparency_data:  # whose fourth band may be anything
+            upright = _on_white(upright)
         pixels = np.array(upright if upright.mode == "RGB" else upright.convert("RGB"))
     if depths is not None and is_deep:
         depths.brightest.append(int(pixels.max(initial=0)))
@@ -191,6 +193,12 @@ def _samples(image: Image.Image) -> tuple[int, bool, bool]:
     if isinstance(image, PngImagePlugin.PngImageFile):
         return 16, any(";16" in str(tile[3]) for tile in image.tile), False
     return 16, False, False
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """What is seen of an image that is transparent in parts, whatever colours are hidden there."""
+    seen = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", seen.size, "white"), seen)
 
 
 def _forget_others(image: Image.Image) -> None:

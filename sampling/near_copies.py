@@ -5,6 +5,9 @@ must not depend on what a model or a comparison sees in it, with one exception: 
 annotated for training is left out of evaluation whenever it is annotated, so it comes last among them. A training image
 that is a near copy of a held-out one before it goes to the end too: once it were annotated, the other would be lost
 for evaluation.
+
+Of an image with very many near copies, such as frames of a camera that stands still, only the nearest CROWD are known.
+So its near copies count as near copies of one another, too.
 """
 
 from __future__ import annotations
@@ -16,6 +19,9 @@ import numpy as np
 
 TAIL = 0.01
 """Share of the scores 0..1 that near copies have for themselves, at the upper end."""
+
+CROWD = 60
+"""An image with so many near copies may have more of them that were not looked for."""
 
 Twins = Mapping[int, Collection[int]]
 """Near copies of each image that has any, by their keys."""
@@ -57,16 +63,40 @@ def copies_last(queue: Sequence[Waiting], twins: Twins, annotated: Mapping[int, 
     return tuple(Placed(one.key, float(score), copies.get(one.key)) for one, score in zip(slots, scores, strict=True))
 
 
+class Shown:
+    """Images that are annotated, or come before: of which others may be near copies."""
+
+    def __init__(self, twins: Twins, keys: Iterable[int] = ()) -> None:
+        self._twins, self._keys = twins, set[int]()
+        self._around: dict[int, int] = {}  # of what stands in a crowd, one that is shown and its near copy
+        for key in keys:
+            self.add(key)
+
+    def add(self, key: int) -> None:
+        """Show one more."""
+        self._keys.add(key)
+        for twin in self._twins.get(key, ()):
+            if len(self._twins.get(twin, ())) >= CROWD:
+                self._around.setdefault(twin, key)
+
+    def copied_by(self, key: int) -> int | None:
+        """Which of those that are shown another image is a near copy of; None of none."""
+        near = self._twins.get(key, ())
+        known = [twin for twin in near if twin in self._keys]
+        return min(known or [self._around[twin] for twin in near if twin in self._around], default=None)
+
+
 def copies_among(queue: Iterable[Waiting], twins: Twins, annotated: Mapping[int, bool]) -> dict[int, int]:
     """The near copies in a queue, each with an image that is annotated, or comes before it and is none itself."""
-    kept, found = set(annotated), {}
+    found: dict[int, int] = {}
+    before = Shown(twins, annotated)
+    learned = Shown(twins, (key for key, is_training in annotated.items() if is_training))
     for one in queue:
-        near = twins.get(one.key, ())
-        before = [key for key in near if (annotated.get(key) if one.is_held_out else key in kept)]
-        if before:
-            found[one.key] = min(before)
+        copied = (learned if one.is_held_out else before).copied_by(one.key)
+        if copied is None:
+            before.add(one.key)
         else:
-            kept.add(one.key)
+            found[one.key] = copied
     return found
 
 

@@ -8,7 +8,7 @@ from backend.care.case import Case, Doubt, Fault
 from backend.label_studio.answers import plain
 from backend.label_studio.client import TITLE
 from backend.project.credentials import SECRET_HEADER, fingerprint
-from backend.queue.connection import redis_address
+from backend.queue.connection import redis_address, refusal
 from backend.queue.jobs import ROUNDS, SHORT, has_worker
 from backend.queue.marks import address_of_worker, data_of_worker, last_event
 from backend.rounds.learning import device_in_words
@@ -107,8 +107,9 @@ def delivery(case: Case) -> str:
 
 
 def redis(case: Case) -> str:
-    """Whether it answers."""
-    case.redis.ping()
+    """Whether it answers and takes what it is told."""
+    if why := refusal(case.redis):
+        raise Fault(f"the Redis at {redis_address(case.settings)} {why}")
     return redis_address(case.settings)
 
 

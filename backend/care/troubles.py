@@ -11,7 +11,7 @@ from backend.errors import BackendError
 from backend.project.folder import ProjectFolder
 from backend.queue import marks
 from backend.queue.claims import is_claimed_elsewhere
-from backend.queue.connection import redis_address
+from backend.queue.connection import redis_address, refusal
 from backend.queue.jobs import RUN_ROUND
 from backend.queue.locks import is_held
 from backend.rounds.folder import FAILED, all_rounds, unfinished
@@ -42,6 +42,8 @@ def _of_redis(settings: Settings, redis: Redis | None) -> Iterator[str]:
             f"no Redis answers at {redis_address(settings)}; start it or set REDIS_URL. Annotations are read from "
             "Label Studio once it is there"
         )
+    elif why := refusal(redis):
+        yield f"the Redis at {redis_address(settings)} {why}"
     elif is_claimed_elsewhere(redis, settings.data_dir):
         yield (
             f"workers with another Redis look after DATA_DIR {settings.data_dir}; give all the same REDIS_URL, or stop "

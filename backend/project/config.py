@@ -21,6 +21,7 @@ from model.training.adaptation import (
     anchor_sizes,
     input_size,
     iterations_for,
+    objects_per_image,
     repeat_factor,
 )
 from model.training.config import TrainingConfig
@@ -194,11 +195,16 @@ class ProjectConfig(BaseModel):
         )
 
     def adapted(self, config: EngineConfig, known: InputRange | None, records: Sequence[Record]) -> EngineConfig:
-        """An engine's config with input size and anchors that fit the objects, where the network has a choice."""
+        """An engine's config with input size, anchors and limit that fit the objects, if the network has a choice."""
         if known is None or not self.adapt_input:
             return config
         size = input_size(records, known)
-        return replace(config, image_size=size, anchor_sizes=anchor_sizes(records, size, known))
+        return replace(
+            config,
+            image_size=size,
+            anchor_sizes=anchor_sizes(records, size, known),
+            detections_per_image=objects_per_image(records, config.detections_per_image),
+        )
 
     def training_config(
         self,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from redis import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from backend.errors import BadSetting, QueueUnavailable
 from backend.settings import DEFAULT_REDIS_URL, Settings
+
+PROBE, PROBE_TTL_S = "maskal:probe", 60
 
 
 def open_redis(settings: Settings) -> Redis:
@@ -24,6 +26,17 @@ def open_redis(settings: Settings) -> Redis:
             f"no Redis answers at {redis_address(settings)} ({err}); start one or set REDIS_URL"
         ) from err
     return redis
+
+
+def refusal(redis: Redis) -> str:
+    """Why a Redis that answers takes no data: its memory or its disk is full, or it is a replica; "" if it does."""
+    try:
+        redis.set(PROBE, 1, ex=PROBE_TTL_S)
+    except ResponseError as err:
+        return (
+            f"takes no data ({str(err).rstrip('.')}); raise its maxmemory, make room on its disk, or let it be written"
+        )
+    return ""
 
 
 def redis_address(settings: Settings) -> str:

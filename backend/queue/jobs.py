@@ -65,13 +65,17 @@ def enqueue(redis: Redis, kind: Kind, uid: str, *, at_front: bool = False) -> bo
 
     What somebody did goes `at_front` of the regular looks at all projects. A job that is marked as started although
     nobody holds its lock belongs to a killed worker and is replaced, and so is one that another release enqueued
-    under a function's name that is no more.
+    under a function's name that is no more, and one that is marked as waiting and stands in no queue: a Redis that
+    was short of memory, or whose last writes were lost, may have kept the one and not the other.
     """
     name = f"{FUNCTIONS_IN}.{kind.function}"
     job = _find(redis, kind.id_for(uid))
     status = job.get_status(refresh=True) if job is not None else None
     if job is not None and status == JobStatus.QUEUED and job.func_name == name:
-        return True
+        if _is_in_line(Queue(kind.queue, connection=redis), job.id):
+            return True
+        job = _find(redis, job.id)  # again: a worker may have begun it meanwhile
+        status = job.get_status(refresh=True) if job is not None else None
     started_at = job.started_at if job is not None else None
     age_s = _age_s(started_at) if started_at else START_GRACE_S
     if is_held(redis, f"{kind.lock}:{uid}") or (status == JobStatus.STARTED and abs(age_s) < START_GRACE_S):
@@ -185,6 +189,11 @@ def _find(redis: Redis, job_id: str) -> Job | None:
         return Job.fetch(job_id, connection=redis)
     except NoSuchJobError:
         return None
+
+
+def _is_in_line(queue: Queue, job_id: str) -> bool:
+    """Whether a worker will take a job, or has just taken it."""
+    return job_id in queue.job_ids or job_id in queue.intermediate_queue.get_job_ids()
 
 
 def _age_s(moment: datetime) -> float:

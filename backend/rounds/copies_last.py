@@ -11,7 +11,15 @@ from backend.rounds.folder import last_concluded
 from backend.rounds.near_copies import read_near_copies
 from backend.rounds.snapshots import Snapshot
 from model.rankings import RankedTask
-from sampling.near_copies import Waiting, copies_last
+from sampling.near_copies import Shown, Waiting, copies_last
+
+ENOUGH, SUSPICIOUS = 20, 0.5
+"""From so many open tasks on, and beyond this share of near copies among them, a fixed camera may be the reason."""
+
+FIXED_CAMERA = (
+    "if they come from a fixed camera and differ in small objects, set `near_copies: keep` in the project's settings "
+    "(maskal connect --config)"
+)
 
 
 def copy_in_words(task: int) -> str:
@@ -19,12 +27,12 @@ def copy_in_words(task: int) -> str:
     return f"near copy of task {task}"
 
 
-def copies_counted(count: int) -> Iterator[str]:
-    """What status says of the near copies among the open tasks, if there are any."""
-    if count:
-        yield (
-            "1 open image comes last as a near copy" if count == 1 else f"{count} open images come last as near copies"
-        )
+def copies_counted(count: int, of: int) -> Iterator[str]:
+    """What status says of so many near copies among so many open tasks, if there are any."""
+    if not count:
+        return
+    told = "1 open image comes last as a near copy" if count == 1 else f"{count} open images come last as near copies"
+    yield told if of < ENOUGH or count <= SUSPICIOUS * of else f"{told}; {FIXED_CAMERA}"
 
 
 def near_copies_in_words(folder: ProjectFolder, annotated: Collection[int]) -> Iterator[str]:
@@ -35,7 +43,8 @@ def near_copies_in_words(folder: ProjectFolder, annotated: Collection[int]) -> I
     if known.obstacle:
         yield f"near copies are not looked for: {known.obstacle}"
     rows = folder.registry.read_ranking(served, with_regions=False) if served else ()
-    yield from copies_counted(sum(row.copy_of is not None and row.task not in annotated for row in rows))
+    left = [row for row in rows if row.task not in annotated]
+    yield from copies_counted(sum(row.copy_of is not None for row in left), len(left))
 
 
 def with_copies_last(
@@ -62,12 +71,12 @@ def with_copies_last(
 
 def late_copy_of(place: Workplace, task: int, split: str, ranking: Sequence[RankedTask]) -> int | None:
     """What a task that came after its version's ranking is a near copy of: what is annotated, or in that queue."""
-    twins = read_near_copies(place.folder).twins.get(task) if place.config.moves_near_copies else None
-    if not twins:
+    twins = read_near_copies(place.folder).twins if place.config.moves_near_copies else {}
+    if task not in twins:
         return None
     concluded = last_concluded(place.folder)
     entries = (concluded.snapshot() or Snapshot(())).entries if concluded else ()
     if split != "train":
-        return min(twins & {entry.task for entry in entries if entry.split == "train"}, default=None)
+        return Shown(twins, (entry.task for entry in entries if entry.split == "train")).copied_by(task)
     before = {entry.task for entry in entries} | {row.task for row in ranking if row.copy_of is None}
-    return min(twins & before - {task}, default=None)
+    return Shown(twins, before - {task}).copied_by(task)

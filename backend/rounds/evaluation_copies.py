@@ -11,6 +11,7 @@ from backend.rounds.image_features import FeatureMaker
 from backend.rounds.near_copies import NearCopies, compare_now, read_near_copies
 from model.errors import BadCheckpoint
 from model.files import read_json, write_json
+from sampling.near_copies import Shown
 
 logger = logging.getLogger(__name__)
 
@@ -30,12 +31,9 @@ def note_left_out(place: Workplace, current: Round, open_cache: Callable[[], Fea
         return
     splits = {row.task: row.split for row in current.annotated()}
     twins = _compared(place, splits, open_cache).twins
-    found = {}
-    for task, split in splits.items():
-        copied = [other for other in twins.get(task, ()) if splits.get(other) == "train"]
-        if split == "val" and copied:
-            found[task] = min(copied)
-    write_json(path, {str(task): other for task, other in found.items()})
+    learned = Shown(twins, (task for task, split in splits.items() if split == "train"))
+    found = {task: learned.copied_by(task) for task, split in splits.items() if split == "val"}
+    write_json(path, {str(task): other for task, other in found.items() if other is not None})
 
 
 def left_out_of_evaluation(current: Round) -> dict[int, int]:

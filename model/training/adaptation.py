@@ -1,4 +1,4 @@
-"""What the annotated images themselves say about how to train on them: input size, anchors, length, repetition."""
+"""What the annotated images say about training on them: input size, anchors, objects in one, length, repetition."""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ LEVELS = 5
 SMALLEST_ANCHOR = 4.0
 STEP = 1.25
 """Input sizes are this factor apart."""
+
+MOST_OBJECTS = 800
+"""Looked for in one image at most, whatever is annotated: each costs time and memory."""
 
 IMAGES = 30
 """Images for which a network's iterations are meant."""
@@ -78,6 +81,18 @@ def anchor_sizes(records: Sequence[Record], size: tuple[int, int], known: InputR
     last = float(np.quantile(pixels, 0.95))
     growth = 2.0 if last <= first * 2**LEVELS else (last / first) ** (1 / (LEVELS - 1))
     return tuple(round(first * growth**level, 1) for level in range(LEVELS))
+
+
+def objects_per_image(records: Sequence[Record], usual: int) -> int:
+    """How many objects of an image are looked for: at least twice as many as any annotated image has.
+
+    Doubled from the usual number on, so that a few more annotations do not change it, up to MOST_OBJECTS.
+    """
+    most = max((len(record.outlines) for record in records), default=0)
+    objects = usual
+    while objects < min(2 * most, MOST_OBJECTS):
+        objects *= 2
+    return objects
 
 
 def iterations_for(images: int, base: int, growth: float = GROWTH) -> int:

@@ -36,6 +36,14 @@ def redis(redis_url: str) -> Redis:
 
 
 @pytest.fixture
+def full_redis(redis: Redis) -> Iterator[Redis]:
+    """The same, with no memory left: it answers, and takes no data."""
+    redis.config_set("maxmemory", 1)
+    yield redis
+    redis.config_set("maxmemory", 0)
+
+
+@pytest.fixture
 def settings(redis_url: str, tmp_path: Path) -> Settings:
     """Of a machine with one connected project."""
     connect_folder(tmp_path, UID)

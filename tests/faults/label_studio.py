@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 import cv2
 import numpy as np
 
-from backend.label_studio.client import OPTIONS
+from backend.label_studio.facts import OPTIONS
 from tests.backend.configs import POLYGONS
 from tests.backend.fake_label_studio import FakeLabelStudio
 from tests.backend.round_places import Photos

@@ -92,6 +92,23 @@ def test_a_round_goes_on_while_redis_is_away(world: World, own_redis: OwnRedis, 
     world.assert_recovers()
 
 
+@pytest.mark.parametrize(
+    "step", [pytest.param(step, marks=() if step == "train" else pytest.mark.slow) for step in STEPS]
+)
+def test_a_round_goes_on_while_redis_takes_no_data(world: World, own_redis: OwnRedis, step: str) -> None:
+    limit = partial(world.redis.config_set, "maxmemory")
+    world.at(step, partial(limit, 1))
+    world.later()
+    with pytest.raises(RedisError):
+        world.turn()
+    assert world.rounds()[-1].state.state == "published"
+    assert "takes no data (" in world.trouble() and "maxmemory" in world.trouble()
+    world.assert_whole()
+    world.annotate(13)
+    limit(0)
+    world.assert_recovers()
+
+
 @pytest.mark.slow
 def test_two_workers_make_one_round(world: World) -> None:
     seen = []

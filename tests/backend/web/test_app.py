@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from flask.testing import FlaskClient
+from redis import Redis
 
 from backend.project.credentials import BASIC_USER, SECRET_HEADER, load_credentials
 from backend.project.folder import connect_folder
@@ -86,6 +87,17 @@ def test_a_bad_request_says_what_was_wanted(
     answer = client.post(path, json=body, auth=password)
     assert answer.status_code == status
     assert message.lower() in answer.json["error"].lower()
+
+
+def test_an_event_that_redis_does_not_take_is_told_as_what_it_is(
+    tmp_path: Path, redis_url: str, full_redis: Redis
+) -> None:
+    settings = Settings(data_dir=tmp_path, redis_url=redis_url)
+    connect_folder(tmp_path, UID)
+    auth = (BASIC_USER, load_credentials(settings).basic_password)
+    answer = create_app(settings).test_client().post("/p/3/webhook", json={"action": "ANNOTATION_CREATED"}, auth=auth)
+    assert answer.status_code == 503
+    assert answer.json == {"error": "Redis takes no data. Nothing is lost: annotations are read again later"}
 
 
 def test_an_unexpected_error_shows_no_details(client: FlaskClient, password, settings: Settings) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from flask.testing import FlaskClient
+from redis import Redis
 
 from backend.settings import Settings
 from backend.web import readiness
@@ -67,6 +68,17 @@ def test_only_the_failing_part_is_named_and_the_log_says_why(
     assert (answer.status_code, answer.json) == (503, {"status": "FAILING", "failing": [part]})
     assert f"not ready, {part}: " in caplog.text
     assert client.get("/health").status_code == 200, "it lives all the same"
+
+
+def test_a_redis_that_answers_and_takes_no_data_is_named_until_it_does(
+    ready_settings: Settings, full_redis: Redis, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(readiness, "KEPT_S", 0.0)
+    client = create_app(ready_settings).test_client()
+    assert asked(client) == (503, ["Redis"])
+    assert "takes no data (" in caplog.text and "raise its maxmemory" in caplog.text
+    full_redis.config_set("maxmemory", 0)
+    assert asked(client) == (200, [])
 
 
 def fill(disk: Path) -> Callable[[], object]:

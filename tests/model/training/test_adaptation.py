@@ -6,7 +6,15 @@ import pytest
 from model.engines.base import InputRange
 from model.records import Outline, Polygon, Record
 from model.scaling import scaled_size
-from model.training.adaptation import anchor_sizes, input_size, iterations_for, object_sides, repeat_factor
+from model.training.adaptation import (
+    MOST_OBJECTS,
+    anchor_sizes,
+    input_size,
+    iterations_for,
+    object_sides,
+    objects_per_image,
+    repeat_factor,
+)
 
 LARGE = InputRange(shortest=800, longest=1333, largest=1667, visible=16, anchor=32)
 KNOWN = InputRange(shortest=192, longest=256, largest=512, visible=8, anchor=16)
@@ -94,3 +102,13 @@ def test_rare_classes_are_repeated_up_to_twice() -> None:
     assert repeat_factor(images(rust=20, miner=20, phoma=10)) == pytest.approx(2**0.5)
     assert repeat_factor(images(rust=90, miner=90, phoma=1)) == 2
     assert repeat_factor([photo()]) == 1
+
+
+@pytest.mark.parametrize(("most", "wanted"), [(0, 100), (50, 100), (51, 200), (100, 200), (101, 400), (375, 800)])
+def test_twice_as_many_objects_are_looked_for_as_the_most_crowded_image_has(most: int, wanted: int) -> None:
+    assert objects_per_image([photo(20), photo(*[9.0] * most)], 100) == wanted
+
+
+def test_nobody_looks_for_objects_without_end() -> None:
+    assert objects_per_image([photo(*[9.0] * 2000)], 100) == MOST_OBJECTS
+    assert objects_per_image([], 100) == 100

@@ -98,6 +98,24 @@ def test_the_nano_finds_its_own_in_an_image() -> None:
     assert found["masks"].shape[1:] == (1, 50, 70)
 
 
+@pytest.mark.parametrize("name", ["lite", "nano"])
+def test_where_many_objects_are_looked_for_as_many_places_are_proposed(name: str) -> None:
+    image = torch.rand((1, 3, 192, 256), generator=torch.Generator().manual_seed(0))
+    counts = []
+    for limit in (100, 400):
+        torch.manual_seed(0)
+        made = build_network(EngineConfig(name, detections_per_image=limit), 1).eval()
+        with torch.no_grad():
+            (boxes,), _ = made.rpn(ImageList(image, [(192, 256)]), made.backbone(image))
+        counts.append(len(boxes))
+    assert counts[0] == 100 and counts[1] > 200
+
+
+def test_a_network_that_proposes_enough_stays_as_it_is() -> None:
+    rpn = build_network(EngineConfig("maskrcnn_resnet50_fpn", detections_per_image=400), 1).eval().rpn
+    assert (rpn.pre_nms_top_n(), rpn.post_nms_top_n()) == (1000, 1000)
+
+
 def test_batch_norm_learns_at_first() -> None:
     made = build_network(EngineConfig("nano"), NUM_CLASSES).eval()
     assert not made.get_buffer(NORM_IS_FROZEN)
