@@ -22,6 +22,9 @@ def test_help_lists_the_commands() -> None:
 def test_wrong_usage_ends_with_2() -> None:
     assert run("connect").exit_code == 2
     assert run("demo", "--rounds", "0").exit_code == 2
+    assert run("demo", "--port", "65536").exit_code == run("demo", "--backend-port", "0").exit_code == 2
+    shown = run("demo", "--report", "report.json")
+    assert shown.exit_code == 2 and "add --headless" in shown.output
     shown = run("demo", "--images", ".")
     assert shown.exit_code == 2 and "--images and --annotations belong together" in shown.output
     for options in ((), ("--task", "1", "--label", "leaf")):
@@ -35,7 +38,7 @@ def test_wrong_usage_ends_with_2() -> None:
     ("arguments", "environment", "message"),
     [
         (("worker",), {"REDIS_URL": "redis://127.0.0.1:9"}, "maskal: no Redis answers at redis://127.0.0.1:9"),
-        (("serve",), {"PORT": "many"}, "maskal: environment variable PORT must be a number above 0, got 'many'"),
+        (("serve",), {"PORT": "many"}, "maskal: environment variable PORT must be a port from 1 to 65535, got 'many'"),
         (("connect", "--project", "1"), {"LABEL_STUDIO_URL": ""}, "maskal: the address and an API key of Label Studio"),
         (
             ("demo", "--headless"),
