@@ -140,6 +140,8 @@ def begin_label_studio(
         "ML_BLOCK_LOCAL_IP": "false",
         "SSRF_PROTECTION_ENABLED": "false",
         "COLLECT_ANALYTICS": "false",
+        "SENTRY_DSN": "",  # no reports of errors to its makers, which also hide the error at the log's end
+        "FRONTEND_SENTRY_DSN": "",
         "LATEST_VERSION_CHECK": "false",
         "LABEL_STUDIO_PASSWORD": login.password,
         "LABEL_STUDIO_USER_TOKEN": login.token,
