@@ -146,7 +146,7 @@ def begin_label_studio(
         "LABEL_STUDIO_PASSWORD": login.password,
         "LABEL_STUDIO_USER_TOKEN": login.token,
     }
-    argv = [executable, "start", "--no-browser", "--init", "-p", port, "--internal-host", "127.0.0.1"]
+    argv = [executable, "start", "--no-browser", "-p", port, "--internal-host", "127.0.0.1"]
     argv += ["--username", login.email, "--enable-legacy-api-token"]
     log = folder / "logs" / "label-studio.log"
     processes.start(LABEL_STUDIO, argv, env=child_environment(**{**variables, **environment}), log=log)
