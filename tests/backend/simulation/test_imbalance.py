@@ -54,5 +54,5 @@ def test_what_is_no_share_is_refused(text: str) -> None:
 
 
 def test_what_was_given_is_named() -> None:
-    with pytest.raises(BadSetting, match="such as healthy=0.8, got 'rust'"):
+    with pytest.raises(BadSetting, match=r"such as healthy=0\.8, got 'rust'"):
         read_imbalance("rust")
