@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import logging
 import signal
 import tempfile
@@ -163,6 +164,9 @@ def play(stack: Stack, options: DemoOptions, check: Callable[[], None]) -> dict[
 
 
 def _show(settings: Settings, options: DemoOptions, folder: Path, processes: Processes) -> int:
+    note = project_note(folder, options)
+    _config(options, INITIAL, POOL)  # what is wrong with it or with the images is told before anything is started
+    data = None if note.exists() else _data(options, settings)
     stack = start_stack(
         processes,
         settings,
@@ -171,12 +175,12 @@ def _show(settings: Settings, options: DemoOptions, folder: Path, processes: Pro
         backend_port=options.backend_port or 9090,
         tell=click.echo,
     )
-    project = _known_project(stack, folder)
+    project = _known_project(stack, options, note)
     if project is None:
-        data = _data(options, settings)
+        data = data or _data(options, settings)
         annotated = min(INITIAL, len(data.images) // 2)
         project, _ = _make_project(stack, data, _config(options, annotated, POOL), annotated)
-        write_json(folder / "project.json", {"id": project.id})
+        write_json(note, {"id": project.id})
     home = find_folder(stack.settings.data_dir, project.id, project.uid)
     _await_first_version(stack, home, processes)
     click.echo(
@@ -193,15 +197,24 @@ def _show(settings: Settings, options: DemoOptions, folder: Path, processes: Pro
         time.sleep(1)
 
 
-def _known_project(stack: Stack, folder: Path) -> Project | None:
-    """The project of an earlier start, connected again as ports may differ; None if there is none."""
-    path = folder / "project.json"
-    if not path.exists():
+def project_note(folder: Path, options: DemoOptions) -> Path:
+    """The file that says which project holds these images; each set of own images has one beside the generated ones."""
+    if options.images is None or options.annotations is None:
+        return folder / "project.json"
+    names = f"{options.images.resolve()}\n{options.annotations.resolve()}"
+    return folder / f"project_{hashlib.sha256(names.encode()).hexdigest()[:12]}.json"
+
+
+def _known_project(stack: Stack, options: DemoOptions, note: Path) -> Project | None:
+    """The project of an earlier start, connected again as ports and settings may differ; None if there is none."""
+    if not note.exists():
         return None
+    project_id, config = int(read_json(note)["id"]), None
     try:
-        return connect(
-            stack.settings, Connection(int(read_json(path)["id"]), stack.label_studio_url, stack.login.token)
-        )
+        if options.config is not None or options.engine is not None:
+            stored = find_folder(stack.settings.data_dir, project_id).config()
+            config = _config(options, stored.initial_datasize, stored.pool_size)
+        return connect(stack.settings, Connection(project_id, stack.label_studio_url, stack.login.token, config=config))
     except NotFound:
         return None
 

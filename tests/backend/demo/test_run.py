@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from backend.demo.run import held
-from backend.errors import ProcessFailed
+from backend.demo.run import DemoOptions, demo, held, project_note
+from backend.errors import BadSetting, ProcessFailed
+from backend.settings import Settings
+from model.errors import BadRecord
 
 
 def test_a_folder_is_kept_to_one_demo(tmp_path: Path) -> None:
@@ -17,3 +19,29 @@ def test_a_folder_is_kept_to_one_demo(tmp_path: Path) -> None:
         pass
     with held(tmp_path):  # the first one has ended
         pass
+
+
+def test_each_set_of_images_has_a_project_of_its_own(tmp_path: Path) -> None:
+    coco = tmp_path / "coco.json"
+    sets = [DemoOptions(), DemoOptions(images=tmp_path / "a", annotations=coco)]
+    sets += [
+        DemoOptions(images=tmp_path / "b", annotations=coco),
+        DemoOptions(images=tmp_path / "a", annotations=tmp_path / "2"),
+    ]
+    assert len({project_note(tmp_path, options) for options in sets}) == 4
+    again = DemoOptions(images=tmp_path / "b" / ".." / "a", annotations=coco, limit=9)
+    assert project_note(tmp_path, again) == project_note(tmp_path, sets[1])
+
+
+def test_wrong_images_and_settings_are_told_before_anything_is_started(tmp_path: Path) -> None:
+    coco, config = tmp_path / "coco.json", tmp_path / "wrong.yaml"
+    coco.write_text(
+        '{"images": [{"id": 1, "file_name": "a.png", "width": 9, "height": 9}], "annotations": [], "categories": []}'
+    )
+    config.write_text("networkconfig: nano")
+    folder = tmp_path / "demo"
+    with pytest.raises(BadRecord, match=r"image a\.png is not in"):
+        demo(Settings(tmp_path), DemoOptions(images=tmp_path, annotations=coco, folder=folder))
+    with pytest.raises(BadSetting, match="networkconfig"):
+        demo(Settings(tmp_path), DemoOptions(config=config, folder=folder))
+    assert [path.name for path in folder.iterdir()] == ["lock"]
