@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import logging
+import shlex
 import signal
 import tempfile
 import time
@@ -21,7 +22,7 @@ from backend.care.connect import Connection, connect, page_address
 from backend.demo.annotator import Annotator
 from backend.demo.data import DemoData, DemoImage, coco_data, generated_data, import_images
 from backend.demo.round_bar import RoundBar
-from backend.demo.stack import Stack, start_stack
+from backend.demo.stack import Stack, start_stack, write_shell_settings
 from backend.errors import BadSetting, BrokenPromise, NotFound, ProcessFailed
 from backend.label_studio.client import Project
 from backend.label_studio.labels import parse_label_config
@@ -182,6 +183,7 @@ def _show(settings: Settings, options: DemoOptions, folder: Path, processes: Pro
         project, _ = _make_project(stack, data, _config(options, annotated, POOL), annotated)
         write_json(note, {"id": project.id})
     home = find_folder(stack.settings.data_dir, project.id, project.uid)
+    shell_settings = write_shell_settings(stack.settings, folder)
     _await_first_version(stack, home, processes)
     click.echo(
         f"\nReady: {stack.label_studio_url}/projects/{project.id}\n"
@@ -190,6 +192,8 @@ def _show(settings: Settings, options: DemoOptions, folder: Path, processes: Pro
         f"  Submit {home.config().pool_size} tasks and the model retrains by itself.\n"
         f"  What it has learned: {page_address(stack.settings, project.id)}\n"
         f"  user {BASIC_USER}, password {load_credentials(stack.settings).basic_password}\n"
+        f"  For maskal's commands in another terminal: . {shlex.quote(str(shell_settings))}\n"
+        f"  and then for example: maskal status --project {project.id}\n"
         f"  Ctrl-C stops everything; the next start goes on from here (delete {folder} to begin anew)."
     )
     while True:
