@@ -17,6 +17,7 @@ from backend.errors import BackendError
 from backend.logs import set_up_logging
 from backend.settings import read_log_format, read_settings
 from model.errors import ModelError
+from model.files import TEMPORARY_PREFIX
 
 ACTIONS = {
     "serve": ("backend.web.server", "serve"),
@@ -95,8 +96,10 @@ class _OneLineErrors(click.Group):
         except OSError as err:
             if err.filename is None:
                 raise
-            reason = f"{err.strerror}: {err.filename}"
-            click.echo(f"maskal: {reason}; check access rights and free space there", err=True)
+            place = Path(err.filename)
+            place = place.parent if place.name.startswith(TEMPORARY_PREFIX) else place  # nobody knows such a name
+            mend = "make it" if isinstance(err, FileNotFoundError) else "check access rights and free space there"
+            click.echo(f"maskal: {err.strerror}: {place}; {mend}", err=True)
             sys.exit(1)
 
 

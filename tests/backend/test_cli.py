@@ -7,6 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from backend.cli import main
+from backend.project.folder import connect_folder
 
 
 def run(*arguments: str, **environment: str):
@@ -52,6 +53,14 @@ def test_a_mistake_ends_as_one_line_with_1(arguments, environment, message: str,
     lines = [line for line in shown.output.splitlines() if line.startswith("maskal: ")]
     assert shown.exit_code == 1
     assert len(lines) == 1 and lines[0].startswith(message)
+
+
+def test_a_folder_that_is_missing_is_named_and_not_the_file_that_was_to_be_made_there(tmp_path: Path) -> None:
+    connect_folder(tmp_path, "1.1")
+    out = tmp_path / "missing" / "report.html"
+    shown = run("report", "--project", "1", "--out", str(out), DATA_DIR=str(tmp_path), REDIS_URL="redis://127.0.0.1:9")
+    assert shown.exit_code == 1
+    assert shown.output.splitlines()[-1] == f"maskal: No such file or directory: {out.parent}; make it"
 
 
 def test_status_without_redis_or_project_still_answers(tmp_path: Path) -> None:
