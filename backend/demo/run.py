@@ -31,7 +31,7 @@ from backend.project.credentials import BASIC_USER, load_credentials
 from backend.project.folder import ProjectFolder, find_folder
 from backend.queue.connection import open_redis
 from backend.queue.jobs import round_job
-from backend.rounds.folder import all_rounds
+from backend.rounds.folder import all_rounds, last_concluded
 from backend.settings import Settings
 from backend.system.processes import Processes
 from model.files import read_json, write_json
@@ -223,12 +223,19 @@ def _known_project(stack: Stack, options: DemoOptions, note: Path) -> Project | 
         return None
 
 
+def has_version(home: ProjectFolder) -> bool:
+    """Whether a version is served and its round is over; later ones may be under way."""
+    return home.registry.current() is not None and last_concluded(home) is not None
+
+
 def _await_first_version(stack: Stack, home: ProjectFolder, processes: Processes) -> None:
-    """Show the first round's progress until a version is published."""
+    """Show the first round's progress until a version is published; nothing where one was before."""
+    if has_version(home):
+        return
     redis = open_redis(stack.settings)
     started = time.monotonic()
     with RoundBar() as bar:
-        while home.registry.current() is None or not all_rounds(home)[-1].is_concluded:
+        while not has_version(home):
             processes.check()
             for r in all_rounds(home):
                 if r.state.error is not None:

@@ -3,11 +3,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
-from backend.demo.run import DemoOptions, demo, held, project_note
+from backend.demo.run import DemoOptions, demo, has_version, held, project_note
 from backend.errors import BadSetting, ProcessFailed
+from backend.project.folder import connect_folder
+from backend.rounds.folder import start_round
 from backend.settings import Settings
 from model.errors import BadRecord
+from model.registry import VersionFields
+from model.stored_weights import add_version
+
+FIELDS = VersionFields(1, ("leaf",), "fake", {}, {}, None, "", True, "")
 
 
 def test_a_folder_is_kept_to_one_demo(tmp_path: Path) -> None:
@@ -45,3 +52,16 @@ def test_wrong_images_and_settings_are_told_before_anything_is_started(tmp_path:
     with pytest.raises(BadSetting, match="networkconfig"):
         demo(Settings(tmp_path), DemoOptions(config=config, folder=folder))
     assert [path.name for path in folder.iterdir()] == ["lock"]
+
+
+def test_a_round_under_way_is_waited_for_only_before_the_first_version(tmp_path: Path) -> None:
+    home = connect_folder(tmp_path, "1.1")
+    first = start_round(home, 0)
+    assert not has_version(home)
+    home.registry.set_current(add_version(home.registry, FIELDS, {"w": torch.zeros(1)}).name)
+    assert not has_version(home), "it is not published yet"
+    first.state.state = "published"
+    first.save()
+    assert has_version(home)
+    start_round(home, 1)
+    assert has_version(home)
