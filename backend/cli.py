@@ -17,6 +17,7 @@ from backend.errors import BackendError
 from backend.logs import set_up_logging
 from backend.settings import read_log_format, read_settings
 from model.errors import ModelError
+from model.files import TEMPORARY_PREFIX
 
 ACTIONS = {
     "serve": ("backend.web.server", "serve"),
@@ -57,6 +58,7 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 NEW_FILE = click.Path(dir_okay=False, path_type=Path)
 NEW_FOLDER = click.Path(file_okay=False, path_type=Path)
+PORT = click.IntRange(1, 65535)
 
 TOOLS = ("coco", "cvat", "darwin", "labelme", "labelme_xml", "supervisely", "yolo")
 """Keys of `model.formats.table.FORMATS`, which would wait for numpy and more."""
@@ -94,8 +96,10 @@ class _OneLineErrors(click.Group):
         except OSError as err:
             if err.filename is None:
                 raise
-            reason = f"{err.strerror}: {err.filename}"
-            click.echo(f"maskal: {reason}; check access rights and free space there", err=True)
+            place = Path(err.filename)
+            place = place.parent if place.name.startswith(TEMPORARY_PREFIX) else place  # nobody knows such a name
+            mend = "make it" if isinstance(err, FileNotFoundError) else "check access rights and free space there"
+            click.echo(f"maskal: {err.strerror}: {place}; {mend}", err=True)
             sys.exit(1)
 
 
@@ -413,12 +417,14 @@ def convert(source: Path, config: str, classes: str | None, out: Path) -> None:
     type=NEW_FOLDER,
     help="Keep everything here  [default: .demo, or a temporary folder if headless]",
 )
-@click.option("--port", type=int, help="Port of Label Studio  [default: 8080, or a free one if headless]")
-@click.option("--backend-port", type=int, help="Port of the backend  [default: 9090, or a free one if headless]")
+@click.option("--port", type=PORT, help="Port of Label Studio  [default: 8080, or a free one if headless]")
+@click.option("--backend-port", type=PORT, help="Port of the backend  [default: 9090, or a free one if headless]")
 def demo(**options: Any) -> None:
     """Start Label Studio, backend, worker and Redis with a ready project."""
     if (options["images"] is None) != (options["annotations"] is None):
         raise click.UsageError("--images and --annotations belong together")
+    if options["report"] is not None and not options["headless"]:
+        raise click.UsageError("a --report is written by a headless demo; add --headless")
     sys.exit(_action("demo")(read_settings(), _action("demo_options")(**options)))
 
 

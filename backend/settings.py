@@ -74,7 +74,7 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         data_dir=Path(environ.get("DATA_DIR") or "maskal-data").expanduser().resolve(),
         redis_url=environ.get("REDIS_URL") or None,
         host=environ.get("HOST") or Settings.host,
-        port=int(_number(environ, "PORT", Settings.port)),
+        port=_port(environ, "PORT", Settings.port),
         backend_url=_address(environ, "BACKEND_URL"),
         label_studio_url=_address(environ, "LABEL_STUDIO_URL"),
         label_studio_api_key=read_key(key, "environment variable LABEL_STUDIO_API_KEY") if key else None,
@@ -157,3 +157,10 @@ def _number(environ: Mapping[str, str], name: str, default: float) -> float:
     if value <= 0:
         raise BadSetting(f"environment variable {name} must be a number above 0, got {text!r}")
     return value
+
+
+def _port(environ: Mapping[str, str], name: str, default: int) -> int:
+    text = environ.get(name) or str(default)
+    if not text.isdecimal() or not 1 <= int(text) <= 65535:
+        raise BadSetting(f"environment variable {name} must be a port from 1 to 65535, got {text!r}")
+    return int(text)

@@ -18,7 +18,7 @@ from backend.queue.jobs import round_job
 from backend.rounds.copies_last import near_copies_in_words
 from backend.rounds.evaluation_copies import LEFT_OUT, left_out_in_words
 from backend.rounds.first_images import first_images_in_words
-from backend.rounds.folder import CANCELLED, Round, all_rounds, last_concluded
+from backend.rounds.folder import CANCELLED, Round, all_rounds, last_concluded, unfinished
 from backend.rounds.need import need_of
 from backend.rounds.payoff import payoff_in_words, read_payoff
 from backend.rounds.plan import find_plan, proposal
@@ -95,8 +95,11 @@ def _outlook_lines(settings: Settings, folder: ProjectFolder, redis: Redis | Non
     if in_full and project.counters[1]:
         now, chosen = read_snapshot_of(place)
     need = need_of(place, project, in_full=in_full, is_forced=is_forced, now=now if in_full else None)
-    state = "is due" if need.is_due else f"needs {need.missing} more annotation{'s' * (need.missing != 1)}"
-    yield f"  the next round {state} ({need.reason})"
+    if current := unfinished(folder):
+        yield f"  round {current.state.number} is under way; what the next one needs is known after it"
+    else:
+        state = "is due" if need.is_due else f"needs {need.missing} more annotation{'s' * (need.missing != 1)}"
+        yield f"  the next round {state} ({need.reason})"
     yield from (f"  {line}" for line in first_images_in_words(place, project, LISTED))
     annotated = {entry.task for entry in now.entries}
     yield from (f"  {line}" for line in near_copies_in_words(folder, annotated))

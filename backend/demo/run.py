@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import logging
+import shlex
 import signal
 import tempfile
 import time
@@ -19,8 +22,8 @@ from backend.care.connect import Connection, connect, page_address
 from backend.demo.annotator import Annotator
 from backend.demo.data import DemoData, DemoImage, coco_data, generated_data, import_images
 from backend.demo.round_bar import RoundBar
-from backend.demo.stack import Stack, start_stack
-from backend.errors import BadSetting, BrokenPromise, NotFound
+from backend.demo.stack import Stack, start_stack, write_shell_settings
+from backend.errors import BadSetting, BrokenPromise, NotFound, ProcessFailed
 from backend.label_studio.client import Project
 from backend.label_studio.labels import parse_label_config
 from backend.project.config import ProjectConfig, read_config
@@ -28,7 +31,7 @@ from backend.project.credentials import BASIC_USER, load_credentials
 from backend.project.folder import ProjectFolder, find_folder
 from backend.queue.connection import open_redis
 from backend.queue.jobs import round_job
-from backend.rounds.folder import all_rounds
+from backend.rounds.folder import all_rounds, last_concluded
 from backend.settings import Settings
 from backend.system.processes import Processes
 from model.files import read_json, write_json
@@ -78,7 +81,24 @@ def _folder(options: DemoOptions) -> Iterator[Path]:
     else:
         folder = (options.folder or Path(".demo")).resolve()
         folder.mkdir(parents=True, exist_ok=True)
-        yield folder
+        with held(folder):
+            yield folder
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Keep a folder to one demo, as two would share a database; the kernel lets go of it however we end.
+
+    Raises ProcessFailed where another demo runs there.
+    """
+    with (folder / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as err:
+            raise ProcessFailed(
+                f"another demo runs in {folder}; stop it with Ctrl-C there, or give this one a --folder of its own"
+            ) from err
+        yield
 
 
 def _data(options: DemoOptions, settings: Settings) -> DemoData:
@@ -145,6 +165,9 @@ def play(stack: Stack, options: DemoOptions, check: Callable[[], None]) -> dict[
 
 
 def _show(settings: Settings, options: DemoOptions, folder: Path, processes: Processes) -> int:
+    note = project_note(folder, options)
+    _config(options, INITIAL, POOL)  # what is wrong with it or with the images is told before anything is started
+    data = None if note.exists() else _data(options, settings)
     stack = start_stack(
         processes,
         settings,
@@ -153,13 +176,14 @@ def _show(settings: Settings, options: DemoOptions, folder: Path, processes: Pro
         backend_port=options.backend_port or 9090,
         tell=click.echo,
     )
-    project = _known_project(stack, folder)
+    project = _known_project(stack, options, note)
     if project is None:
-        data = _data(options, settings)
+        data = data or _data(options, settings)
         annotated = min(INITIAL, len(data.images) // 2)
         project, _ = _make_project(stack, data, _config(options, annotated, POOL), annotated)
-        write_json(folder / "project.json", {"id": project.id})
+        write_json(note, {"id": project.id})
     home = find_folder(stack.settings.data_dir, project.id, project.uid)
+    shell_settings = write_shell_settings(stack.settings, folder)
     _await_first_version(stack, home, processes)
     click.echo(
         f"\nReady: {stack.label_studio_url}/projects/{project.id}\n"
@@ -168,6 +192,8 @@ def _show(settings: Settings, options: DemoOptions, folder: Path, processes: Pro
         f"  Submit {home.config().pool_size} tasks and the model retrains by itself.\n"
         f"  What it has learned: {page_address(stack.settings, project.id)}\n"
         f"  user {BASIC_USER}, password {load_credentials(stack.settings).basic_password}\n"
+        f"  For maskal's commands in another terminal: . {shlex.quote(str(shell_settings))}\n"
+        f"  and then for example: maskal status --project {project.id}\n"
         f"  Ctrl-C stops everything; the next start goes on from here (delete {folder} to begin anew)."
     )
     while True:
@@ -175,25 +201,41 @@ def _show(settings: Settings, options: DemoOptions, folder: Path, processes: Pro
         time.sleep(1)
 
 
-def _known_project(stack: Stack, folder: Path) -> Project | None:
-    """The project of an earlier start, connected again as ports may differ; None if there is none."""
-    path = folder / "project.json"
-    if not path.exists():
+def project_note(folder: Path, options: DemoOptions) -> Path:
+    """The file that says which project holds these images; each set of own images has one beside the generated ones."""
+    if options.images is None or options.annotations is None:
+        return folder / "project.json"
+    names = f"{options.images.resolve()}\n{options.annotations.resolve()}"
+    return folder / f"project_{hashlib.sha256(names.encode()).hexdigest()[:12]}.json"
+
+
+def _known_project(stack: Stack, options: DemoOptions, note: Path) -> Project | None:
+    """The project of an earlier start, connected again as ports and settings may differ; None if there is none."""
+    if not note.exists():
         return None
+    project_id, config = int(read_json(note)["id"]), None
     try:
-        return connect(
-            stack.settings, Connection(int(read_json(path)["id"]), stack.label_studio_url, stack.login.token)
-        )
+        if options.config is not None or options.engine is not None:
+            stored = find_folder(stack.settings.data_dir, project_id).config()
+            config = _config(options, stored.initial_datasize, stored.pool_size)
+        return connect(stack.settings, Connection(project_id, stack.label_studio_url, stack.login.token, config=config))
     except NotFound:
         return None
 
 
+def has_version(home: ProjectFolder) -> bool:
+    """Whether a version is served and its round is over; later ones may be under way."""
+    return home.registry.current() is not None and last_concluded(home) is not None
+
+
 def _await_first_version(stack: Stack, home: ProjectFolder, processes: Processes) -> None:
-    """Show the first round's progress until a version is published."""
+    """Show the first round's progress until a version is published; nothing where one was before."""
+    if has_version(home):
+        return
     redis = open_redis(stack.settings)
     started = time.monotonic()
     with RoundBar() as bar:
-        while home.registry.current() is None or not all_rounds(home)[-1].is_concluded:
+        while not has_version(home):
             processes.check()
             for r in all_rounds(home):
                 if r.state.error is not None:

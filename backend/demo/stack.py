@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import shlex
 import shutil
 import sys
 from collections.abc import Callable
@@ -140,11 +141,13 @@ def begin_label_studio(
         "ML_BLOCK_LOCAL_IP": "false",
         "SSRF_PROTECTION_ENABLED": "false",
         "COLLECT_ANALYTICS": "false",
+        "SENTRY_DSN": "",  # no reports of errors to its makers, which also hide the error at the log's end
+        "FRONTEND_SENTRY_DSN": "",
         "LATEST_VERSION_CHECK": "false",
         "LABEL_STUDIO_PASSWORD": login.password,
         "LABEL_STUDIO_USER_TOKEN": login.token,
     }
-    argv = [executable, "start", "--no-browser", "--init", "-p", port, "--internal-host", "127.0.0.1"]
+    argv = [executable, "start", "--no-browser", "-p", port, "--internal-host", "127.0.0.1"]
     argv += ["--username", login.email, "--enable-legacy-api-token"]
     log = folder / "logs" / "label-studio.log"
     processes.start(LABEL_STUDIO, argv, env=child_environment(**{**variables, **environment}), log=log)
@@ -183,3 +186,14 @@ def environment_of(settings: Settings) -> dict[str, str]:
         LABEL_STUDIO_PUBLIC_URL=settings.label_studio_public_url or "",
         MASKAL_BASIC_PASSWORD=settings.basic_password or "",
     )
+
+
+def write_shell_settings(settings: Settings, folder: Path) -> Path:
+    """Write what a shell sources so that `maskal` is found there and works on this system; returns the file."""
+    names = {"DATA_DIR": str(settings.data_dir), "REDIS_URL": settings.redis_url or ""}
+    lines = [f"export {name}={shlex.quote(value)}" for name, value in names.items()]
+    lines.append(f'export PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH"')
+    path = folder / "environment"
+    path.touch(mode=0o600)  # the address of a Redis may hold a password
+    path.write_text("\n".join(lines) + "\n")
+    return path

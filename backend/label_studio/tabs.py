@@ -57,7 +57,7 @@ def provide_next(client: LabelStudio, project_id: int, known: int | None, noise:
         if not is_queue(there[ours]):
             client.request("PATCH", f"/api/dm/views/{ours}/", json={"data": {**there[ours], **QUEUE}})
         return ours
-    columns = client.request("GET", "/api/dm/columns", params={"project": project_id})["columns"]
+    columns = _columns(client, project_id)
     if not there:
         nothing = {"filters": {"conjunction": "and", "items": []}}
         _add(client, project_id, {**ALWAYS_THERE, **nothing, "hiddenColumns": _usually_hidden(columns)})
@@ -77,7 +77,8 @@ def provide_like(client: LabelStudio, project_id: int, title: str, alike: Sequen
     }
     there = find_like(client, project_id)
     if there is None:
-        return _add(client, project_id, {**ALWAYS_THERE, **wanted})
+        hidden = {place: _all_but(_columns(client, project_id), place, ()) for place in SHOWN}
+        return _add(client, project_id, {**ALWAYS_THERE, **wanted, "hiddenColumns": hidden})
     tab, shown = there
     client.request("PATCH", f"/api/dm/views/{tab}/", json={"data": {**shown, **wanted}})
     return tab
@@ -100,6 +101,11 @@ def remove_tab(client: LabelStudio, tab_id: int) -> bool:
     except NotFound:
         return False
     return True
+
+
+def _columns(client: LabelStudio, project_id: int) -> list[dict[str, Any]]:
+    columns: list[dict[str, Any]] = client.request("GET", "/api/dm/columns", params={"project": project_id})["columns"]
+    return columns
 
 
 def _add(client: LabelStudio, project_id: int, tab: Mapping[str, Any]) -> int:

@@ -28,7 +28,8 @@ def need_of(
         deleted_more_than_added = before.tasks - project.counters[0]
         touched = place.client.count_changed(folder.project_id, before.newest) + deleted_more_than_added
         if touched < config.pool_size:
-            return Need(False, touched, config.pool_size - touched, f"{touched} tasks touched of {config.pool_size}")
+            reason = f"{touched} of {config.pool_size} tasks new or changed"
+            return Need(False, touched, config.pool_size - touched, reason)
     now = now or read_snapshot_of(place)[0]
     known = all_rounds(folder)
     if known and not known[-1].is_concluded and not is_forced:

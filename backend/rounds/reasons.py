@@ -53,7 +53,7 @@ class Reasons:
 
     def _by_look(self, row: RankedTask) -> str:
         """The reason of a strategy that looks at what the version finds."""
-        doubt = f"less certain than {100 * self._surer_share(row):.0f} % of the open images"
+        doubt = _doubt_in_words(self._surer_share(row))
         scored = self.scored.get(row.task)
         if scored is None:
             return doubt
@@ -64,6 +64,7 @@ class Reasons:
         return f"unlike those before it; {doubt}" if self.strategy == "diverse" else doubt
 
     def _surer_share(self, row: RankedTask) -> float:
+        """Which share of the others the version is surer of, 0..1."""
         lower = np.searchsorted(self.certainties, 1.0 if row.certainty is None else row.certainty, "right")
         return float((len(self.certainties) - lower) / max(1, len(self.certainties) - 1))
 
@@ -96,6 +97,12 @@ class Reasons:
         totals = np.sum(rows, 0) if rows else np.zeros(len(self.classes))
         there = [(total, name) for total, name in zip(totals, self.classes, strict=True) if total >= SHOWN]
         return min(there)[1] if len(there) > 1 else None
+
+
+def _doubt_in_words(surer_share: float) -> str:
+    if surer_share == 1:
+        return "the least certain of the open images"
+    return f"less certain than {min(99, round(100 * surer_share))} % of the open images"
 
 
 def _by_rule(row: RankedTask, strategy: str) -> str:

@@ -25,9 +25,9 @@ class Imbalance:
 
 def read_imbalance(text: str) -> Imbalance:
     """CLASS=SHARE, as in `healthy=0.8`; BadSetting for anything else."""
-    label, found, share = text.rpartition("=")
     try:
-        return Imbalance(label, float(share if found else "nan"))
+        label, share = text.rsplit("=", 1)
+        return Imbalance(label, float(share))
     except ValueError as err:
         raise BadSetting(f"imbalance must be CLASS=SHARE such as healthy=0.8, got {text!r}") from err
 

@@ -90,7 +90,8 @@ class Seed:
         try:
             return Plan(self.split.learn, initial, loops, ranking, self.number, twins)
         except ValueError as err:
-            raise BadSetting(f"{err}; choose fewer --loops, a smaller --pool-size or a smaller --test-share") from err
+            mend = "choose fewer --loops, or a smaller --pool-size, --initial or --test-share"
+            raise BadSetting(f"{err}; {mend}") from err
 
 
 def runs_folder(options: SimulationOptions) -> Path:

@@ -12,7 +12,7 @@ import torch
 from tqdm import tqdm
 
 from backend.simulation.object_features import features_of
-from backend.simulation.options import SimulationOptions, check_settings
+from backend.simulation.options import RANDOM, SimulationOptions, check_settings
 from backend.simulation.playing import Seed, play, runs_folder
 from backend.simulation.report import Row, write_report
 from backend.simulation.twins import twins_of
@@ -23,9 +23,12 @@ def run(options: SimulationOptions) -> Path:
     """Play what is not yet played, write curves.csv, curves.png and summary.json, and return the summary's path.
 
     Goes on where an earlier run into the same folder stopped; more strategies, seeds or loops may be asked for then.
-    Raises BadRecord before anything is trained that names the images which are missing, broken or of another size.
+    Raises BadSetting for more loops than there are images for, and BadRecord that names the images which are missing,
+    broken or of another size, both before anything is trained.
     """
     world = build_world(options)
+    for number in options.seed_numbers:
+        Seed(options, world, number).plan(RANDOM)  # what is asked for fits, or is refused before anything is kept
     world.images.check(tqdm(world.photos, desc="looking at the images", unit="image"))
     options.out.mkdir(parents=True, exist_ok=True)
     check_settings(options, len(world.photos))

@@ -7,6 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from backend.cli import main
+from backend.project.folder import connect_folder
 
 
 def run(*arguments: str, **environment: str):
@@ -22,6 +23,9 @@ def test_help_lists_the_commands() -> None:
 def test_wrong_usage_ends_with_2() -> None:
     assert run("connect").exit_code == 2
     assert run("demo", "--rounds", "0").exit_code == 2
+    assert run("demo", "--port", "65536").exit_code == run("demo", "--backend-port", "0").exit_code == 2
+    shown = run("demo", "--report", "report.json")
+    assert shown.exit_code == 2 and "add --headless" in shown.output
     shown = run("demo", "--images", ".")
     assert shown.exit_code == 2 and "--images and --annotations belong together" in shown.output
     for options in ((), ("--task", "1", "--label", "leaf")):
@@ -35,7 +39,7 @@ def test_wrong_usage_ends_with_2() -> None:
     ("arguments", "environment", "message"),
     [
         (("worker",), {"REDIS_URL": "redis://127.0.0.1:9"}, "maskal: no Redis answers at redis://127.0.0.1:9"),
-        (("serve",), {"PORT": "many"}, "maskal: environment variable PORT must be a number above 0, got 'many'"),
+        (("serve",), {"PORT": "many"}, "maskal: environment variable PORT must be a port from 1 to 65535, got 'many'"),
         (("connect", "--project", "1"), {"LABEL_STUDIO_URL": ""}, "maskal: the address and an API key of Label Studio"),
         (
             ("demo", "--headless"),
@@ -49,6 +53,14 @@ def test_a_mistake_ends_as_one_line_with_1(arguments, environment, message: str,
     lines = [line for line in shown.output.splitlines() if line.startswith("maskal: ")]
     assert shown.exit_code == 1
     assert len(lines) == 1 and lines[0].startswith(message)
+
+
+def test_a_folder_that_is_missing_is_named_and_not_the_file_that_was_to_be_made_there(tmp_path: Path) -> None:
+    connect_folder(tmp_path, "1.1")
+    out = tmp_path / "missing" / "report.html"
+    shown = run("report", "--project", "1", "--out", str(out), DATA_DIR=str(tmp_path), REDIS_URL="redis://127.0.0.1:9")
+    assert shown.exit_code == 1
+    assert shown.output.splitlines()[-1] == f"maskal: No such file or directory: {out.parent}; make it"
 
 
 def test_status_without_redis_or_project_still_answers(tmp_path: Path) -> None:

@@ -19,7 +19,13 @@ def test_the_environment_is_read_and_the_rest_has_defaults(tmp_path) -> None:
 
 @pytest.mark.parametrize("value", ["eighty", "0", "-1"])
 def test_a_number_that_is_none_is_named(value: str) -> None:
-    with pytest.raises(BadSetting, match=f"PORT must be a number above 0, got '{value}'"):
+    with pytest.raises(BadSetting, match=f"MAX_IMAGE_MB must be a number above 0, got '{value}'"):
+        read_settings({"MAX_IMAGE_MB": value})
+
+
+@pytest.mark.parametrize("value", ["many", "0", "-1", "9090.5", "65536"])
+def test_a_port_that_is_none_is_named(value: str) -> None:
+    with pytest.raises(BadSetting, match=f"PORT must be a port from 1 to 65535, got '{value}'"):
         read_settings({"PORT": value})
 
 

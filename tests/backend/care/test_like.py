@@ -264,6 +264,13 @@ def test_an_annotated_image_that_cannot_be_read_is_passed_over_unless_there_is_n
         project.like_class("leaf")
 
 
+COLUMNS = [
+    {"id": name, "target": "tasks", "parent": parent, "visibility_defaults": {"explore": True, "labeling": is_named}}
+    for name, parent, is_named in (("id", None, True), ("inner_id", None, False), ("image", "data", True))
+]
+"""Some of those that Label Studio tells of a project whose labelling config shows `$image`."""
+
+
 class Views(LabelStudio):
     """The Data Manager's tabs of one project."""
 
@@ -272,7 +279,7 @@ class Views(LabelStudio):
 
     def request(self, method: str, path: str, **options: Any) -> Any:
         if path == "/api/dm/columns":
-            return {"columns": []}
+            return {"columns": COLUMNS}
         if method == "GET":
             return [{"id": view, "data": data} for view, data in self.stored.items()]
         view = len(self.stored) + 1 if method == "POST" else int(path.split("/")[-2])
@@ -289,3 +296,4 @@ def test_there_is_one_tab_of_alike_tasks_which_each_question_takes_over() -> Non
     assert shown["title"] == "Like cate eye (MaskAL)"
     assert [item["value"] for item in shown["filters"]["items"]] == [5]
     assert find_like(views, 1) == (first, shown)
+    assert shown["hiddenColumns"]["explore"] == ["tasks:inner_id"], "the image is in sight"

@@ -148,3 +148,17 @@ def test_more_of_a_rare_class_is_offered_while_tasks_are_open(tmp_path: Path, mo
             server.annotations[task] = [{"id": task, "result": [], "updated_at": "2026-01-01T00:00:00Z"}]
     told = lines(tmp_path)
     assert any("the next round" in line for line in told) and not any("rare" in line for line in told)
+
+
+def test_while_a_round_is_under_way_nothing_is_said_of_what_the_next_one_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = connect_folder(tmp_path, "1.1")
+    server = FakeLabelStudio("1.1", 20, 0)
+    monkeypatch.setattr(status, "find_project", lambda settings, folder: server.project(1))
+    monkeypatch.setattr(status, "open_workplace", lambda settings, folder, project: place_of(folder, server))
+    assert any(line.startswith("  the next round needs") for line in lines(tmp_path))
+    start_round(folder, 0)
+    told = lines(tmp_path)
+    assert "  round 1 is under way; what the next one needs is known after it" in told
+    assert not any(line.startswith("  the next round") for line in told)

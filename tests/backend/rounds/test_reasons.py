@@ -45,6 +45,7 @@ def test_the_least_certain_first_is_said_only_where_it_is_so() -> None:
     assert reason("diverse") == f"unlike those before it; {doubt}"
     for strategy in ("random", "class_turns", "certainty", "coverage"):
         assert "less certain" not in reason(strategy)
+    assert reason("uncertainty", certainty=0.0) == "the least certain of the open images"
     assert reason("uncertainty", certainty=None) == "nothing was found in it"
 
 

@@ -51,3 +51,8 @@ def test_the_share_is_read_behind_the_last_equals_sign() -> None:
 def test_what_is_no_share_is_refused(text: str) -> None:
     with pytest.raises(BadSetting, match="imbalance must be CLASS=SHARE"):
         read_imbalance(text)
+
+
+def test_what_was_given_is_named() -> None:
+    with pytest.raises(BadSetting, match=r"such as healthy=0\.8, got 'rust'"):
+        read_imbalance("rust")

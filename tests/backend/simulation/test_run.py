@@ -265,6 +265,7 @@ def test_a_folder_of_another_simulation_is_not_mixed_with_this_one(options: Simu
 def test_more_loops_than_images_are_refused(options: SimulationOptions) -> None:
     with pytest.raises(BadSetting, match="9 loops need 21 images, there are 12; choose fewer --loops"):
         run(replace(options, loops=9))
+    assert not options.out.exists(), "nothing is kept that would refuse the mended command"
 
 
 def test_a_missing_image_is_named(options: SimulationOptions, tmp_path: Path) -> None:

@@ -210,7 +210,7 @@ def test_commands_that_find_more_are_there_to_copy_and_in_no_report(
 
 
 def test_what_is_wrong_is_told_with_the_mend(client: FlaskClient, shown, main) -> None:
-    assert "What is wrong" not in client.get("/p/3/now", auth=main).text
+    assert "task 17 is gone" not in client.get("/p/3/now", auth=main).text
     shown.look(**shown.trouble())
     page = client.get("/p/3/now", auth=main).text
     assert "the image of task 17 is gone (404); upload it again" in page and "did not count in the last round" in page
@@ -230,7 +230,11 @@ def test_a_project_without_versions_says_what_will_come(client: FlaskClient, set
     page = client.get("/p/3/", auth=main).text
     assert "No version yet" in page and "Not measured yet" in page and "Roll back" not in page
     ShownProject(settings.data_dir).look(front=[], changed=4, missing=26, reason="4 annotations of 30")
-    assert "26 more annotations until the next round" in client.get("/p/3/", auth=main).text
+    page = client.get("/p/3/", auth=main).text
+    assert "26 more annotations until the next round" in page and "Not measured yet: there is no version." in page
+    assert "trained by itself once enough images are annotated" in page
+    ShownProject(settings.data_dir).begin_round(1)
+    assert "The first version is being made." in client.get("/p/3/", auth=main).text
 
 
 @pytest.mark.parametrize(

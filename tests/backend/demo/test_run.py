@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from backend.demo.run import DemoOptions, demo, has_version, held, project_note
+from backend.errors import BadSetting, ProcessFailed
+from backend.project.folder import connect_folder
+from backend.rounds.folder import start_round
+from backend.settings import Settings
+from model.errors import BadRecord
+from model.registry import VersionFields
+from model.stored_weights import add_version
+
+FIELDS = VersionFields(1, ("leaf",), "fake", {}, {}, None, "", True, "")
+
+
+def test_a_folder_is_kept_to_one_demo(tmp_path: Path) -> None:
+    with (
+        held(tmp_path),
+        pytest.raises(ProcessFailed, match=f"another demo runs in {tmp_path}; .* --folder"),
+        held(tmp_path),
+    ):
+        pass
+    with held(tmp_path):  # the first one has ended
+        pass
+
+
+def test_each_set_of_images_has_a_project_of_its_own(tmp_path: Path) -> None:
+    coco = tmp_path / "coco.json"
+    sets = [DemoOptions(), DemoOptions(images=tmp_path / "a", annotations=coco)]
+    sets += [
+        DemoOptions(images=tmp_path / "b", annotations=coco),
+        DemoOptions(images=tmp_path / "a", annotations=tmp_path / "2"),
+    ]
+    assert len({project_note(tmp_path, options) for options in sets}) == 4
+    again = DemoOptions(images=tmp_path / "b" / ".." / "a", annotations=coco, limit=9)
+    assert project_note(tmp_path, again) == project_note(tmp_path, sets[1])
+
+
+def test_wrong_images_and_settings_are_told_before_anything_is_started(tmp_path: Path) -> None:
+    coco, config = tmp_path / "coco.json", tmp_path / "wrong.yaml"
+    coco.write_text(
+        '{"images": [{"id": 1, "file_name": "a.png", "width": 9, "height": 9}], "annotations": [], "categories": []}'
+    )
+    config.write_text("networkconfig: nano")
+    folder = tmp_path / "demo"
+    with pytest.raises(BadRecord, match=r"image a\.png is not in"):
+        demo(Settings(tmp_path), DemoOptions(images=tmp_path, annotations=coco, folder=folder))
+    with pytest.raises(BadSetting, match="networkconfig"):
+        demo(Settings(tmp_path), DemoOptions(config=config, folder=folder))
+    assert [path.name for path in folder.iterdir()] == ["lock"]
+
+
+def test_a_round_under_way_is_waited_for_only_before_the_first_version(tmp_path: Path) -> None:
+    home = connect_folder(tmp_path, "1.1")
+    first = start_round(home, 0)
+    assert not has_version(home)
+    home.registry.set_current(add_version(home.registry, FIELDS, {"w": torch.zeros(1)}).name)
+    assert not has_version(home), "it is not published yet"
+    first.state.state = "published"
+    first.save()
+    assert has_version(home)
+    start_round(home, 1)
+    assert has_version(home)
