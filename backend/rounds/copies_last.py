@@ -43,8 +43,8 @@ def near_copies_in_words(folder: ProjectFolder, annotated: Collection[int]) -> I
     if known.obstacle:
         yield f"near copies are not looked for: {known.obstacle}"
     rows = folder.registry.read_ranking(served, with_regions=False) if served else ()
-    left = [row for row in rows if row.task not in annotated]
-    yield from copies_counted(sum(row.copy_of is not None for row in left), len(left))
+    are_copies = [row.copy_of is not None for row in rows if row.task not in annotated]
+    yield from copies_counted(sum(are_copies), len(are_copies))
 
 
 def with_copies_last(
