@@ -161,6 +161,17 @@ def test_a_page_tells_what_became_of_each_version(client: FlaskClient, shown, ma
     assert "maskal-r6 was accepted: not significantly worse on 18 validation images" in page
 
 
+def test_one_validation_image_is_told_as_one(
+    client: FlaskClient, settings: Settings, main, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = ShownProject(settings.data_dir)
+    found = replace(project.findings(), images=1, counts={"right": 1, "confused": 0, "missed": 0, "invented": 0})
+    monkeypatch.setattr(project, "findings", lambda: found)
+    project.make_versions()
+    project.look()
+    assert "On 1 validation image: 1 object right, 0 found" in client.get("/p/3/", auth=main).text
+
+
 def test_page_and_report_tell_what_hardly_pays_any_more(
     client: FlaskClient, shown, main, settings: Settings, tmp_path: Path
 ) -> None:
