@@ -30,6 +30,7 @@ from backend.simulation.network_judge import NetworkJudge
 from backend.simulation.options import SimulationOptions
 from backend.simulation.world import Split, World, build_world
 from model.engines.torchvision.frozen import FrozenBackbone
+from model.errors import BadRecord
 from model.files import write_json
 from model.formats import coco
 from model.geometry import box_of, mask_to_polygons, polygons_to_mask
@@ -102,8 +103,12 @@ def judge_of(kind: str, name: str, data: Path, folder: Path) -> Judge:
     def linear(first: np.ndarray, test: np.ndarray, seed: int) -> float:
         return accuracy(objects, first, test)
 
-    value = linear if kind == "linear" else network_on(world_of(name, data, folder), folder)
-    return Judge(objects.whole, objects.labels, objects.images, value)
+    if kind == "linear":
+        return Judge(objects.whole, objects.labels, objects.images, linear)
+    world = world_of(name, data, folder)
+    if len(world.photos) != len(objects.whole):  # an image that is not read whole would shift all places after it
+        raise BadRecord(f"{name}: wanted {len(objects.whole)} images that are read whole, got {len(world.photos)}")
+    return Judge(objects.whole, objects.labels, objects.images, network_on(world, folder))
 
 
 def compare(judge: Judge, seeds: range, images: int) -> dict[str, float]:

@@ -90,10 +90,9 @@ class Racer:
         return (at[steps + WARM_STEPS] - at[WARM_STEPS]) / steps
 
     def _config(self, steps: int) -> TrainingConfig:
-        settings = self.settings.model_copy(update={"train_iterations_base": steps, "early_stopping": False})
-        keeping = keeping_of(self.engine, settings.pretrained_weights)
-        config = settings.training_config(self.network, self.records, warm=False, seed=0, keeping=keeping)
-        return replace(config, iterations=steps)
+        keeping = keeping_of(self.engine, self.settings.pretrained_weights)
+        config = self.settings.training_config(self.network, self.records, warm=False, seed=0, keeping=keeping)
+        return replace(config, iterations=steps, patience=0)
 
 
 if __name__ == "__main__":
