@@ -15,6 +15,9 @@ LEAST_FOREGROUND = 0.05
 MOST_PROPOSALS = 50
 """Places of an image that may be an object, the most likely ones."""
 
+LEAST_FILLED = 0.2
+"""Share of its box that a mask of all classes together fills; one below is of a class that the object is not."""
+
 
 @dataclass(frozen=True, eq=False)
 class Selection:
@@ -50,6 +53,21 @@ def select(
     candidates = boxes[proposals, labels]
     kept = nms(candidates, scores, nms_threshold)[:limit]
     return Selection(proposals[kept], labels[kept], candidates[kept], scores[kept])
+
+
+def masks_of_any_class(masks: torch.Tensor, probabilities: torch.Tensor) -> torch.Tensor:
+    """Mask probabilities (n, m, m) of objects whatever their class, from those of each class, (n, c, m, m).
+
+    The mean over the classes, weighted by their probabilities (n, c). Now and then the likeliest class is a wrong one
+    that sees only specks of the object, and so does the mean: where that fills hardly anything of its box, the class
+    alone which fills most of it outlines the object, each class counted by its probability.
+    """
+    shares = probabilities / probabilities.sum(1, keepdim=True)
+    mean = torch.einsum("nc,nchw->nhw", shares, masks)
+    fullest = (shares * masks.where(masks >= 0.5, 0.0).mean((2, 3))).argmax(1)
+    is_specks = (mean >= 0.5).float().mean((1, 2)) < LEAST_FILLED
+    rows = torch.arange(len(masks), device=masks.device)
+    return torch.where(is_specks[:, None, None], masks[rows, fullest], mean)
 
 
 def propose_places(boxes: torch.Tensor, probabilities: torch.Tensor, nms_threshold: float) -> Selection:

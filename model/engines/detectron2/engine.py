@@ -31,7 +31,7 @@ from model.engines.detectron2.weights import with_statistics
 from model.engines.dropout import Dropout
 from model.engines.passes import coarse_passes, together
 from model.engines.pasting import paste_masks
-from model.engines.selection import Selection, proposals_of, propose_places, select
+from model.engines.selection import Selection, masks_of_any_class, proposals_of, propose_places, select
 from model.errors import BadCheckpoint, BadEngine
 from model.instances import CoarseInstances, Instances, Proposals
 from model.scaling import DETECTRON2
@@ -236,7 +236,7 @@ class Detectron2Engine:
         masks = heads.mask_head.layers(pooled).sigmoid()  # (n, c, m, m)
         if weights is None:
             return masks[torch.arange(len(labels), device=labels.device), labels]
-        return torch.einsum("nc,nchw->nhw", weights / weights.sum(1, keepdim=True), masks)
+        return masks_of_any_class(masks, weights)
 
     @staticmethod
     def _in_original_pixels(encoded: Encoded, boxes: torch.Tensor) -> torch.Tensor:

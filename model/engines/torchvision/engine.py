@@ -17,7 +17,7 @@ from model.engines.base import EngineConfig, InputRange, Keeping, Target
 from model.engines.batching import in_halves
 from model.engines.passes import coarse_passes, together
 from model.engines.pasting import paste_masks
-from model.engines.selection import Selection, proposals_of, propose_places, select
+from model.engines.selection import Selection, masks_of_any_class, proposals_of, propose_places, select
 from model.engines.torchvision.first_look import FirstLook, has_foreground, joined, worth_sampling
 from model.engines.torchvision.mask_samples import group_boxes, mask_probabilities, read_boxes
 from model.engines.torchvision.networks import (
@@ -317,7 +317,7 @@ class TorchvisionEngine:
         if label is None:
             seen = heads.box_head(heads.box_roi_pool(levels, resized, [features.resized_hw]))
             weights = softmax(heads.box_predictor(seen)[0][0, 1:], -1)
-            mask = torch.einsum("c,chw->hw", weights, masks)
+            mask = masks_of_any_class(masks[None], weights[None])[0]
         else:
             mask = masks[label]
         return paste_masks(mask[None], box, (h, w))[0]
@@ -359,8 +359,7 @@ class TorchvisionEngine:
         if weights is None:
             rows = torch.arange(len(labels), device=labels.device)
             return logits[rows, labels + 1].sigmoid()  # background is channel 0
-        shares = weights / weights.sum(1, keepdim=True)
-        return torch.einsum("nc,nchw->nhw", shares, logits[:, 1:].sigmoid())
+        return masks_of_any_class(logits[:, 1:].sigmoid(), weights)
 
     @staticmethod
     def _in_original_pixels(encoded: Encoded, boxes: torch.Tensor) -> torch.Tensor:

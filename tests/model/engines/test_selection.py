@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from model.engines.selection import Selection, select
+from model.engines.selection import Selection, masks_of_any_class, select
 from tests.shared import shared
 
 FAR_APART = [[0.0, 0, 10, 10], [20, 0, 30, 10], [40, 0, 50, 10]]
@@ -116,3 +116,35 @@ def test_an_object_of_doubtful_class_is_found_when_any_class_will_do() -> None:
     found = select(boxes, probabilities, **settings, any_class=True)
     assert (found.proposals.tolist(), found.labels.tolist()) == ([0], [0])
     assert found.scores.tolist() == pytest.approx([0.45])
+
+
+def squares(*sides: int) -> torch.Tensor:
+    """Masks (1, c, 10, 10), a square of each side filled at 0.9 and the rest at 0.1."""
+    masks = torch.full((1, len(sides), 10, 10), 0.1)
+    for index, side in enumerate(sides):
+        masks[0, index, :side, :side] = 0.9
+    return masks
+
+
+def test_an_object_of_doubtful_class_is_outlined_by_its_classes_together() -> None:
+    mask = masks_of_any_class(squares(10, 6), torch.tensor([[0.3, 0.1]]))[0]
+    assert mask[0, 0] == pytest.approx(0.9)
+    assert mask[9, 9] == pytest.approx(0.75 * 0.9 + 0.25 * 0.1)
+
+
+@pytest.mark.parametrize("wrong", [2, 0], ids=["specks", "nothing"])
+def test_a_class_that_sees_hardly_anything_in_the_box_does_not_outline_it(wrong: int) -> None:
+    """A pre-label of specks: the wrong class is the likelier one, and the right one alone fills the box."""
+    masks = squares(wrong, 8, 9)
+    assert torch.equal(masks_of_any_class(masks, torch.tensor([[0.6, 0.2, 0.01]])), masks[:, 1])
+
+
+def test_a_thin_object_is_outlined_by_its_likely_class() -> None:
+    """It fills little of its box whatever its class."""
+    masks = squares(0, 0)
+    masks[0, :] = torch.eye(10) * 0.9
+    assert torch.equal(masks_of_any_class(masks, torch.tensor([[0.6, 0.2]])), masks[:, 0])
+
+
+def test_no_object_has_no_mask() -> None:
+    assert masks_of_any_class(torch.zeros(0, 3, 28, 28), torch.zeros(0, 3)).shape == (0, 28, 28)
