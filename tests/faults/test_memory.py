@@ -14,6 +14,7 @@ def test_a_training_without_memory_waits_and_says_so(world: World) -> None:
     child.start()
     child.join(180)
     assert child.exitcode == 0
+    world.ticks()
     assert "memory ran out" in world.trouble() and "train_batch_size" in world.trouble()
     (begun,) = world.rounds()
     assert (begun.state.state, begun.state.attempts) == ("read", 0)

@@ -66,10 +66,14 @@ class Workers:
 
         self.monkeypatch.setattr(jobs, "keep_progress", watched)
 
-    def turn(self) -> None:
-        """The clock ticks, and the workers take what waits, in this process."""
+    def ticks(self) -> None:
+        """The clock of a living worker ticks, and what is due waits."""
         if self.claim.renew(self.redis):
             tick(self.redis, self.settings)
+
+    def turn(self) -> None:
+        """The clock ticks, and the workers take what waits, in this process."""
+        self.ticks()
         for queue in (SHORT, ROUNDS, SHORT):
             worker = SimpleWorker([Queue(queue, connection=self.redis)], connection=self.redis)
             worker.work(burst=True, logging_level="CRITICAL")
