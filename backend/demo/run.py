@@ -119,15 +119,19 @@ def _config(options: DemoOptions, initial: int, pool: int) -> ProjectConfig:
 
 
 def _make_project(
-    stack: Stack, data: DemoData, config: ProjectConfig, annotated: int
+    stack: Stack, data: DemoData, config: ProjectConfig, annotated: int, note: Path | None = None
 ) -> tuple[Project, dict[int, DemoImage]]:
-    """A connected project with those images as tasks."""
+    """A connected project with those images as tasks; the note tells of it, and whether it is whole."""
     client = stack.client()
     project = client.create_project(data.title, data.label_config)
+    if note is not None:
+        write_json(note, {"id": project.id, "is_whole": False})
     labels = parse_label_config(data.label_config)
     imported = import_images(client, project.id, data.images, labels, annotated)
     tasks = dict(tqdm(imported, total=len(data.images), desc="importing images", unit="image"))
     connect(stack.settings, Connection(project.id, stack.label_studio_url, stack.login.token, config=config))
+    if note is not None:
+        write_json(note, {"id": project.id, "is_whole": True})
     return project, tasks
 
 
@@ -176,12 +180,7 @@ def _show(settings: Settings, options: DemoOptions, folder: Path, processes: Pro
         backend_port=options.backend_port or 9090,
         tell=click.echo,
     )
-    project = _known_project(stack, options, note)
-    if project is None:
-        data = data or _data(options, settings)
-        annotated = min(INITIAL, len(data.images) // 2)
-        project, _ = _make_project(stack, data, _config(options, annotated, POOL), annotated)
-        write_json(note, {"id": project.id})
+    project = open_project(stack, options, note, data)
     home = find_folder(stack.settings.data_dir, project.id, project.uid)
     shell_settings = write_shell_settings(stack.settings, folder)
     _await_first_version(stack, home, processes)
@@ -209,12 +208,29 @@ def project_note(folder: Path, options: DemoOptions) -> Path:
     return folder / f"project_{hashlib.sha256(names.encode()).hexdigest()[:12]}.json"
 
 
+def open_project(stack: Stack, options: DemoOptions, note: Path, data: DemoData | None = None) -> Project:
+    """The project that the note tells of, or a new one where there is none or its start was stopped half-way."""
+    project = _known_project(stack, options, note)
+    if project is None:
+        data = data or _data(options, stack.settings)
+        annotated = min(INITIAL, len(data.images) // 2)
+        project, _ = _make_project(stack, data, _config(options, annotated, POOL), annotated, note)
+    return project
+
+
 def _known_project(stack: Stack, options: DemoOptions, note: Path) -> Project | None:
-    """The project of an earlier start, connected again as ports and settings may differ; None if there is none."""
+    """The project of an earlier start, connected again as ports and settings may differ; None if there is none.
+
+    One that lacks images, as its start was stopped, is deleted.
+    """
     if not note.exists():
         return None
-    project_id, config = int(read_json(note)["id"]), None
+    known = read_json(note)
+    project_id, config = int(known["id"]), None
     try:
+        if not known.get("is_whole", True):
+            stack.client().delete_project(project_id)
+            return None
         if options.config is not None or options.engine is not None:
             stored = find_folder(stack.settings.data_dir, project_id).config()
             config = _config(options, stored.initial_datasize, stored.pool_size)

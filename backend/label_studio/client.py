@@ -59,6 +59,10 @@ class LabelStudio(TaskLists):
         """A new project with that labelling config."""
         return read_project(self.request("POST", "/api/projects", json={"title": title, "label_config": label_config}))
 
+    def delete_project(self, project_id: int) -> None:
+        """Remove a project with its tasks and annotations; NotFound where there is none."""
+        self.request("DELETE", f"/api/projects/{project_id}", timeout=300)
+
     def projects_named(self, title: str) -> list[int]:
         """Ids of the projects with exactly that title, the newest first."""
         rows = self.request("GET", "/api/projects", params={"title": title, "page_size": 100})["results"]

@@ -109,7 +109,7 @@ class Run:
         started = time.monotonic()
         self._tell(number)
         wait_for(lambda: project.model_version != version, f"project {number}'s next version", 600)
-        assert while_it()
+        assert while_it(), "the large project has ended its ranking; give more images with --large"
         return round(time.monotonic() - started, 1)
 
     def _beside_a_large_one(self) -> dict[str, object]:
