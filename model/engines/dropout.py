@@ -22,20 +22,24 @@ LOWEST = {2: 0, 4: 0, 8: -(2**7), 16: -(2**15)}
 class Dropout(nn.Dropout):
     """Dropout that draws from its own generator where one is set, else from torch's global one.
 
-    Own draws take as few random bits an element as the probability needs, two for MaskAL's 0.25 and at most 16 (to
-    which it is then rounded): a fraction of the time of torch's own dropout, which draws floats.
+    It takes as few random bits an element as the probability needs, two for MaskAL's 0.25 and at most 16 (to which it
+    is then rounded): on a CPU a fraction of the time of torch's own dropout, which draws floats. On a GPU without a
+    generator of its own it is torch's, which is one kernel there.
     """
 
     generator: torch.Generator | None = None
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Zero each element with probability p and scale the others by 1 / (1 - p), while training."""
-        if not self.training or self.p in (0, 1) or self.generator is None:
+        is_fused = self.generator is None and input.device.type != "cpu"
+        if not self.training or self.p in (0, 1) or is_fused:
             return super().forward(input)
         bits = next((b for b in LOWEST if float(self.p * 2**b).is_integer()), max(LOWEST))
         dropped = min(round(self.p * 2**bits), 2**bits - 1)
-        keep = random_integers(input.numel(), bits, self.generator).ge_(LOWEST[bits] + dropped).view(input.shape)
-        return keep.to(input.dtype).mul_(input).mul_(2**bits / (2**bits - dropped))
+        drawn = random_integers(input.numel(), bits, input.device, self.generator)
+        keep = torch.empty_like(input)  # lies in memory as the input does, and is filled in that order
+        keep.as_strided((len(drawn),), (1,)).copy_(drawn.ge_(LOWEST[bits] + dropped))
+        return keep.mul_(input).mul_(2**bits / (2**bits - dropped))
 
     def weighted_sum(self, input: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         """`forward(input) @ weights`, (n, m, d) @ (n, d, 1) -> (n, m, 1) float32, drawn as a normal number.
@@ -53,9 +57,11 @@ class Dropout(nn.Dropout):
         return mean.addcmul_(variance.sqrt_(), noise)
 
 
-def random_integers(count: int, bits: int, generator: torch.Generator) -> torch.Tensor:
-    """(count,) integers of so many bits, all equally likely, from LOWEST[bits] on; on the generator's device."""
-    words = torch.empty(-(-count * bits // 64), dtype=torch.int64, device=generator.device)
+def random_integers(
+    count: int, bits: int, device: torch.device, generator: torch.Generator | None = None
+) -> torch.Tensor:
+    """(count,) integers of so many bits, all equally likely, from LOWEST[bits] on."""
+    words = torch.empty(-(-count * bits // 64), dtype=torch.int64, device=device)
     words.random_(-(2**63), None, generator=generator)
     if bits < 8:  # cut each byte into parts
         lowest_bits = int.from_bytes(bytes([2**bits - 1] * 8), "big")

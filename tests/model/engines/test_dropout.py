@@ -74,9 +74,32 @@ def test_it_keeps_the_type_of_its_input() -> None:
     assert drawing(0.25, seeded(1))(torch.ones(9, dtype=torch.bfloat16)).dtype == torch.bfloat16
 
 
+def test_it_keeps_the_layout_of_its_input_and_drops_each_element_alone() -> None:
+    x = torch.ones(8, 16, 10, 10).contiguous(memory_format=torch.channels_last)
+    dropped = drawing(0.5, seeded(1))(x)
+    assert dropped.is_contiguous(memory_format=torch.channels_last)
+    for part in (*dropped.unbind(0), *dropped.unbind(1), *dropped.unbind(2)):
+        assert (part == 0).float().mean() == pytest.approx(0.5, abs=0.08)
+
+
+def test_rows_that_share_their_memory_draw_their_own() -> None:
+    """As those of several passes do."""
+    passes = drawing(0.5, seeded(1))(torch.ones(50, 40).expand(3, -1, -1))
+    assert not torch.equal(passes[0], passes[1])
+    assert (passes == 0).float().mean() == pytest.approx(0.5, abs=0.03)
+
+
+@pytest.mark.parametrize("generator", [None, seeded(1)], ids=["global", "own"])
+def test_gradients_are_those_of_what_was_kept(generator: torch.Generator | None) -> None:
+    x = torch.rand(50, 50, requires_grad=True)
+    dropped = drawing(0.25, generator)(x)
+    dropped.sum().backward()
+    assert torch.equal(x.grad, (dropped != 0) / 0.75)
+
+
 @pytest.mark.parametrize("bits", LOWEST)
 def test_random_integers_are_equally_likely_down_to_the_last_bit(bits: int) -> None:
-    drawn = random_integers(1_000_001, bits, seeded(3)).long() - LOWEST[bits]
+    drawn = random_integers(1_000_001, bits, torch.device("cpu"), seeded(3)).long() - LOWEST[bits]
     assert len(drawn) == 1_000_001 and drawn.min() == 0 and drawn.max() == 2**bits - 1
     for bit in range(bits):
         assert ((drawn >> bit) & 1).float().mean() == pytest.approx(0.5, abs=0.003)
