@@ -1,5 +1,7 @@
 PYTHON ?= python3
 MASKAL := .venv/bin/maskal
+PROCESSES ?= 2
+PYTEST := .venv/bin/python -m pytest --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
 .PHONY: setup demo test test-all check lint format chromium nginx faketime constraints-check clean
 
@@ -10,10 +12,10 @@ demo: setup  ## Label Studio, backend, worker and Redis with a ready project; AR
 	@exec $(MASKAL) demo $(ARGS)
 
 test: setup chromium nginx check  ## everything but what takes minutes and proves little more
-	.venv/bin/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-all: setup chromium nginx faketime check  ## everything that this machine can run
-	.venv/bin/python -m pytest
+	$(PYTEST)
 
 check: setup  ## lint, format and types
 	.venv/bin/ruff check .
