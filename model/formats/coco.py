@@ -215,8 +215,14 @@ def _images(content: dict[str, Any], source: _Source) -> dict[Any, Record | None
 
 
 def _category_names(content: dict[str, Any], path: Path) -> dict[Any, str]:
+    names: dict[Any, str] = {}
     try:
-        return {category["id"]: _name(category) for category in content["categories"]}
+        for category in content["categories"]:
+            number, name = category["id"], _name(category)
+            if names.setdefault(number, name) != name:  # as in files that were put together by hand
+                both = f"{names[number]!r} and {name!r}"
+                raise BadRecord(f"id {number!r} stands for {both}; give each category an id of its own")
+        return names
     except (LookupError, TypeError, BadRecord) as err:
         raise BadRecord(f"{path}: categories: {reason(err)}") from err
 

@@ -91,6 +91,12 @@ def test_class_names_stand_in_category_order(coco_file):
     assert coco.class_names(coco_file()) == ("leaf", "stem")
 
 
+def test_a_category_that_stands_twice_in_the_file_is_one(coco_file):
+    path = coco_file({"segmentation": [SQUARE]}, categories=[{"id": 3, "name": "leaf"}, {"id": 3, "name": "leaf "}])
+    (record,) = coco.read(path)
+    assert [outline.label for outline in record.outlines] == ["leaf"] and coco.class_names(path) == ("leaf",)
+
+
 def test_crowds_are_left_out_with_a_warning(coco_file, caplog):
     path = coco_file({"segmentation": [SQUARE], "iscrowd": 1}, {"segmentation": compressed(RING_MASK), "iscrowd": 1})
     with caplog.at_level(logging.WARNING):
@@ -148,6 +154,10 @@ def test_a_broken_annotation_is_named(coco_file, annotation, reason):
         ({"images": None}, "got other JSON"),
         ({"categories": None}, "categories:"),
         ({"categories": [{"id": 3}]}, "categories: 'name' is missing"),
+        (
+            {"categories": [{"id": 3, "name": "leaf"}, {"id": 3, "name": "stem"}]},
+            "categories: id 3 stands for 'leaf' and 'stem'; give each category an id of its own",
+        ),
         ({"annotations": "x"}, "got other JSON"),
     ],
 )
