@@ -197,6 +197,24 @@ def test_two_images_of_one_label_file_are_named(tmp_path: Path) -> None:
     assert "a.txt: its image 'a' may be a.jpg or a.png" in problems[0]
 
 
+def test_labels_belong_to_the_image_whose_name_only_the_ending_is_added_to(tmp_path: Path) -> None:
+    files = {"images/a.png.jpg": "", "labels/a.png.txt": f"1 {SQUARE}", "data.yaml": NAMES}
+    assert told(write(tmp_path, files)) == ({"images/a.png.jpg": ["stem"]}, [])
+    write(tmp_path, {"images/a.png": "", "labels/a.txt": f"0 {SQUARE}"})
+    assert told(tmp_path) == ({"images/a.png": ["leaf"], "images/a.png.jpg": ["stem"]}, [])
+    write(tmp_path, {"images/a.png.png": ""})
+    labels, problems = told(tmp_path)
+    assert labels == {"images/a.png": ["leaf"]}
+    assert problems == [
+        "labels/a.png.txt: its image 'a.png' may be images/a.png.jpg or images/a.png.png; leave one of them there"
+    ]
+
+
+def test_labels_may_have_the_whole_name_of_their_image(tmp_path: Path) -> None:
+    write(tmp_path, {"images/a.png": "", "labels/a.png.txt": f"0 {SQUARE}", "data.yaml": NAMES})
+    assert told(tmp_path)[0] == {"images/a.png": ["leaf"]}
+
+
 @pytest.mark.parametrize(
     ("image", "place", "labels"),
     [
