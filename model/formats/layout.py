@@ -24,7 +24,7 @@ def root_of(source: Path) -> Path:
 
 
 def annotation_files(source: Path, suffix: str, on_problem: OnProblem, *, folder: str | None = None) -> Iterator[Path]:
-    """`source` itself, or all files below it with the suffix in a stable order, hidden ones left out.
+    """`source` itself, or all files below it with the suffix (.json, .JSON) in a stable order, hidden ones left out.
 
     With `folder` ("ann") only files in folders of that name. Nothing found is a problem.
     """
@@ -32,7 +32,7 @@ def annotation_files(source: Path, suffix: str, on_problem: OnProblem, *, folder
         yield source
         return
     found = False
-    for path in sorted(source.rglob(f"*{suffix}")):
+    for path in sorted(path for path in source.rglob("*") if path.suffix.lower() == suffix):
         hidden = any(part.startswith((".", TEMPORARY_PREFIX)) for part in path.relative_to(source).parts)
         if path.is_file() and not hidden and folder in (None, path.parent.name):
             found = True

@@ -37,7 +37,7 @@ from model.formats.pieces import Piece, check_labels, join
 from model.formats.problems import OnProblem, Remark, noted, problem_line
 from model.formats.shapes import ring
 from model.formats.yolo_classes import Classes, read_classes, read_text, write_classes
-from model.formats.yolo_layout import Label, annotation_path, labels_in, root_of
+from model.formats.yolo_layout import SUFFIX, Label, annotation_path, labels_in, root_of
 from model.geometry import mask_to_polygons, polygons_to_mask, seamed, unseamed
 from model.image_files import IMAGE_SUFFIXES
 from model.records import Outline, Polygon, Record
@@ -56,8 +56,8 @@ def read(source: Path, on_problem: OnProblem, images: Path | None = None) -> Ite
 
     What is broken is told to `on_problem`, and how many images have no label file.
     """
-    if source.suffix != ".txt" and not source.is_file() and not any(source.rglob("*.txt")):
-        list(annotation_files(source, ".txt", on_problem))
+    is_file = source.is_file() or source.suffix.lower() == SUFFIX
+    if not is_file and not any(annotation_files(source, SUFFIX, on_problem)):
         return
     with noted(on_problem, source):
         root = root_of(source)

@@ -210,6 +210,14 @@ def test_labels_belong_to_the_image_whose_name_only_the_ending_is_added_to(tmp_p
     ]
 
 
+@pytest.mark.parametrize("source", ["", "data.yaml", "labels/a.TXT"])
+@pytest.mark.parametrize("train", ["images", "train.txt"])
+def test_windows_may_write_endings_in_capitals(tmp_path: Path, source: str, train: str) -> None:
+    files = {"images/a.jpg": "", "labels/a.TXT": f"0 {SQUARE}", "train.txt": "images/a.jpg\n"}
+    write(tmp_path, {**files, "data.yaml": f"{NAMES}train: {train}\n"})
+    assert told(tmp_path / source) == ({"images/a.jpg": ["leaf"]}, [])
+
+
 def test_labels_may_have_the_whole_name_of_their_image(tmp_path: Path) -> None:
     write(tmp_path, {"images/a.png": "", "labels/a.png.txt": f"0 {SQUARE}", "data.yaml": NAMES})
     assert told(tmp_path)[0] == {"images/a.png": ["leaf"]}
