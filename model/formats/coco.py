@@ -253,7 +253,8 @@ def _outline(annotation: dict[str, Any], names: dict[Any, str], size_hw: Size, t
         return Outline(label, parts, score)
     if not shape:
         raise BadRecord("it has no outline (a box only?); draw its outline or delete it")
-    return Outline(label, parts_of([(_points(polygon), ()) for polygon in shape], tell), score)
+    polygons = shape if isinstance(shape[0], list) else [shape]
+    return Outline(label, parts_of([(_points(polygon), ()) for polygon in polygons], tell), score)
 
 
 def _points(polygon: list[float]) -> np.ndarray:

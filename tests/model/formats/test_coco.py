@@ -82,6 +82,12 @@ def test_our_decoder_agrees_with_pycocotools(coco_file):
         assert np.array_equal(masks_of(record)[0], mask)
 
 
+def test_one_polygon_may_lack_the_list_around_it(coco_file):
+    (record,) = coco.read(coco_file({"segmentation": SQUARE}))
+    (outline,) = record.outlines
+    assert outline.parts[0].exterior.tolist() == [[1, 1], [4, 1], [4, 4], [1, 4]]
+
+
 def test_an_image_without_annotations_becomes_an_empty_record(coco_file):
     (record,) = coco.read(coco_file())
     assert record.outlines == ()
@@ -120,7 +126,7 @@ def test_crowd_masks_are_read_on_request(coco_file):
             {"segmentation": [[1, 1, 2, 2, 3, 3, 4]]},
             r"a polygon is a list \[x, y, x, y, ...\], got",
         ),
-        ({"segmentation": SQUARE}, r"a polygon is a list"),
+        ({"segmentation": [[SQUARE]]}, r"a polygon is a list"),
         ({"segmentation": [[1, 1, "x", 2, 3, 3]]}, "could not convert"),
         ({"segmentation": [[1, 1, float("nan"), 2, 3, 3]]}, "not a finite number"),
         ({"segmentation": []}, "it has no outline"),
