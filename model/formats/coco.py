@@ -254,7 +254,15 @@ def _outline(annotation: dict[str, Any], names: dict[Any, str], size_hw: Size, t
     if not shape:
         raise BadRecord("it has no outline (a box only?); draw its outline or delete it")
     polygons = shape if isinstance(shape[0], list) else [shape]
+    if len(polygons) == 1 and _is_runs(polygons[0], size_hw):
+        raise BadRecord("it has run lengths in place of a polygon; write them as {'counts': [...], 'size': [h, w]}")
     return Outline(label, parts_of([(_points(polygon), ()) for polygon in polygons], tell), score)
+
+
+def _is_runs(numbers: list[Any], size_hw: Size) -> bool:
+    """Whether numbers are an uncompressed RLE's: they sum up to the pixels of the image, with one beyond its sides."""
+    is_whole = all(isinstance(number, int) for number in numbers)
+    return is_whole and sum(numbers) == size_hw[0] * size_hw[1] and max(numbers) > max(size_hw)
 
 
 def _points(polygon: list[float]) -> np.ndarray:

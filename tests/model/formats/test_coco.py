@@ -88,6 +88,11 @@ def test_one_polygon_may_lack_the_list_around_it(coco_file):
     assert outline.parts[0].exterior.tolist() == [[1, 1], [4, 1], [4, 4], [1, 4]]
 
 
+def test_numbers_of_a_polygon_may_sum_up_to_the_pixels_of_its_image(coco_file):
+    (record,) = coco.read(coco_file({"segmentation": [[1, 1, 4, 1, 5, 4, 1, 3]]}))
+    assert len(record.outlines) == 1 and record.unread == ()
+
+
 def test_an_image_without_annotations_becomes_an_empty_record(coco_file):
     (record,) = coco.read(coco_file())
     assert record.outlines == ()
@@ -127,6 +132,8 @@ def test_crowd_masks_are_read_on_request(coco_file):
             r"a polygon is a list \[x, y, x, y, ...\], got",
         ),
         ({"segmentation": [[SQUARE]]}, r"a polygon is a list"),
+        ({"segmentation": [[6, 1, 1, 1, 1, 10]]}, "it has run lengths in place of a polygon"),
+        ({"segmentation": [6, 1, 1, 1, 1, 10]}, "it has run lengths in place of a polygon"),
         ({"segmentation": [[1, 1, "x", 2, 3, 3]]}, "could not convert"),
         ({"segmentation": [[1, 1, float("nan"), 2, 3, 3]]}, "not a finite number"),
         ({"segmentation": []}, "it has no outline"),
