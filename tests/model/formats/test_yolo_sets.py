@@ -122,6 +122,8 @@ def test_a_class_without_a_name_is_none(tmp_path: Path, name: str) -> None:
         ("nc: 2", "got None"),
         ("names: [[leaf]]", "wanted a number and a name for each class in .*data.yaml"),
         ("names: {leaf: 0}", "wanted a number and a name for each class"),
+        ("names:\n  0: leaf\n  '0': stem\n", "wanted YAML in .*data.yaml.*'0' stands there twice.*; correct it"),
+        ("names: [leaf]\ntrain: a\ntrain: b\n", "'train' stands there twice.*line 3"),
         ("names: [leaf\n", "wanted YAML in .*data.yaml, got something else"),
         ("names: [leaf]\nkpt_shape: [17, 3]", "is of a pose data set"),
         ("- leaf", "wanted 'names', 'train' and 'val' in .*data.yaml, got other YAML"),
