@@ -56,8 +56,7 @@ def read(source: Path, on_problem: OnProblem, images: Path | None = None) -> Ite
 
     What is broken is told to `on_problem`, and how many images have no label file.
     """
-    is_file = source.is_file() or source.suffix.lower() == SUFFIX
-    if not is_file and not any(annotation_files(source, SUFFIX, on_problem)):
+    if source.suffix.lower() != SUFFIX and not any(annotation_files(source, SUFFIX, on_problem)):
         return
     with noted(on_problem, source):
         root = root_of(source)
