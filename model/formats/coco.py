@@ -256,7 +256,11 @@ def _outline(annotation: dict[str, Any], names: dict[Any, str], size_hw: Size, t
     polygons = shape if isinstance(shape[0], list) else [shape]
     if len(polygons) == 1 and _is_runs(polygons[0], size_hw):
         raise BadRecord("it has run lengths in place of a polygon; write them as {'counts': [...], 'size': [h, w]}")
-    return Outline(label, parts_of([(_points(polygon), ()) for polygon in polygons], tell), score)
+    rings = [_points(polygon) for polygon in polygons]
+    points = np.concatenate(rings)
+    if len(points) and points.min() >= 0 and points.max() <= 1 and (points % 1).any():  # as Azure writes them
+        raise BadRecord("its points are shares of the image, 0..1, wanted pixels; multiply them by width and height")
+    return Outline(label, parts_of([(ring, ()) for ring in rings], tell), score)
 
 
 def _is_runs(numbers: list[Any], size_hw: Size) -> bool:

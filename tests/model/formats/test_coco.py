@@ -93,6 +93,11 @@ def test_numbers_of_a_polygon_may_sum_up_to_the_pixels_of_its_image(coco_file):
     assert len(record.outlines) == 1 and record.unread == ()
 
 
+def test_the_first_pixel_may_be_an_object(coco_file):
+    (record,) = coco.read(coco_file({"segmentation": [[0, 0, 1, 0, 1, 1, 0, 1]]}))
+    assert masks_of(record)[0].sum() == 1 and record.unread == ()
+
+
 def test_an_image_without_annotations_becomes_an_empty_record(coco_file):
     (record,) = coco.read(coco_file())
     assert record.outlines == ()
@@ -133,6 +138,10 @@ def test_crowd_masks_are_read_on_request(coco_file):
         ),
         ({"segmentation": [[SQUARE]]}, r"a polygon is a list"),
         ({"segmentation": [[6, 1, 1, 1, 1, 10]]}, "it has run lengths in place of a polygon"),
+        (
+            {"segmentation": [[0.2, 0.2, 1, 0.2, 1, 0.8], [0, 0, 0.1, 0, 0.1, 0.1]]},
+            "its points are shares of the image, 0..1, wanted pixels; multiply them by width and height",
+        ),
         ({"segmentation": [6, 1, 1, 1, 1, 10]}, "it has run lengths in place of a polygon"),
         ({"segmentation": [[1, 1, "x", 2, 3, 3]]}, "could not convert"),
         ({"segmentation": [[1, 1, float("nan"), 2, 3, 3]]}, "not a finite number"),
