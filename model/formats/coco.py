@@ -20,7 +20,7 @@ from model.errors import BadRecord
 from model.files import read_json, write_json
 from model.formats.images import ImageFinder
 from model.formats.layout import annotation_files, checked_size, root_of, written_path
-from model.formats.losses import inside
+from model.formats.losses import inside, without_repeats
 from model.formats.masks import check_runs
 from model.formats.pieces import check_labels
 from model.formats.problems import OnProblem, Remark, Tell, noted, problem_line, reason
@@ -192,7 +192,8 @@ def _records(content: dict[str, Any], names: dict[Any, str], source: _Source) ->
         source.on_problem(problem_line(source.path, CROWDS % crowds))
     for key, image in images.items():
         if image is not None:
-            yield replace(image, outlines=tuple(outlines[key]), unread=tuple(unread[str(key)]))
+            record = replace(image, outlines=tuple(outlines[key]), unread=tuple(unread[str(key)]))
+            yield without_repeats(record, lambda line: source.on_problem(problem_line(source.path, line)))
 
 
 def _lose(unread: dict[str, list[str]], annotation: Any, lines: Sequence[str]) -> None:

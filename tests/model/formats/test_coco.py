@@ -209,7 +209,7 @@ def test_one_broken_object_does_not_cost_the_file(coco_file, caplog, broken, rea
 
 @pytest.mark.parametrize("few", [[3, 3, 4, 4], [3, 3], [], [3, 3, 4], [3, 3, 4, 4, 5], [3, 3, 4, 4, 3, 3]])
 def test_a_part_without_area_costs_only_itself(coco_file, caplog, few):
-    path = coco_file({"segmentation": [SQUARE, few]}, {"segmentation": [few, SQUARE]})
+    path = coco_file({"segmentation": [SQUARE, few]}, {"segmentation": [few, [0, 0, 3, 0, 3, 3, 0, 3]]})
     with caplog.at_level(logging.WARNING):
         (record,) = coco.read(path)
     assert [mask.sum() for mask in masks_of(record)] == [9, 9] and record.unread == ()

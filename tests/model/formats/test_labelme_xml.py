@@ -44,7 +44,8 @@ def write_xml(path: Path, *objects: str, size: str = "<nrows>20</nrows><ncols>24
          "without ids", "the same id"],
 )  # fmt: skip
 def test_parts_of_the_same_label_are_one_object(tmp_path: Path, objects: list[str], wanted: list) -> None:
-    write_xml(tmp_path / "a.xml", *objects)
+    differing = [text.replace("<x>1</x>", f"<x>{x}</x>") for x, text in enumerate(objects)]
+    write_xml(tmp_path / "a.xml", *differing)
     (record,) = read("labelme_xml", tmp_path)
     assert [(outline.label, len(outline.parts)) for outline in record.outlines] == wanted
 
