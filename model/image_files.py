@@ -82,7 +82,7 @@ class Depths:
 def suffix_of(content: bytes) -> str:
     """The usual ending of an image file's name, such as ".jpg"; "" if it is no image."""
     try:
-        with Image.open(io.BytesIO(content)) as image:
+        with _open(content) as image:
             return SUFFIXES.get(image.format or "", "")
     except UNREADABLE:
         return ""
@@ -137,9 +137,8 @@ def decode_checked(
 @contextmanager
 def _opened(content: bytes, name: str, max_megapixels: float) -> Iterator[Image.Image]:
     """The image, not decoded yet; whatever is wrong with it, then or in the block, is a BadImageFile."""
-    Image.MAX_IMAGE_PIXELS = None  # the limit is the caller's
     try:
-        with Image.open(io.BytesIO(content)) as image:
+        with _open(content) as image:
             megapixels = image.width * image.height / 1e6
             if megapixels > max_megapixels:
                 raise BadImageFile(
@@ -156,6 +155,13 @@ def _opened(content: bytes, name: str, max_megapixels: float) -> Iterator[Image.
         else:
             reason, no_colours = " ".join(str(err).split()) or type(err).__name__, None
         raise BadImageFile(no_colours or f"{name} cannot be read ({reason}); replace the file") from err
+
+
+def _open(content: bytes) -> Image.Image:
+    """The image, without Pillow's limits for what the caller limits, and for texts and profiles that browsers take."""
+    Image.MAX_IMAGE_PIXELS = None
+    PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY  # one of them may be as long as all together
+    return Image.open(io.BytesIO(content))
 
 
 def _no_colours(name: str, content: bytes) -> str | None:

@@ -18,10 +18,10 @@ from faster_coco_eval.core import mask as coco_mask
 
 from model.errors import BadRecord
 from model.files import read_json, write_json
+from model.formats.coco_rle import is_runs, rle_to_mask
 from model.formats.images import ImageFinder
 from model.formats.layout import annotation_files, checked_size, root_of, written_path
-from model.formats.losses import inside
-from model.formats.masks import check_runs
+from model.formats.losses import inside, without_repeats
 from model.formats.pieces import check_labels
 from model.formats.problems import OnProblem, Remark, Tell, noted, problem_line, reason
 from model.formats.shapes import FEWEST_POINTS, parts_of
@@ -192,7 +192,8 @@ def _records(content: dict[str, Any], names: dict[Any, str], source: _Source) ->
         source.on_problem(problem_line(source.path, CROWDS % crowds))
     for key, image in images.items():
         if image is not None:
-            yield replace(image, outlines=tuple(outlines[key]), unread=tuple(unread[str(key)]))
+            record = replace(image, outlines=tuple(outlines[key]), unread=tuple(unread[str(key)]))
+            yield without_repeats(record, lambda line: source.on_problem(problem_line(source.path, line)))
 
 
 def _lose(unread: dict[str, list[str]], annotation: Any, lines: Sequence[str]) -> None:
@@ -215,8 +216,14 @@ def _images(content: dict[str, Any], source: _Source) -> dict[Any, Record | None
 
 
 def _category_names(content: dict[str, Any], path: Path) -> dict[Any, str]:
+    names: dict[Any, str] = {}
     try:
-        return {category["id"]: _name(category) for category in content["categories"]}
+        for category in content["categories"]:
+            number, name = category["id"], _name(category)
+            if names.setdefault(number, name) != name:  # as in files that were put together by hand
+                both = f"{names[number]!r} and {name!r}"
+                raise BadRecord(f"id {number!r} stands for {both}; give each category an id of its own")
+        return names
     except (LookupError, TypeError, BadRecord) as err:
         raise BadRecord(f"{path}: categories: {reason(err)}") from err
 
@@ -241,13 +248,20 @@ def _outline(annotation: dict[str, Any], names: dict[Any, str], size_hw: Size, t
     """One annotation as an outline; errors say what is wrong, not where."""
     label, shape, score = names[annotation["category_id"]], annotation["segmentation"], annotation.get("score")
     if _is_rle(annotation):
-        parts = mask_to_polygons(_rle_to_mask(shape, size_hw), 0)
+        parts = mask_to_polygons(rle_to_mask(shape, size_hw), 0)
         if not parts:
             raise BadRecord("its mask holds no pixel; delete it")
         return Outline(label, parts, score)
     if not shape:
         raise BadRecord("it has no outline (a box only?); draw its outline or delete it")
-    return Outline(label, parts_of([(_points(polygon), ()) for polygon in shape], tell), score)
+    polygons = shape if isinstance(shape[0], list) else [shape]
+    if len(polygons) == 1 and is_runs(polygons[0], size_hw):
+        raise BadRecord("it has run lengths in place of a polygon; write them as {'counts': [...], 'size': [h, w]}")
+    rings = [_points(polygon) for polygon in polygons]
+    points = np.concatenate(rings)
+    if len(points) and points.min() >= 0 and points.max() <= 1 and (points % 1).any():  # as Azure writes them
+        raise BadRecord("its points are shares of the image, 0..1, wanted pixels; multiply them by width and height")
+    return Outline(label, parts_of([(ring, ()) for ring in rings], tell), score)
 
 
 def _points(polygon: list[float]) -> np.ndarray:
@@ -258,41 +272,6 @@ def _points(polygon: list[float]) -> np.ndarray:
     if flat.ndim != 1 or len(flat) % 2:
         raise BadRecord(f"a polygon is a list [x, y, x, y, ...], got {str(polygon)[:60]}; export the file again")
     return flat.reshape(-1, 2)
-
-
-def _rle_to_mask(rle: dict[str, Any], size_hw: tuple[int, int]) -> np.ndarray:
-    """Mask (h, w) bool of a compressed (text) or uncompressed (list) RLE, which runs down the columns."""
-    height, width = size_hw
-    if list(rle["size"]) != [height, width]:
-        raise BadRecord(f"its mask has the size {rle['size']}, its image [{height}, {width}] (height, width)")
-    counts = rle["counts"]
-    runs = np.asarray(counts, np.int64) if isinstance(counts, list) else _runs(counts)
-    check_runs(runs, height * width, "its RLE", "its image")
-    return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(width, height).T
-
-
-def _runs(text: str) -> np.ndarray:
-    """Run lengths of COCO's compressed RLE, checked here because its C library reads past the end of a broken one.
-
-    Each number is cut into groups of 5 bits, lowest first, each a character from "0" on with bit 6 set if more
-    follow; from the third run on it is the difference from the run two before (rleFrString in maskApi.c).
-    """
-    runs: list[int] = []
-    value = shift = 0
-    for code in (ord(character) - 48 for character in text):
-        if not 0 <= code < 64:
-            raise BadRecord("its compressed RLE holds a character that does not belong there; export the file again")
-        value |= (code & 31) << shift
-        shift += 5
-        if code & 32:
-            continue
-        if code & 16:
-            value -= 1 << shift  # negative number
-        runs.append(value + (runs[-2] if len(runs) > 2 else 0))
-        value = shift = 0
-    if shift:
-        raise BadRecord("its compressed RLE is cut off; export the file again")
-    return np.array(runs, np.int64)
 
 
 def _shape(outline: Outline, size_hw: tuple[int, int]) -> dict[str, Any]:

@@ -130,7 +130,9 @@ def _ellipse(shape: Element, size_hw: Size) -> tuple[Polygon, ...]:
 
 
 def _mask(shape: Element, size_hw: Size) -> tuple[Polygon, ...]:
-    """Lengths of runs along the rows of a box, of pixels outside and inside in turn."""
+    """Lengths of runs along the rows of a box, of pixels outside and inside in turn; of a mask rubbed out none or 0."""
+    if shape.attrib["rle"].strip() in ("", "0"):
+        raise BadRecord("its mask holds no pixel; delete it")
     left, top, width, height = (int(shape.attrib[name]) for name in ("left", "top", "width", "height"))
     runs = np.array([int(run) for run in shape.attrib["rle"].split(",")], np.int64)
     if min(width, height) < 1 or width > size_hw[1] or height > size_hw[0]:

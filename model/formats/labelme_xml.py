@@ -108,16 +108,19 @@ def _sibling(path: Path, folder: str) -> Path:
 
 
 def _groups(elements: list[Element]) -> dict[str, str]:
-    """The id of the object that each object (by id) belongs to: up the parents as long as the label is the same."""
+    """The id of the object that each part or whole (by id) belongs to: up the parents as long as the label is the same.
+
+    Others are in no group: their ids may be missing, or the same for all.
+    """
     labels = {text(element, "id"): text(element, "name") for element in elements}
     parents: dict[str, str] = {}
-    for element in elements:
+    for element in (element for element in elements if text(element, "id")):
         own = text(element, "id")
         parents.update({child: own for child in _ids(element, "parts/hasparts")})
         if whole := _ids(element, "parts/ispartof"):
             parents[own] = whole[0]
     groups = {}
-    for start in labels:
+    for start in labels.keys() & {*parents, *parents.values()}:
         own, seen = start, {start}
         while (parent := parents.get(own)) and parent not in seen and labels.get(parent) == labels[own]:
             own = parent

@@ -14,6 +14,7 @@ from model.formats.problems import BROKEN, OnProblem, problem_line
 from model.image_files import upright_size
 
 MOST_PIXELS = 2**30  # of one image: more is a broken file, and its masks would fill the memory
+ARCHIVES = (".7z", ".gz", ".rar", ".tar", ".tgz", ".zip")
 NOT_IN_NAMES = re.compile(r"[\x00-\x1f\x7f\\\ud800-\udfff]|(^|/)[A-Za-z]:")
 """Control characters, backslashes, what is no text, and what is a drive on Windows."""
 
@@ -24,15 +25,19 @@ def root_of(source: Path) -> Path:
 
 
 def annotation_files(source: Path, suffix: str, on_problem: OnProblem, *, folder: str | None = None) -> Iterator[Path]:
-    """`source` itself, or all files below it with the suffix in a stable order, hidden ones left out.
+    """`source` itself, or all files below it with the suffix (.json, .JSON) in a stable order, hidden ones left out.
 
-    With `folder` ("ann") only files in folders of that name. Nothing found is a problem.
+    With `folder` ("ann") only files in folders of that name. Nothing found is a problem, and so is an archive.
     """
+    if source.is_file() and source.suffix.lower() in ARCHIVES:
+        mend = "unpack it and give its folder"
+        on_problem(problem_line(source, f"wanted a folder or one of its files, got an archive; {mend}"))
+        return
     if source.is_file():
         yield source
         return
     found = False
-    for path in sorted(source.rglob(f"*{suffix}")):
+    for path in sorted(path for path in source.rglob("*") if path.suffix.lower() == suffix):
         hidden = any(part.startswith((".", TEMPORARY_PREFIX)) for part in path.relative_to(source).parts)
         if path.is_file() and not hidden and folder in (None, path.parent.name):
             found = True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +15,7 @@ Size = tuple[int, int]
 
 
 def with_losses(make: Callable[[OnProblem], Record], on_problem: OnProblem) -> Record:
-    """The record that `make` gives, without what lies outside of its image.
+    """The record that `make` gives, without what lies outside of its image or repeats another object.
 
     Each line told on the way is in `unread`, but for remarks. `make` gets what it has to tell its problems to; what it
     raises goes on.
@@ -27,7 +27,7 @@ def with_losses(make: Callable[[OnProblem], Record], on_problem: OnProblem) -> R
             lost.append(line)
         on_problem(line)
 
-    record = make(tell)
+    record = without_repeats(make(tell), tell)
     within = []
     for number, outline in enumerate(record.outlines, start=1):
         inner, reasons = inside(outline, record.size_hw)
@@ -35,6 +35,21 @@ def with_losses(make: Callable[[OnProblem], Record], on_problem: OnProblem) -> R
         for reason in reasons:
             tell(problem_line(record.image, f"object {number} ({outline.label})", reason))
     return replace(record, outlines=tuple(within), unread=(*record.unread, *lost))
+
+
+def without_repeats(record: Record, on_problem: OnProblem) -> Record:
+    """The record with each object once: of those that are alike to the last point the first; a remark counts the rest.
+
+    Tools that copy the objects of the image before, or pasted ones, write such twins.
+    """
+    kept: dict[Hashable, Outline] = {}
+    for outline in record.outlines:
+        rings = (ring.tobytes() for part in outline.parts for ring in (part.exterior, *part.holes))
+        kept.setdefault((outline.label, outline.score, *rings), outline)
+    if twins := len(record.outlines) - len(kept):
+        told = f"left out {twins} of its {len(record.outlines)} objects, each exactly like another one; delete them"
+        on_problem(Remark(problem_line(record.image, told)))
+    return replace(record, outlines=tuple(kept.values()))
 
 
 def inside(outline: Outline, size_hw: Size) -> tuple[list[Outline], list[str]]:

@@ -16,7 +16,7 @@ FRAME_PX = 2.0  # how far a box may lie off an outline to be only the frame arou
 
 @dataclass(frozen=True, eq=False)
 class Piece:
-    """One shape of a file. Those with the same group and label are parts of one object; group None stands alone."""
+    """One shape of a file. Those with the same group and label are parts of one object; None or "" is no group."""
 
     label: Any
     parts: tuple[Polygon, ...]
@@ -39,7 +39,7 @@ def join(pieces: Iterable[Piece]) -> tuple[Outline, ...]:
     """
     objects: dict[Hashable, list[Piece]] = {}
     for number, piece in enumerate(pieces):
-        key = (None, number) if piece.group is None else ((piece.group,), piece.label.strip())
+        key = (None, number) if piece.group in (None, "") else ((piece.group,), piece.label.strip())
         objects.setdefault(key, []).append(piece)
     return tuple(
         Outline(

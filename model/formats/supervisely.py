@@ -108,7 +108,7 @@ def _record(path: Path, finder: ImageFinder, on_problem: OnProblem) -> Record:
     content = read_json(path)
     if not isinstance(content, dict) or not isinstance(content.get("objects"), list):
         raise BadRecord("wanted a Supervisely annotation with 'size' and 'objects'; take the file out of the folder")
-    found = finder.find(path.name.removesuffix(".json"), (path.parent.parent / IMG,))
+    found = finder.find(path.stem, (path.parent.parent / IMG,))
     size = content.get("size") or {}
     size_hw = finder.size_hw(found, size.get("height"), size.get("width"))
     pieces: list[Piece] = []

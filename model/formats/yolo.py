@@ -29,7 +29,7 @@ import numpy as np
 
 from model.errors import BadRecord
 from model.files import write_atomically
-from model.formats.images import ImageFinder
+from model.formats.images import Found, ImageFinder
 from model.formats.layout import annotation_files, written_path
 from model.formats.losses import with_losses
 from model.formats.masks import apart
@@ -37,8 +37,9 @@ from model.formats.pieces import Piece, check_labels, join
 from model.formats.problems import OnProblem, Remark, noted, problem_line
 from model.formats.shapes import ring
 from model.formats.yolo_classes import Classes, read_classes, read_text, write_classes
-from model.formats.yolo_layout import Label, annotation_path, labels_in, root_of
+from model.formats.yolo_layout import SUFFIX, Label, annotation_path, labels_in, root_of
 from model.geometry import mask_to_polygons, polygons_to_mask, seamed, unseamed
+from model.image_files import IMAGE_SUFFIXES
 from model.records import Outline, Polygon, Record
 
 BOX = (4, 5)
@@ -55,8 +56,7 @@ def read(source: Path, on_problem: OnProblem, images: Path | None = None) -> Ite
 
     What is broken is told to `on_problem`, and how many images have no label file.
     """
-    if source.suffix != ".txt" and not source.is_file() and not any(source.rglob("*.txt")):
-        list(annotation_files(source, ".txt", on_problem))
+    if source.suffix.lower() != SUFFIX and not any(annotation_files(source, SUFFIX, on_problem)):
         return
     with noted(on_problem, source):
         root = root_of(source)
@@ -83,7 +83,7 @@ def write(records: Iterable[Record], folder: Path, classes: Sequence[str]) -> No
 
 
 def _record(label: Label, classes: Classes, finder: ImageFinder, on_problem: OnProblem) -> Record:
-    found = finder.find(label.image, label.folders)
+    found = _image(label, finder)
     if found.path is None:
         places = " or ".join(str(folder) for folder in label.folders)
         raise BadRecord(f"its image {label.image} is not there (in {places}); give the folder of the images: --images")
@@ -107,6 +107,19 @@ def _record(label: Label, classes: Classes, finder: ImageFinder, on_problem: OnP
     if any(DECIMAL_COMMA.fullmatch(text) for _, row in rows for text in row):
         on_problem(Remark(problem_line(label.path, "its decimal commas are read as points")))
     return Record(found.name, size_hw, join(pieces))
+
+
+def _image(label: Label, finder: ImageFinder) -> Found:
+    """The image of a label file: a.png.txt is of a.png.jpg, and only where that is not there of a.png."""
+    if label.image == label.path.stem and Path(label.image).suffix.lower() in IMAGE_SUFFIXES:
+        longer = [finder.find(label.image + ending, label.folders) for ending in IMAGE_SUFFIXES]
+        there = [found for found in longer if found.path is not None]
+        if len(there) > 1:
+            names = " or ".join(sorted(found.name for found in there))
+            raise BadRecord(f"its image {label.image!r} may be {names}; leave one of them there")
+        if there:
+            return there[0]
+    return finder.find(label.image, label.folders)
 
 
 def _numbers(row: Sequence[str]) -> list[float]:

@@ -30,6 +30,16 @@ class _Loader(yaml.BaseLoader):
     yaml_implicit_resolvers = {first: [(NULL, NOTHING)] for first in ("~", "n", "N", "")}  # noqa: RUF012 (pyyaml's)
     yaml_constructors = {NULL: lambda loader, node: None}  # noqa: RUF012
 
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """A mapping whose keys differ, as YAML wants it; pyyaml takes the last of several."""
+        node = super().compose_mapping_node(anchor)
+        seen: set[str] = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in seen:
+                raise yaml.MarkedYAMLError(problem=f"{key.value!r} stands there twice", problem_mark=key.start_mark)
+            seen.add(key.value)
+        return node
+
 
 @dataclass(frozen=True)
 class Classes:

@@ -40,7 +40,7 @@ def root_of(source: Path) -> Path:
     if source.suffix.lower() in YAMLS:
         given = source.parent / str(read_yaml(source).get("path") or ".")
         return given if given.is_dir() else source.parent
-    folder = source.parent if source.suffix == SUFFIX else source
+    folder = source.parent if source.suffix.lower() == SUFFIX else source
     for path in (folder, *folder.parents):
         if path.name == LABELS and (path.parent / IMAGES).is_dir():
             return path.parent
@@ -104,7 +104,7 @@ def _of_list(path: Path, root: Path, bare: dict[str, None]) -> Iterator[Label]:
     for line in filter(None, map(str.strip, read_text(path).splitlines())):
         parts = parts_of_name(line)
         ends = ("/".join(parts[start:]) for start in range(len(parts)))
-        names = (name for end in ends for name in (_label_of(end), _beside(end)))
+        names = (name for end in ends for name in _labels_of(end))
         places = (base / name for name in names for base in (path.parent, root))
         if (label := next(filter(Path.is_file, places), None)) is not None:
             yield Label(label, line, (path.parent, root))
@@ -121,8 +121,15 @@ def _of_folder(place: Path, root: Path, bare: dict[str, None]) -> Iterator[Label
             yield Label(path, path.stem, tuple(dict.fromkeys((images, path.parent))))
     for image in sorted(_swapped(place, root, LABELS, IMAGES).rglob("*")):
         name = image.relative_to(root).as_posix()
-        if image.suffix.lower() in IMAGE_SUFFIXES and not any((root / p(name)).is_file() for p in (_label_of, _beside)):
+        if image.suffix.lower() in IMAGE_SUFFIXES and not any((root / path).is_file() for path in _labels_of(name)):
             bare[name] = None
+
+
+def _labels_of(image: str) -> Iterator[str]:
+    """Where the labels of an image may be: in the twin of its folder or beside it, on Windows also as a.TXT."""
+    for path in (_label_of(image), _beside(image)):
+        yield path
+        yield path.removesuffix(SUFFIX) + SUFFIX.upper()
 
 
 def _label_of(image: str) -> str:

@@ -247,6 +247,25 @@ def test_of_several_pictures_in_a_file_the_first_counts(content: bytes, first: s
     assert pixels.shape == (4, 4, 3) and (np.abs(pixels.astype(int) - (255, 0, 0)) < 3).all()
 
 
+def with_text(kind: str) -> dict[str, Any]:
+    """Options that save a PNG with 3 MB of text or colour profile, as Photoshop and Blender do."""
+    info, text = PngImagePlugin.PngInfo(), "x" * 3_000_000
+    if kind == "profile":
+        return {"icc_profile": text.encode()}
+    if kind == "xmp":
+        info.add_itxt("XML:com.adobe.xmp", text, zip=True)
+    else:
+        info.add_text("Raw profile type 8bim", text, zip=True)
+    return {"pnginfo": info}
+
+
+@pytest.mark.parametrize("kind", ["text", "xmp", "profile"])
+def test_long_texts_cost_no_png(kind: str) -> None:
+    content = saved(scene(), "PNG", **with_text(kind))
+    assert (decode_image(content, "a.png", 1) == scene()).all()
+    assert upright_size(content, "a.png", 1) == (64, 96) and suffix_of(content) == ".png"
+
+
 def png_of(width: int, height: int) -> bytes:
     """The beginning of a PNG of that size."""
     head = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)

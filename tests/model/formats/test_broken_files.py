@@ -6,6 +6,7 @@ import base64
 import json
 import math
 import re
+import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -283,3 +284,21 @@ def test_an_empty_folder_is_a_problem_with_its_mend(name: str, tmp_path: Path) -
         assert images == {}
         (problem,) = problems
         assert re.search(rf"^{source}: wanted .*files, found none; give the folder of the export", problem)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_reads_an_object_that_was_saved_twice_once(name: str, tmp_path: Path) -> None:
+    written(name, tmp_path, *LEAVES, LEAVES[1])
+    images, problems = read(name, tmp_path)
+    assert images == {"a.jpg": 2, "b.jpg": 2}
+    (problem,) = problems
+    assert re.search(r"a\.jpg: left out 1 of its 3 objects, each exactly like another one; delete them$", problem)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("archive", ["export.zip", "export.TAR"])
+def test_an_export_that_is_not_unpacked_is_told_with_the_mend(name: str, archive: str, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / archive, "w") as packed:
+        packed.writestr("a.txt", "")
+    told = f"{tmp_path / archive}: wanted a folder or one of its files, got an archive; unpack it and give its folder"
+    assert read(name, tmp_path / archive) == ({}, [told])

@@ -82,6 +82,22 @@ def test_our_decoder_agrees_with_pycocotools(coco_file):
         assert np.array_equal(masks_of(record)[0], mask)
 
 
+def test_one_polygon_may_lack_the_list_around_it(coco_file):
+    (record,) = coco.read(coco_file({"segmentation": SQUARE}))
+    (outline,) = record.outlines
+    assert outline.parts[0].exterior.tolist() == [[1, 1], [4, 1], [4, 4], [1, 4]]
+
+
+def test_numbers_of_a_polygon_may_sum_up_to_the_pixels_of_its_image(coco_file):
+    (record,) = coco.read(coco_file({"segmentation": [[1, 1, 4, 1, 5, 4, 1, 3]]}))
+    assert len(record.outlines) == 1 and record.unread == ()
+
+
+def test_the_first_pixel_may_be_an_object(coco_file):
+    (record,) = coco.read(coco_file({"segmentation": [[0, 0, 1, 0, 1, 1, 0, 1]]}))
+    assert masks_of(record)[0].sum() == 1 and record.unread == ()
+
+
 def test_an_image_without_annotations_becomes_an_empty_record(coco_file):
     (record,) = coco.read(coco_file())
     assert record.outlines == ()
@@ -89,6 +105,12 @@ def test_an_image_without_annotations_becomes_an_empty_record(coco_file):
 
 def test_class_names_stand_in_category_order(coco_file):
     assert coco.class_names(coco_file()) == ("leaf", "stem")
+
+
+def test_a_category_that_stands_twice_in_the_file_is_one(coco_file):
+    path = coco_file({"segmentation": [SQUARE]}, categories=[{"id": 3, "name": "leaf"}, {"id": 3, "name": "leaf "}])
+    (record,) = coco.read(path)
+    assert [outline.label for outline in record.outlines] == ["leaf"] and coco.class_names(path) == ("leaf",)
 
 
 def test_crowds_are_left_out_with_a_warning(coco_file, caplog):
@@ -114,7 +136,13 @@ def test_crowd_masks_are_read_on_request(coco_file):
             {"segmentation": [[1, 1, 2, 2, 3, 3, 4]]},
             r"a polygon is a list \[x, y, x, y, ...\], got",
         ),
-        ({"segmentation": SQUARE}, r"a polygon is a list"),
+        ({"segmentation": [[SQUARE]]}, r"a polygon is a list"),
+        ({"segmentation": [[6, 1, 1, 1, 1, 10]]}, "it has run lengths in place of a polygon"),
+        (
+            {"segmentation": [[0.2, 0.2, 1, 0.2, 1, 0.8], [0, 0, 0.1, 0, 0.1, 0.1]]},
+            "its points are shares of the image, 0..1, wanted pixels; multiply them by width and height",
+        ),
+        ({"segmentation": [6, 1, 1, 1, 1, 10]}, "it has run lengths in place of a polygon"),
         ({"segmentation": [[1, 1, "x", 2, 3, 3]]}, "could not convert"),
         ({"segmentation": [[1, 1, float("nan"), 2, 3, 3]]}, "not a finite number"),
         ({"segmentation": []}, "it has no outline"),
@@ -148,6 +176,10 @@ def test_a_broken_annotation_is_named(coco_file, annotation, reason):
         ({"images": None}, "got other JSON"),
         ({"categories": None}, "categories:"),
         ({"categories": [{"id": 3}]}, "categories: 'name' is missing"),
+        (
+            {"categories": [{"id": 3, "name": "leaf"}, {"id": 3, "name": "stem"}]},
+            "categories: id 3 stands for 'leaf' and 'stem'; give each category an id of its own",
+        ),
         ({"annotations": "x"}, "got other JSON"),
     ],
 )
@@ -177,7 +209,7 @@ def test_one_broken_object_does_not_cost_the_file(coco_file, caplog, broken, rea
 
 @pytest.mark.parametrize("few", [[3, 3, 4, 4], [3, 3], [], [3, 3, 4], [3, 3, 4, 4, 5], [3, 3, 4, 4, 3, 3]])
 def test_a_part_without_area_costs_only_itself(coco_file, caplog, few):
-    path = coco_file({"segmentation": [SQUARE, few]}, {"segmentation": [few, SQUARE]})
+    path = coco_file({"segmentation": [SQUARE, few]}, {"segmentation": [few, [0, 0, 3, 0, 3, 3, 0, 3]]})
     with caplog.at_level(logging.WARNING):
         (record,) = coco.read(path)
     assert [mask.sum() for mask in masks_of(record)] == [9, 9] and record.unread == ()

@@ -30,7 +30,9 @@ def mask_of(folder: Path) -> np.ndarray:
 
 def test_one_group_and_one_label_is_one_object_and_group_0_is_none(tmp_path: Path) -> None:
     shapes = [("leaf", 1), ("stem", 1), ("leaf", 1), ("leaf", 0), ("leaf", 0)]
-    write_xml(tmp_path, *(f'<polygon label="{label}" group_id="{group}" {SQUARE}/>' for label, group in shapes))
+    squares = (f'points="{x},1;9,1;9,9;1,9"' for x in range(len(shapes)))
+    drawn = (f'<polygon label="{label}" group_id="{group}" {next(squares)}/>' for label, group in shapes)
+    write_xml(tmp_path, *drawn)
     (record,) = read("cvat", tmp_path)
     assert [(outline.label, len(outline.parts)) for outline in record.outlines] == [
         ("leaf", 2),

@@ -32,6 +32,8 @@ def write_json(path: Path, *shapes: dict[str, Any], **changes: Any) -> Path:
 
 def test_one_group_and_one_label_is_one_object(tmp_path: Path) -> None:
     grouped = [shape(group_id=1), shape("stem", group_id=1), shape(group_id=1), shape(), shape(), shape(group_id=0)]
+    for x, one in enumerate(grouped):
+        one["points"] = [[x, 0], *SQUARE[1:]]
     write_json(tmp_path / "a.json", *grouped)
     (record,) = read("labelme", tmp_path)
     assert [(outline.label, len(outline.parts)) for outline in record.outlines] == [

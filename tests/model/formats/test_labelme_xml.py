@@ -15,7 +15,7 @@ from tests.model.formats.scenes import box, read, two_parts
 POINTS = "".join(f"<pt><x>{x}</x><y>{y}</y></pt>" for x, y in ((1, 1), (9, 1), (9, 9), (1, 9)))
 
 
-def an_object(number: int, name: str = "leaf", has: str = "", of: str = "", more: str = "") -> str:
+def an_object(number: int | str, name: str = "leaf", has: str = "", of: str = "", more: str = "") -> str:
     parts = f"<parts><hasparts>{has}</hasparts><ispartof>{of}</ispartof></parts>"
     return f"<object><name>{name}</name><id>{number}</id>{parts}{more}<polygon>{POINTS}</polygon></object>"
 
@@ -37,11 +37,15 @@ def write_xml(path: Path, *objects: str, size: str = "<nrows>20</nrows><ncols>24
          [("car", 1), ("wheel", 1), ("wheel", 1)]),
         ([an_object(0, of="1"), an_object(1, of="0")], [("leaf", 1), ("leaf", 1)]),
         ([an_object(0, of="7")], [("leaf", 1)]),
+        ([an_object(""), an_object("", has="0"), an_object("", of="0"), an_object(0)], [("leaf", 1)] * 4),
+        ([an_object(0), an_object(0)], [("leaf", 1), ("leaf", 1)]),
     ],
-    ids=["both say so", "the whole says so", "the part says so", "alone", "wheels of a car", "a circle", "of nothing"],
+    ids=["both say so", "the whole says so", "the part says so", "alone", "wheels of a car", "a circle", "of nothing",
+         "without ids", "the same id"],
 )  # fmt: skip
 def test_parts_of_the_same_label_are_one_object(tmp_path: Path, objects: list[str], wanted: list) -> None:
-    write_xml(tmp_path / "a.xml", *objects)
+    differing = [text.replace("<x>1</x>", f"<x>{x}</x>") for x, text in enumerate(objects)]
+    write_xml(tmp_path / "a.xml", *differing)
     (record,) = read("labelme_xml", tmp_path)
     assert [(outline.label, len(outline.parts)) for outline in record.outlines] == wanted
 

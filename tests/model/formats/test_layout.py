@@ -22,6 +22,12 @@ def test_files_are_found_in_order_and_hidden_ones_are_not(tmp_path: Path) -> Non
     assert [path.name for path in annotation_files(tmp_path, ".json", fail, folder="a")] == ["z.json"]
 
 
+def test_windows_may_write_endings_in_capitals(tmp_path: Path) -> None:
+    for name in ("a.JSON", "b.json", "c.Json", "d.XML"):
+        (tmp_path / name).touch()
+    assert [path.name for path in annotation_files(tmp_path, ".json", fail)] == ["a.JSON", "b.json", "c.Json"]
+
+
 def test_a_folder_below_a_hidden_one_is_read(tmp_path: Path) -> None:
     (tmp_path / ".demo").mkdir()
     (tmp_path / ".demo" / "a.json").touch()

@@ -49,6 +49,22 @@ def test_a_record_keeps_what_was_told_of_it_and_of_no_other() -> None:
     assert with_losses(lambda tell: Record("b.png", SIZE_HW, ()), told.append).unread == ()
 
 
+def test_of_objects_that_are_exactly_alike_the_first_counts_and_the_others_are_told() -> None:
+    told: list[str] = []
+    square, moved, with_hole = (
+        Polygon(box(5, 5, 9, 9)),
+        Polygon(box(5, 5, 9, 8)),
+        Polygon(box(5, 5, 9, 9), (box(6, 6, 8, 8),)),
+    )
+    drawn = [("leaf", (square,)), ("stem", (square,)), ("leaf", (square,)), ("leaf", (moved,)), ("leaf", (with_hole,))]
+    outlines = tuple(Outline(label, parts) for label, parts in [*drawn, drawn[0]])
+    record = with_losses(lambda tell: Record("a.png", SIZE_HW, outlines), told.append)
+    kept = [(outline.label, outline.parts) for outline in record.outlines]
+    assert kept == [drawn[0], drawn[1], drawn[3], drawn[4]]
+    assert told == ["a.png: left out 2 of its 6 objects, each exactly like another one; delete them"]
+    assert record.unread == ()
+
+
 @pytest.mark.parametrize("far", [1e308, -1e308, 2 * FARTHEST_PX])
 def test_a_coordinate_that_no_image_has_is_refused(far: float) -> None:
     with pytest.raises(BadRecord, match=r"holds the coordinate .*, wanted pixels; delete the region"):

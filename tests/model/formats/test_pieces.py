@@ -20,6 +20,10 @@ def test_pieces_without_group_are_objects_of_their_own() -> None:
     assert len(join([Piece("leaf", SQUARE), Piece("leaf", SQUARE)])) == 2
 
 
+def test_an_empty_text_is_no_group() -> None:
+    assert len(join([Piece("leaf", SQUARE, ""), Piece("leaf", SQUARE, "")])) == 2
+
+
 def test_a_group_is_told_by_its_value_and_label() -> None:
     outlines = join([Piece("leaf", SQUARE, 1, 0.5), Piece("stem", SQUARE, 1), Piece(" leaf ", SQUARE, 1, 0.7)])
     assert [(o.label, len(o.parts), o.score) for o in outlines] == [("leaf", 2, 0.5), ("stem", 1, None)]

@@ -98,6 +98,12 @@ def test_a_hole_or_part_without_area_costs_only_itself(tmp_path: Path, few: list
     assert problems == [*told, f"{path}: object 2 (leaf): 1 of its 2 parts {lost}"]
 
 
+def test_windows_may_write_endings_in_capitals(tmp_path: Path) -> None:
+    write_ann(tmp_path)
+    (tmp_path / "ds0" / "ann" / "a.jpg.json").rename(tmp_path / "ds0" / "ann" / "a.jpg.JSON")
+    assert [record.image for record in read("supervisely", tmp_path)] == ["ds0/img/a.jpg"]
+
+
 def test_meta_json_is_no_annotation(tmp_path: Path) -> None:
     write_ann(tmp_path)
     (tmp_path / "meta.json").write_text("{}")

@@ -122,6 +122,8 @@ def test_a_class_without_a_name_is_none(tmp_path: Path, name: str) -> None:
         ("nc: 2", "got None"),
         ("names: [[leaf]]", "wanted a number and a name for each class in .*data.yaml"),
         ("names: {leaf: 0}", "wanted a number and a name for each class"),
+        ("names:\n  0: leaf\n  '0': stem\n", "wanted YAML in .*data.yaml.*'0' stands there twice.*; correct it"),
+        ("names: [leaf]\ntrain: a\ntrain: b\n", "'train' stands there twice.*line 3"),
         ("names: [leaf\n", "wanted YAML in .*data.yaml, got something else"),
         ("names: [leaf]\nkpt_shape: [17, 3]", "is of a pose data set"),
         ("- leaf", "wanted 'names', 'train' and 'val' in .*data.yaml, got other YAML"),
@@ -195,6 +197,32 @@ def test_two_images_of_one_label_file_are_named(tmp_path: Path) -> None:
     labels, problems = told(write(flat(tmp_path, f"0 {SQUARE}"), {"a.png": ""}))
     assert labels == {} and len(problems) == 1
     assert "a.txt: its image 'a' may be a.jpg or a.png" in problems[0]
+
+
+def test_labels_belong_to_the_image_whose_name_only_the_ending_is_added_to(tmp_path: Path) -> None:
+    files = {"images/a.png.jpg": "", "labels/a.png.txt": f"1 {SQUARE}", "data.yaml": NAMES}
+    assert told(write(tmp_path, files)) == ({"images/a.png.jpg": ["stem"]}, [])
+    write(tmp_path, {"images/a.png": "", "labels/a.txt": f"0 {SQUARE}"})
+    assert told(tmp_path) == ({"images/a.png": ["leaf"], "images/a.png.jpg": ["stem"]}, [])
+    write(tmp_path, {"images/a.png.png": ""})
+    labels, problems = told(tmp_path)
+    assert labels == {"images/a.png": ["leaf"]}
+    assert problems == [
+        "labels/a.png.txt: its image 'a.png' may be images/a.png.jpg or images/a.png.png; leave one of them there"
+    ]
+
+
+@pytest.mark.parametrize("source", ["", "data.yaml", "labels/a.TXT"])
+@pytest.mark.parametrize("train", ["images", "train.txt"])
+def test_windows_may_write_endings_in_capitals(tmp_path: Path, source: str, train: str) -> None:
+    files = {"images/a.jpg": "", "labels/a.TXT": f"0 {SQUARE}", "train.txt": "images/a.jpg\n"}
+    write(tmp_path, {**files, "data.yaml": f"{NAMES}train: {train}\n"})
+    assert told(tmp_path / source) == ({"images/a.jpg": ["leaf"]}, [])
+
+
+def test_labels_may_have_the_whole_name_of_their_image(tmp_path: Path) -> None:
+    write(tmp_path, {"images/a.png": "", "labels/a.png.txt": f"0 {SQUARE}", "data.yaml": NAMES})
+    assert told(tmp_path)[0] == {"images/a.png": ["leaf"]}
 
 
 @pytest.mark.parametrize(
