@@ -13,7 +13,6 @@ from backend.errors import BadImage
 from backend.project.config import ProjectConfig
 from backend.project.folder import connect_folder
 from backend.project.workplace import Workplace
-from backend.rounds import new_tasks
 from backend.rounds.copies_last import LateCopies, near_copies_in_words, with_copies_last
 from backend.rounds.evaluation_copies import left_out_in_words, left_out_of_evaluation, note_left_out
 from backend.rounds.first_images import HELD_OUT, first_images_in_words, order_first_images
@@ -302,23 +301,3 @@ def test_a_round_ranks_its_copies_last_and_a_look_lets_a_late_one_follow(tmp_pat
     score_new_tasks(project.place, quiet, lambda *wanted: ((task, Scored(0.5, [])) for task in wanted[2]))
     late = project.folder.registry.ranked_task("maskal-r1", 13)
     assert late is not None and (late.copy_of, late.score) == (5, 1.0)
-
-
-def test_of_late_images_that_come_together_one_of_each_scene_comes_first(tmp_path: Path) -> None:
-    project = Project(tmp_path, annotated=TASKS)
-    versions = registry(project.folder.path, (1, None))
-    versions.write_ranking("maskal-r1", [row(5, 0.1)])
-    versions.set_current("maskal-r1")
-    shown = {20: "bare", 21: "hail", 22: "bare", 23: "bare", 24: "hail"}
-    twins = [(one, other) for one in shown for other in shown if one < other and shown[one] == shown[other]]
-    stored = {"format": FORMAT, "tasks": None, "obstacle": "", "pairs": twins, "images": {}}
-    write_json(project.folder.path / "near_copies.json", stored)
-    for task in shown:
-        project.server.annotations[task], project.server.stored[task] = [], []
-    with pytest.MonkeyPatch.context() as all_train:
-        all_train.setattr(new_tasks, "split_of", lambda data, task, uid: "train")
-        score_new_tasks(project.place, quiet, lambda *wanted: ((task, Scored(0.5, [])) for task in wanted[2]))
-    late = {one.task: one.copy_of for one in versions.read_ranking("maskal-r1") if one.task in shown}
-    assert late == {20: None, 21: None, 22: 20, 23: 20, 24: 21}
-    scores = {task: rows[-1]["score"] for task, rows in project.server.stored.items() if task in shown}
-    assert scores == {20: 0.5, 21: 0.5, 22: 1.0, 23: 1.0, 24: 1.0}
