@@ -10,13 +10,16 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from model.errors import NewerFormat
 
 logger = logging.getLogger(__name__)
 
 TEMPORARY_PREFIX = ".tmp-"  # of files and folders that are not finished; a crash may leave one behind
+
+READ_AT_ONCE = 1 << 16
+"""Bytes."""
 
 
 def temporary_sibling(path: Path) -> Path:
@@ -79,13 +82,25 @@ def append_lines(path: Path, text: str) -> None:
     A line that a crash cut off is removed first, otherwise it would spoil the one after it.
     """
     with path.open("ab+") as file:
-        whole = path.read_bytes().rfind(b"\n") + 1
+        whole = _end_of_lines(file)
         if whole < file.seek(0, os.SEEK_END):
             logger.warning("removed the unfinished last line of %s", path)
             file.truncate(whole)
         file.write(text.encode())
         file.flush()
         os.fsync(file.fileno())
+
+
+def _end_of_lines(file: BinaryIO) -> int:
+    """Where the last whole line of a file ends, found from the end on; 0 without any."""
+    start = file.seek(0, os.SEEK_END)
+    while start:
+        end, start = start, max(0, start - READ_AT_ONCE)
+        file.seek(start)
+        found = file.read(end - start).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+    return 0
 
 
 def count_lines(path: Path) -> int:

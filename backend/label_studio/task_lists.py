@@ -57,10 +57,8 @@ class TaskLists(Caller):
 
         None: all of them.
         """
-        filters = [_filter("total_annotations", "greater", "Number", 0)]
-        filters += [] if since is None else [_filter("updated_at", "greater", "Datetime", since)]
         parameters = {"fields": "all", "include": "id,data,is_labeled,annotations,predictions", "expand": "annotations"}
-        parameters |= {"resolve_uri": "false", "query": _query(*filters)}
+        parameters |= {"resolve_uri": "false", "query": _query(*_annotated(since))}
         for row in self._rows(project_id, parameters, PAGE):
             yield Task(row["id"], row["data"], bool(row["is_labeled"]), row["annotations"], row["predictions"])
 
@@ -112,9 +110,9 @@ class TaskLists(Caller):
             return len({row["id"] for row in is_open} & self.tasks_with_version(project_id, version))
         return self._count(project_id, IS_OPEN, *([] if version is None else [_holds(version)]))
 
-    def count_changed(self, project_id: int, since: str) -> int:
-        """Number of tasks touched after a moment that `newest_change` gave: annotated, edited, skipped or imported."""
-        return self._count(project_id, _filter("updated_at", "greater", "Datetime", since))
+    def count_annotated(self, project_id: int, since: str | None = None) -> int:
+        """Number of tasks with a submitted annotation, or of those touched after a moment that `newest_change` gave."""
+        return self._count(project_id, *_annotated(since))
 
     def any_task(self, project_id: int) -> Task | None:
         """The first task, None if there is none."""
@@ -173,6 +171,12 @@ def _filter(column: str, operator: str, kind: str, value: Any) -> dict[str, Any]
 
 
 IS_OPEN = _filter("completed_at", "empty", "Datetime", True)
+
+
+def _annotated(since: str | None) -> list[dict[str, Any]]:
+    """The filters for tasks with a submitted annotation that were touched after a moment, if one is given."""
+    touched = [] if since is None else [_filter("updated_at", "greater", "Datetime", since)]
+    return [_filter("total_annotations", "greater", "Number", 0), *touched]
 
 
 def is_task(task_id: int) -> dict[str, Any]:

@@ -69,14 +69,23 @@ def with_copies_last(
     )
 
 
-def late_copy_of(place: Workplace, task: int, split: str, ranking: Sequence[RankedTask]) -> int | None:
-    """What a task that came after its version's ranking is a near copy of: what is annotated, or in that queue."""
-    twins = read_near_copies(place.folder).twins if place.config.moves_near_copies else {}
-    if task not in twins:
-        return None
-    concluded = last_concluded(place.folder)
-    entries = (concluded.snapshot() or Snapshot(())).entries if concluded else ()
-    if split != "train":
-        return Shown(twins, (entry.task for entry in entries if entry.split == "train")).copied_by(task)
-    before = {entry.task for entry in entries} | {row.task for row in ranking if row.copy_of is None}
-    return Shown(twins, before - {task}).copied_by(task)
+class LateCopies:
+    """Of what tasks that came after their version's ranking are near copies: what is annotated, in that queue, or late.
+
+    Reads what is known once; `late` are the tasks that come now.
+    """
+
+    def __init__(self, place: Workplace, ranking: Sequence[RankedTask], late: Collection[int]) -> None:
+        twins = read_near_copies(place.folder).twins if place.config.moves_near_copies else {}
+        concluded = last_concluded(place.folder)
+        entries = (concluded.snapshot() or Snapshot(())).entries if concluded and twins else ()
+        self._learned = Shown(twins, (entry.task for entry in entries if entry.split == "train"))
+        before = {entry.task for entry in entries} | {row.task for row in ranking if row.copy_of is None}
+        self._before = Shown(twins, before.difference(late))
+
+    def take(self, task: int, split: str) -> int | None:
+        """What the next late task is a near copy of; None of nothing, and then those after it may be copies of it."""
+        copied = (self._before if split == "train" else self._learned).copied_by(task)
+        if copied is None:
+            self._before.add(task)
+        return copied

@@ -131,11 +131,12 @@ def _arrange(place: Workplace, tasks: Sequence[Task], known: Known) -> bool:
     before = read_first_queue(place.folder)
     splits = {task.id: split_of(task.data, task.id, place.folder.uid) for task in tasks}
     open_tasks = {task.id for task in tasks if not task.is_labeled}
-    chosen = FRONT if before else max(CHOSEN, STRIDE * place.config.initial_datasize)
+    waiting = {task: row for task, row in before.items() if task in open_tasks}
+    chosen = FRONT if waiting else max(CHOSEN, STRIDE * place.config.initial_datasize)
     twins = read_near_copies(place.folder).twins if place.config.moves_near_copies else {}
     wishes = _copies_after(_wishes(tasks, splits, known, chosen), twins, {t.id for t in tasks if t.is_labeled})
-    if before:
-        after = mended({t: row for t, row in before.items() if t in open_tasks}, wishes, splits, open_tasks)
+    if waiting:
+        after = mended(waiting, wishes, splits, open_tasks)
     else:
         after = _ordered(wishes, splits, open_tasks, place.folder.project_id)
     lacking, total = place.client.open_tasks_without(place.folder.project_id, FIRST_VERSION, LISTED_AT_ONCE)

@@ -12,7 +12,7 @@ from backend.rounds.snapshots import Need, Snapshot, assess_need
 def need_of(
     place: Workplace, project: Project, *, in_full: bool, is_forced: bool = False, now: Snapshot | None = None
 ) -> Need:
-    """Whether a round is due. Unless `in_full`, the annotations are only read if enough tasks were touched.
+    """Whether a round is due. Unless `in_full`, the annotations are only read if enough of them may have changed.
 
     `now` is what is annotated, where that is known already.
     """
@@ -25,11 +25,13 @@ def need_of(
             False, project.counters[1], missing, f"{project.counters[1]} annotations of {config.initial_datasize}"
         )
     if before is not None and before.newest and not is_forced and not in_full:
-        deleted_more_than_added = before.tasks - project.counters[0]
-        touched = place.client.count_changed(folder.project_id, before.newest) + deleted_more_than_added
-        if touched < config.pool_size:
-            reason = f"{touched} of {config.pool_size} tasks new or changed"
-            return Need(False, touched, config.pool_size - touched, reason)
+        touched = place.client.count_annotated(folder.project_id, before.newest)
+        fewer = len(before.entries) + len(before.left_out) - place.client.count_annotated(folder.project_id)
+        at_most = touched + max(0, fewer + touched)  # each that was touched may be new, and hide one that is gone
+        if at_most < config.pool_size:
+            changed = touched + max(0, fewer)
+            reason = f"{changed} of {config.pool_size} tasks new or changed"
+            return Need(False, changed, config.pool_size - changed, reason)
     now = now or read_snapshot_of(place)[0]
     known = all_rounds(folder)
     if known and not known[-1].is_concluded and not is_forced:

@@ -11,7 +11,7 @@ from backend.label_studio.client import Task
 from backend.project.unreadable import Unreadable
 from backend.project.workplace import Workplace
 from backend.rounds import task_queue
-from backend.rounds.copies_last import late_copy_of
+from backend.rounds.copies_last import LateCopies
 from backend.rounds.folder import Report
 from backend.rounds.scored import Scored
 from backend.rounds.snapshots import split_of
@@ -72,11 +72,12 @@ def _rows_for(
     if not missing:
         return rows, len(tasks)
     ranking = registry.read_ranking(version, with_regions=False)
+    copies = LateCopies(place, ranking, [task.id for task in missing])
     looked_at = len(tasks) - len(missing)
     for task, scored in means.score(place, version, missing):
         looked_at += 1
         if scored is not None:
-            rows.append((_late_row(place, task, scored, ranking), True))
+            rows.append((_late_row(place, task, scored, ranking, copies), True))
         means.report("score new tasks", looked_at / len(tasks))
         if time.monotonic() > deadline:
             break
@@ -93,9 +94,11 @@ def late_score(place: Workplace, scored: Scored, ranking: Sequence[RankedTask], 
     return score if len(kept) == len(ranking) else below_tail(score)
 
 
-def _late_row(place: Workplace, task: Task, scored: Scored, ranking: Sequence[RankedTask]) -> RankedTask:
+def _late_row(
+    place: Workplace, task: Task, scored: Scored, ranking: Sequence[RankedTask], copies: LateCopies
+) -> RankedTask:
     split = split_of(task.data, task.id, place.folder.uid)
     regions = task_queue.shown_regions(scored.regions, split, place.config)
-    copy_of = late_copy_of(place, task.id, split, ranking)
+    copy_of = copies.take(task.id, split)
     score = late_score(place, scored, ranking, copy_of)
     return RankedTask(task.id, scored.certainty, len(ranking), score, split, regions, copy_of=copy_of)

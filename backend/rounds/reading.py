@@ -72,15 +72,15 @@ def read(place: Workplace, current: Round, report: Report) -> None:
 
 
 def read_snapshot_of(place: Workplace, *, afresh: bool = False) -> tuple[Snapshot, Chosen]:
-    """What is annotated in Label Studio now, see `take_snapshot`; with marks by which later changes can be counted.
+    """What is annotated in Label Studio now, see `take_snapshot`; with the mark by which later changes are counted.
 
     Unless `afresh`, what the newest round had to leave out is left out without another look.
     """
     project_id = place.folder.project_id
-    newest, count = place.client.newest_change(project_id), place.client.project(project_id).counters[0]
+    newest = place.client.newest_change(project_id)
     known = () if afresh else left_out_before(place.folder, place.label_config)
     snapshot, chosen = take_snapshot(place.client.annotated_tasks(project_id), place.folder.uid, place.labels, known)
-    return replace(snapshot, newest=newest, tasks=count), chosen
+    return replace(snapshot, newest=newest), chosen
 
 
 def _look_at(place: Workplace, entry: Entry, chosen: Chosen, found: _Found) -> None:

@@ -48,14 +48,12 @@ class Snapshot:
     problems    what was not used as it was meant, one line each
     left_out    annotated tasks that are no entries
     newest      the newest change of any task before the tasks were read, as Label Studio writes it; empty if unknown
-    tasks       number of all tasks then
     """
 
     entries: tuple[Entry, ...]
     problems: tuple[str, ...] = field(default=())
     left_out: tuple[LeftOut, ...] = ()
     newest: str = ""
-    tasks: int = 0
 
     @property
     def digest(self) -> str:
@@ -148,6 +146,7 @@ def write_snapshot(path: Path, snapshot: Snapshot) -> None:
 def read_snapshot(path: Path) -> Snapshot:
     """Read a stored snapshot."""
     stored = read_json(path)
+    stored.pop("tasks", None)  # of releases before
     entries = tuple(Entry(**entry) for entry in stored.pop("entries"))
     left_out = (LeftOut(**{**row, "reasons": tuple(row["reasons"])}) for row in stored.pop("left_out", ()))
     return Snapshot(entries, tuple(stored.pop("problems")), tuple(left_out), **stored)

@@ -203,7 +203,10 @@ def _read_what_changed(settings: Settings, place: Workplace, look: Look, *, has_
     if is_more or has_more_first or has_more_copies:
         hint(redis, folder.uid)
     elif not is_due:
-        redis.set(marks.key("seen", folder.uid), seen, ex=FULL_RECONCILE_S)
+        if before is None:
+            redis.set(marks.key("seen", folder.uid), seen, ex=FULL_RECONCILE_S)
+        else:  # the hour since the last full look goes on, so that steady work does not put off the next one
+            redis.set(marks.key("seen", folder.uid), seen, xx=True, keepttl=True)
         return True
     return False
 

@@ -58,8 +58,8 @@ class FakeLabelStudio:
     def newest_change(self, project_id: int) -> str:
         return f"2026-01-01T00:00:{self.changes:02d}Z" if self.annotations else ""
 
-    def count_changed(self, project_id: int, since: str) -> int:
-        return sum(any(a["updated_at"] > since for a in rows) for rows in self.annotations.values())
+    def count_annotated(self, project_id: int, since: str | None = None) -> int:
+        return sum(1 for _ in self.annotated_since(project_id, since))
 
     def tasks(self, project_id: int) -> Iterator[Task]:
         for task, rows in self.annotations.items():

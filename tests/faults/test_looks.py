@@ -21,6 +21,7 @@ from backend.rounds.folder import start_round
 from backend.rounds.receipt import Receipt
 from backend.workers import jobs
 from backend.workers.clock import RECONCILE_S
+from backend.workers.jobs import FULL_RECONCILE_S
 from backend.workers.looks import LONGEST_REST_S
 from tests.backend.configs import POLYGONS
 from tests.backend.fake_label_studio import FakeLabelStudio
@@ -31,6 +32,7 @@ from tests.faults.world import CONFIG, World
 ONE = Counter({"GET /api/projects/1": 1})
 OTHER = "2.1700000000"
 REST = f"maskal:rest:{UID}"
+SEEN = f"maskal:seen:{UID}"
 
 
 class Watched:
@@ -125,6 +127,18 @@ def test_an_edit_that_moves_no_count_and_whose_event_was_lost_waits_for_the_clos
 def newest(watched: Watched) -> str:
     """The newest change that the receipt knows."""
     return Receipt(watched.world.folder.path).mark() or ""
+
+
+def test_all_is_read_once_an_hour_however_steadily_people_work(resting: Watched) -> None:
+    assert resting.world.redis.ttl(SEEN) > FULL_RECONCILE_S - 60
+    resting.world.redis.expire(SEEN, 50)  # as most of the hour has gone by
+    resting.world.annotate(9)
+    resting.settle()
+    assert 0 < resting.world.redis.ttl(SEEN) <= 50
+    resting.world.redis.delete(SEEN)  # as the hour has run out
+    hint(resting.world.redis, UID)
+    resting.settle()
+    assert resting.world.redis.ttl(SEEN) > FULL_RECONCILE_S - 60
 
 
 def test_submits_whose_events_were_lost_are_seen_at_the_next_look(resting: Watched) -> None:

@@ -1,10 +1,11 @@
 import json
 import stat
 import threading
+import tracemalloc
 
 import pytest
 
-from model.files import read_json, replacing, write_atomically, write_json
+from model.files import append_lines, read_json, replacing, write_atomically, write_json
 
 
 def test_bytes_and_text_come_back(tmp_path):
@@ -48,6 +49,28 @@ def test_a_reader_sees_the_old_or_the_new_file_never_a_part(tmp_path):
     while writer.is_alive():
         assert read_json(path) in values
     writer.join()
+
+
+@pytest.mark.parametrize("end", ["", '{"torn": "' + 300_000 * "x"])
+def test_lines_are_added_to_a_large_file_without_reading_it_into_memory(tmp_path, end):
+    path = tmp_path / "rows.jsonl"
+    line = 1000 * "x" + "\n"
+    path.write_text(20_000 * line + end)
+    tracemalloc.start()
+    append_lines(path, "last\n")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2e6 and path.stat().st_size == 20_000 * len(line) + 5
+    assert path.read_text().endswith(f"{line}last\n")
+
+
+def test_of_a_file_that_holds_nothing_whole_nothing_stays(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(200_000 * "x")
+    append_lines(path, "")
+    assert path.read_text() == ""
+    append_lines(path, "first\n")
+    assert path.read_text() == "first\n"
 
 
 def test_json_comes_back_and_nan_is_refused(tmp_path):

@@ -165,6 +165,19 @@ def test_looking_takes_several_turns_and_chance_serves_until_then(project: Proje
     assert looks == 2 and project.server.model_version == FIRST_VERSION
 
 
+def test_images_that_come_once_all_others_are_annotated_are_ordered_as_the_first_were(project: Project) -> None:
+    project.look()
+    for task in project.order():
+        project.server.annotate(task)
+    for task in range(TASKS + 1, TASKS + 9):
+        project.server.annotations[task], project.server.stored[task] = [], []
+    assert not project.look()
+    rows = read_first_queue(project.folder)
+    assert len(set(project.scores().values())) == 8, "no two stand at the same place"
+    assert [task for task in rows if not project.server.annotations[task]] == project.order()
+    assert not project.look() and project.server.rescored == []
+
+
 def test_an_image_that_cannot_be_read_keeps_no_other_waiting(project: Project) -> None:
     project.photos.broken = frozenset({4})
     assert not project.look()

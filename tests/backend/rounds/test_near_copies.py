@@ -13,7 +13,7 @@ from backend.errors import BadImage
 from backend.project.config import ProjectConfig
 from backend.project.folder import connect_folder
 from backend.project.workplace import Workplace
-from backend.rounds.copies_last import late_copy_of, near_copies_in_words, with_copies_last
+from backend.rounds.copies_last import LateCopies, near_copies_in_words, with_copies_last
 from backend.rounds.evaluation_copies import left_out_in_words, left_out_of_evaluation, note_left_out
 from backend.rounds.first_images import HELD_OUT, first_images_in_words, order_first_images
 from backend.rounds.first_queue import read_first_queue
@@ -209,9 +209,10 @@ def test_the_ranking_ends_with_the_copies_and_says_of_what(project: Project) -> 
 def test_a_late_copy_enters_at_the_end_and_another_late_task_before_the_copies(project: Project) -> None:
     project.look()
     ranking = [row(1, 0.1), row(2, 0.999, copy_of=80)]
-    assert late_copy_of(project.place, 9, "train", ranking) == 1
-    assert late_copy_of(project.place, 9, "val", ranking) is None, "it keeps its place until task 1 is learned from"
-    assert late_copy_of(project.place, 10, "train", ranking) is None, "task 2 is no reason, it comes last itself"
+    copies = LateCopies(project.place, ranking, (9, 10))
+    assert copies.take(9, "train") == 1
+    assert copies.take(9, "val") is None, "it keeps its place until task 1 is learned from"
+    assert copies.take(10, "train") is None, "task 2 is no reason, it comes last itself"
     assert late_score(project.place, Scored(1.0, []), ranking) < 0.999
     assert late_score(project.place, Scored(0.5, []), ranking, copy_of=1) == 1.0
 
