@@ -13,6 +13,7 @@ import numpy as np
 
 from backend.errors import NotFound
 from backend.label_studio.client import TITLE, Project, Task
+from backend.project.unreadable import Unreadable
 from backend.project.workplace import Workplace
 from backend.rounds import task_queue
 from backend.rounds.copies_last import copies_counted, copy_in_words
@@ -139,7 +140,9 @@ def _arrange(place: Workplace, tasks: Sequence[Task], known: Known) -> bool:
         after = mended(waiting, wishes, splits, open_tasks)
     else:
         after = _ordered(wishes, splits, open_tasks, place.folder.project_id)
-    lacking, total = place.client.open_tasks_without(place.folder.project_id, FIRST_VERSION, LISTED_AT_ONCE)
+    unreadable = sum(failure.is_waiting for failure in Unreadable(place.folder.path).failures().values())
+    limit = LISTED_AT_ONCE + unreadable  # which have no place, and lack a prediction for good
+    lacking, total = place.client.open_tasks_without(place.folder.project_id, FIRST_VERSION, limit)
     to_push = {task for task in after if task not in before} | {task.id for task in lacking if task.id in after}
     _push(place, [after[task] for task in sorted(to_push)])
     for task, row in after.items():
@@ -147,7 +150,7 @@ def _arrange(place: Workplace, tasks: Sequence[Task], known: Known) -> bool:
             _rescore(place, row)
     if {**before, **after} != before:
         write_first_queue(place.folder, {**before, **after}.values())
-    return total > LISTED_AT_ONCE and bool(before)
+    return total > limit and bool(before)
 
 
 def _wishes(tasks: Sequence[Task], splits: Mapping[int, str], known: Known, chosen: int) -> dict[int, Wish]:

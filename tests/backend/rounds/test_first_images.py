@@ -14,6 +14,7 @@ from backend.project.config import ProjectConfig
 from backend.project.feature_cache import FeatureCache
 from backend.project.folder import ProjectFolder, connect_folder
 from backend.project.workplace import Workplace
+from backend.rounds import first_images
 from backend.rounds.computing import open_feature_cache
 from backend.rounds.first_images import (
     HELD_OUT,
@@ -182,6 +183,21 @@ def test_an_image_that_cannot_be_read_keeps_no_other_waiting(project: Project) -
     project.photos.broken = frozenset({4})
     assert not project.look()
     assert len(project.scores()) == TASKS - 1 and 4 not in project.scores()
+
+
+def test_many_images_that_cannot_be_read_let_looks_rest_and_hide_no_lost_prediction(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(first_images, "LISTED_AT_ONCE", 2)
+    project.photos.broken = frozenset({1, 2, 3, 4})
+    assert not project.look() and len(project.scores()) == TASKS - 4
+    lost = [9, 10, 11]
+    for task in lost:
+        project.server.stored[task] = []
+    looks = 1
+    while project.look() and looks < 5:
+        looks += 1
+    assert looks < 5 and set(lost) <= project.scores().keys()
 
 
 def test_pre_labels_from_elsewhere_go_into_the_order(project: Project) -> None:
