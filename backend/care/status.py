@@ -102,7 +102,7 @@ def _outlook_lines(settings: Settings, folder: ProjectFolder, redis: Redis | Non
         yield f"  the next round {state} ({need.reason})"
     yield from (f"  {line}" for line in first_images_in_words(place, project, LISTED))
     annotated = {entry.task for entry in now.entries}
-    yield from (f"  {line}" for line in near_copies_in_words(folder, annotated))
+    yield from (f"  {line}" for line in near_copies_in_words(folder, annotated if in_full else None))
     yield from (f"  {line}" for line in choosing_in_words(folder))
     yield from (f"  {line}" for line in front_in_words(folder, annotated, LISTED) if in_full)
     if project.counters[1] < project.counters[0]:

@@ -35,14 +35,19 @@ def copies_counted(count: int, of: int) -> Iterator[str]:
     yield told if of < ENOUGH or count <= SUSPICIOUS * of else f"{told}; {FIXED_CAMERA}"
 
 
-def near_copies_in_words(folder: ProjectFolder, annotated: Collection[int]) -> Iterator[str]:
-    """What status says of the near copies in the served version's queue, and of those that are not looked for."""
+def near_copies_in_words(folder: ProjectFolder, annotated: Collection[int] | None) -> Iterator[str]:
+    """What status says of the near copies in the served version's queue, and of those that are not looked for.
+
+    They are not counted where nobody has looked which tasks are annotated.
+    """
     if not folder.config().moves_near_copies:
         return
     known, served = read_near_copies(folder), folder.registry.current()
     if known.obstacle:
         yield f"near copies are not looked for: {known.obstacle}"
-    rows = folder.registry.read_ranking(served, with_regions=False) if served else ()
+    if served is None or annotated is None:
+        return
+    rows = folder.registry.read_ranking(served, with_regions=False)
     are_copies = [row.copy_of is not None for row in rows if row.task not in annotated]
     yield from copies_counted(sum(are_copies), len(are_copies))
 
