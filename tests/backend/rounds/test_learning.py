@@ -85,6 +85,26 @@ def test_a_checkpoint_that_does_not_fit_starts_anew_from_the_parents_weights(
     assert losses[0] < 0.1 * first_loss(tmp_path / "fresh"), "what the parent knows is not learned again"
 
 
+def test_another_network_after_memory_ran_out_starts_from_its_own_weights(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A smaller one is what the round that waits asks for."""
+
+    def place(network: str) -> Workplace:
+        settings = {"pretrained_weights": "none", "train_iterations_base": 4, "train_batch_size": 1}
+        return workplace(tmp_path, engine="torchvision", network_config=network, checkpoint_period=1, **settings)
+
+    current = read_round(place("nano"), 1, {1: "a", 2: "a"})
+    with pytest.raises(Killed):
+        train_round(place("nano"), current, kill_at(0.5))
+    current.note_failure(MemoryError("can't allocate memory"))
+    assert "network_config" in str(current.state.error) and current.checkpoint.exists()
+    with caplog.at_level(logging.WARNING):
+        train_round(place("lite"), current, quiet)
+    assert "the training starts anew, what it had come to is another network's" in caplog.text
+    assert current.weights.exists()
+
+
 def first_loss(data_dir: Path) -> float:
     place, losses = workplace(data_dir, train_iterations_base=2), []
     train_round(place, read_round(place, 1, TASKS), lambda step, share, **details: losses.append(details["loss"]))
