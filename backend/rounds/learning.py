@@ -170,9 +170,15 @@ def _objects(records: Sequence[Record]) -> dict[str, int]:
 
 def evaluate_round(place: Workplace, current: Round, report: Report) -> Version:
     """Measure the trained weights on today's validation images, ask the gate, and put the version into the registry."""
-    registry = place.folder.registry
-    if current.version in registry.names():
-        return registry.get(current.version)
+    registry, name = place.folder.registry, current.version
+    version = registry.get(name) if name in registry.names() else _judged(place, current, report)
+    note_version(place.folder, version)
+    current.weights.unlink(missing_ok=True)
+    return version
+
+
+def _judged(place: Workplace, current: Round, report: Report) -> Version:
+    """The version that a round has made, measured and judged, in the registry."""
     plan, seed = read_plan(current), current.state.number
     tensors = _trained(current)
     engine = build_engine(place.config.engine, plan.classes, plan.engine)
@@ -199,10 +205,7 @@ def evaluate_round(place: Workplace, current: Round, report: Report) -> Version:
         promoted=verdict.is_promoted,
         reason=verdict.reason,
     )
-    version = add_version(registry, fields, tensors)
-    note_version(place.folder, version)
-    current.weights.unlink(missing_ok=True)
-    return version
+    return add_version(place.folder.registry, fields, tensors)
 
 
 def _trained(current: Round) -> dict[str, torch.Tensor]:

@@ -10,9 +10,10 @@ import torch
 
 from backend.errors import BadSetting
 from backend.project.workplace import Workplace
-from backend.rounds import starts
+from backend.rounds import learning, starts
 from backend.rounds.folder import CANCELLABLE, Round
 from backend.rounds.group import processes_of
+from backend.rounds.history import read_history
 from backend.rounds.learning import evaluate_round, train_round
 from model import checkpoints
 from model.files import read_json
@@ -125,6 +126,25 @@ def test_evaluation_tells_each_image_so_that_it_can_be_stopped(tmp_path: Path) -
     assert version.metrics["per_class"]["leaf"]["instances"] == sum(label_of(t) == "leaf" for t in range(9, 17))
     boxes = version.metrics["smart_boxes"]
     assert boxes["objects"] == 8 and boxes["network"] > 0.5 and boxes["grabcut"] > 0.5
+
+
+def test_an_evaluation_that_stopped_once_its_version_was_stored_ends_as_one_that_did_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: object) -> None:
+        raise OSError("No space left on device")
+
+    place = workplace(tmp_path, train_iterations_base=2)
+    current = read_round(place, 1, TASKS)
+    train_round(place, current, quiet)
+    with monkeypatch.context() as disk:
+        disk.setattr(learning, "note_version", full)
+        with pytest.raises(OSError, match="No space"):
+            evaluate_round(place, current, quiet)
+    assert evaluate_round(place, current, quiet).name == "maskal-r1"
+    assert not current.weights.exists(), "the version has them"
+    place.folder.registry.remove("maskal-r1")
+    assert [one.version for one in read_history(place.folder).versions] == ["maskal-r1"]
 
 
 def test_a_round_can_be_cancelled_while_its_start_is_prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
