@@ -24,7 +24,7 @@ from backend.rounds.starts import load_start
 from model import checkpoints
 from model.engines.base import Engine
 from model.engines.loader import build_engine, load_version
-from model.errors import BadCheckpoint, BadVersion
+from model.errors import BadCheckpoint, BadEngine, BadVersion
 from model.files import read_json, write_json
 from model.judging.comparison import ap_intervals
 from model.judging.evaluation import Detections, Truth, detections_of, evaluate, truth_of
@@ -315,12 +315,12 @@ def _opponents(place: Workplace) -> tuple[str, ...]:
 def _contenders(
     place: Workplace, names: Sequence[str], shown: _Validation, tell: Callable[[], None]
 ) -> dict[str, Contender]:
-    """What the new version is compared with; one that is not served is left out where it is damaged."""
+    """What the new version is compared with; one that is not served is left out where it cannot be loaded."""
     found = {}
     for name in names:
         try:
             found[name] = _contender(place, name, shown, tell)
-        except (BadCheckpoint, BadVersion) as err:
+        except (BadCheckpoint, BadEngine, BadVersion) as err:
             if name == place.folder.registry.current():
                 raise
             logger.warning("project %s: the new version is not compared with %s: %s", place.folder.uid, name, err)

@@ -16,7 +16,10 @@ from backend.rounds.group import processes_of
 from backend.rounds.history import read_history
 from backend.rounds.learning import evaluate_round, train_round
 from model import checkpoints
+from model.engines.loader import ENGINES
 from model.files import read_json
+from model.registry import VersionFields
+from model.stored_weights import add_version
 from tests.backend.round_places import COLOURS, label_of, quiet, read_round, workplace
 
 TRUTH = torch.tensor([COLOURS["leaf"], COLOURS["spot"]]) / 255
@@ -126,6 +129,23 @@ def test_evaluation_tells_each_image_so_that_it_can_be_stopped(tmp_path: Path) -
     assert version.metrics["per_class"]["leaf"]["instances"] == sum(label_of(t) == "leaf" for t in range(9, 17))
     boxes = version.metrics["smart_boxes"]
     assert boxes["objects"] == 8 and boxes["network"] > 0.5 and boxes["grabcut"] > 0.5
+
+
+def test_the_best_version_of_an_engine_that_is_gone_is_not_compared_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As after a move from Detectron2 to a machine without it."""
+    monkeypatch.setitem(ENGINES, "detectron2", ("no_such_package", "Engine"))
+    place = workplace(tmp_path, train_iterations_base=80)
+    fields = VersionFields(1, ("leaf",), "detectron2", {"network": "x"}, {"mask_ap": 1.0}, None, "", True, "")
+    add_version(place.folder.registry, fields, {"w": torch.zeros(1)})
+    serve(place, 2, 80)
+    current = read_round(place, 3, {task: "a" for task in range(1, 25)}, val=12)
+    train_round(place, current, quiet)
+    with caplog.at_level(logging.WARNING):
+        version = evaluate_round(place, current, quiet)
+    assert [one["version"] for one in version.metrics["comparisons"]] == ["maskal-r2"]
+    assert "is not compared with maskal-r1: engine 'detectron2' cannot be imported" in caplog.text
 
 
 def test_an_evaluation_that_stopped_once_its_version_was_stored_ends_as_one_that_did_not(
