@@ -140,9 +140,13 @@ class Round:
     def cancel(self) -> None:
         """Conclude it without a version."""
         self.state.state, self.state.reason, self.state.error = CANCELLED, "cancelled", None
-        self.checkpoint.unlink(missing_ok=True)
-        self.weights.unlink(missing_ok=True)
+        self.tidy()
         self.save()
+
+    def tidy(self) -> None:
+        """Remove what only work on it needs; the scores and what is seen grow with the project's tasks."""
+        for path in (self.weights, self.checkpoint, self.scores, self.seen_objects):
+            path.unlink(missing_ok=True)
 
     @property
     def is_unfinished(self) -> bool:
@@ -193,7 +197,7 @@ class Round:
             self.state.attempts += 1
             if self.state.attempts >= MAX_ATTEMPTS:
                 self.state.state, self.state.reason = FAILED, self.state.error
-                self.checkpoint.unlink(missing_ok=True)
+                self.tidy()
             else:
                 self.state.retry_at = time.time() + BACK_OFF_S[self.state.attempts - 1]
         self.save()

@@ -24,7 +24,7 @@ from backend.rounds.starts import load_start
 from model import checkpoints
 from model.engines.base import Engine
 from model.engines.loader import build_engine, load_version
-from model.errors import BadCheckpoint, BadVersion
+from model.errors import BadCheckpoint, BadEngine, BadVersion
 from model.files import read_json, write_json
 from model.judging.comparison import ap_intervals
 from model.judging.evaluation import Detections, Truth, detections_of, evaluate, truth_of
@@ -170,9 +170,15 @@ def _objects(records: Sequence[Record]) -> dict[str, int]:
 
 def evaluate_round(place: Workplace, current: Round, report: Report) -> Version:
     """Measure the trained weights on today's validation images, ask the gate, and put the version into the registry."""
-    registry = place.folder.registry
-    if current.version in registry.names():
-        return registry.get(current.version)
+    registry, name = place.folder.registry, current.version
+    version = registry.get(name) if name in registry.names() else _judged(place, current, report)
+    note_version(place.folder, version)
+    current.weights.unlink(missing_ok=True)
+    return version
+
+
+def _judged(place: Workplace, current: Round, report: Report) -> Version:
+    """The version that a round has made, measured and judged, in the registry."""
     plan, seed = read_plan(current), current.state.number
     tensors = _trained(current)
     engine = build_engine(place.config.engine, plan.classes, plan.engine)
@@ -199,10 +205,7 @@ def evaluate_round(place: Workplace, current: Round, report: Report) -> Version:
         promoted=verdict.is_promoted,
         reason=verdict.reason,
     )
-    version = add_version(registry, fields, tensors)
-    note_version(place.folder, version)
-    current.weights.unlink(missing_ok=True)
-    return version
+    return add_version(place.folder.registry, fields, tensors)
 
 
 def _trained(current: Round) -> dict[str, torch.Tensor]:
@@ -312,12 +315,12 @@ def _opponents(place: Workplace) -> tuple[str, ...]:
 def _contenders(
     place: Workplace, names: Sequence[str], shown: _Validation, tell: Callable[[], None]
 ) -> dict[str, Contender]:
-    """What the new version is compared with; one that is not served is left out where it is damaged."""
+    """What the new version is compared with; one that is not served is left out where it cannot be loaded."""
     found = {}
     for name in names:
         try:
             found[name] = _contender(place, name, shown, tell)
-        except (BadCheckpoint, BadVersion) as err:
+        except (BadCheckpoint, BadEngine, BadVersion) as err:
             if name == place.folder.registry.current():
                 raise
             logger.warning("project %s: the new version is not compared with %s: %s", place.folder.uid, name, err)

@@ -16,7 +16,7 @@ from backend.rounds.choosing import Means, known_objects, onlooker_for
 from backend.rounds.computing import open_feature_cache
 from backend.rounds.copies_last import with_copies_last
 from backend.rounds.evaluation_copies import left_out_of_evaluation, note_left_out
-from backend.rounds.folder import REFUSED, STATES, Report, Round
+from backend.rounds.folder import REFUSED, STATES, Report, Round, all_rounds
 from backend.rounds.group import processes_of, train_together
 from backend.rounds.learning import evaluate_round, load_engine, train_round
 from backend.rounds.payoff import note_payoff
@@ -140,6 +140,8 @@ def _make_current(place: Workplace, current: Round, report: Report) -> str | Non
 
 def _publish(place: Workplace, current: Round, report: Report) -> str | None:
     task_queue.publish(place.client, place.folder.registry, place.client.project(place.folder.project_id))
+    for ended in all_rounds(place.folder):  # this one, and what a release before left of others
+        ended.tidy()
     return None
 
 

@@ -68,7 +68,8 @@ def load_state(
 ) -> TrainingState | None:
     """Put engine, optimizer and torch's generators where a run stood; None if it has to start anew.
 
-    It has to where there is no such file, where it cannot be read, or where the settings have changed since.
+    It has to where there is no such file, where it cannot be read or is another network's, or where the settings have
+    changed since.
     """
     if not path.exists():
         return None
@@ -81,7 +82,11 @@ def load_state(
     if (about["config"], about["classes"]) != (json.loads(json.dumps(config)), list(engine.classes)):
         logger.warning("the training starts anew: its settings have changed")
         return None
-    engine.load_tensors(_below(NETWORK, tensors), engine.classes)
+    try:
+        engine.load_tensors(_below(NETWORK, tensors), engine.classes)
+    except BadCheckpoint as err:
+        logger.warning("the training starts anew, what it had come to is another network's: %s", err)
+        return None
     moments: dict[int, dict[str, Any]] = {int(index): dict(values) for index, values in about["optimizer"].items()}
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for name, value in _below(OPTIMIZER, tensors).items():

@@ -8,9 +8,16 @@ from pathlib import Path
 import pytest
 
 from backend.errors import WrongToken
+from backend.project.config import ProjectConfig
 from backend.project.folder import connect_folder
-from backend.rounds.folder import Round, all_rounds, start_round
+from backend.rounds.folder import STATES, Round, all_rounds, start_round
+from backend.rounds.steps import run
 from model.errors import BadCheckpoint, NewerFormat
+from tests.backend.fake_label_studio import FakeLabelStudio, place_of
+from tests.backend.round_places import quiet
+
+OF_WORK = {"weights.safetensors", "training.safetensors", "scores.jsonl", "seen_objects.bin"}
+"""Large files that nothing looks at once a round has ended."""
 
 
 def test_a_round_comes_back_with_its_state(tmp_path: Path) -> None:
@@ -85,3 +92,30 @@ def test_a_round_whose_workers_are_killed_waits_longer_each_time_but_not_one_tha
     assert waits_s == [0, 60, 120, 240]
     begun.hand_back()
     assert not Round(begun.path).is_waiting and Round(begun.path).state.begun == 0
+
+
+def test_what_only_work_on_a_round_needs_goes_when_it_ends(tmp_path: Path) -> None:
+    """Also what rounds of an older release have left, as each may hold the pre-labels of all tasks."""
+    folder = connect_folder(tmp_path, "1.1700000000")
+    folder.store_config(ProjectConfig(engine="fake", train_iterations_base=1))
+    older = start_round(folder, 0)
+    older.state.state = STATES[-1]
+    older.save()
+    for name in OF_WORK:
+        (older.path / name).write_bytes(b"left")
+    current = start_round(folder, 0)
+    run(place_of(folder, FakeLabelStudio(folder.uid, 12, 8)), current, quiet)
+    assert current.state.state == STATES[-1] and len(folder.registry.read_ranking(current.version)) == 4
+    for ended in (older, current):
+        assert not OF_WORK & {path.name for path in ended.path.iterdir()}
+
+
+def test_a_failed_round_leaves_nothing_that_only_work_on_it_needs(tmp_path: Path) -> None:
+    begun = start_round(connect_folder(tmp_path, "1.1"), 0)
+    for name in OF_WORK:
+        (begun.path / name).write_bytes(b"left")
+    begun.note_failure(RuntimeError("shapes differ"))
+    assert {path.name for path in begun.path.iterdir()} >= OF_WORK, "it goes on"
+    for _ in range(2):
+        begun.note_failure(RuntimeError("shapes differ"))
+    assert not OF_WORK & {path.name for path in begun.path.iterdir()}

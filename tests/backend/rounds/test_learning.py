@@ -10,12 +10,16 @@ import torch
 
 from backend.errors import BadSetting
 from backend.project.workplace import Workplace
-from backend.rounds import starts
+from backend.rounds import learning, starts
 from backend.rounds.folder import CANCELLABLE, Round
 from backend.rounds.group import processes_of
+from backend.rounds.history import read_history
 from backend.rounds.learning import evaluate_round, train_round
 from model import checkpoints
+from model.engines.loader import ENGINES
 from model.files import read_json
+from model.registry import VersionFields
+from model.stored_weights import add_version
 from tests.backend.round_places import COLOURS, label_of, quiet, read_round, workplace
 
 TRUTH = torch.tensor([COLOURS["leaf"], COLOURS["spot"]]) / 255
@@ -85,6 +89,26 @@ def test_a_checkpoint_that_does_not_fit_starts_anew_from_the_parents_weights(
     assert losses[0] < 0.1 * first_loss(tmp_path / "fresh"), "what the parent knows is not learned again"
 
 
+def test_another_network_after_memory_ran_out_starts_from_its_own_weights(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A smaller one is what the round that waits asks for."""
+
+    def place(network: str) -> Workplace:
+        settings = {"pretrained_weights": "none", "train_iterations_base": 4, "train_batch_size": 1}
+        return workplace(tmp_path, engine="torchvision", network_config=network, checkpoint_period=1, **settings)
+
+    current = read_round(place("nano"), 1, {1: "a", 2: "a"})
+    with pytest.raises(Killed):
+        train_round(place("nano"), current, kill_at(0.5))
+    current.note_failure(MemoryError("can't allocate memory"))
+    assert "network_config" in str(current.state.error) and current.checkpoint.exists()
+    with caplog.at_level(logging.WARNING):
+        train_round(place("lite"), current, quiet)
+    assert "the training starts anew, what it had come to is another network's" in caplog.text
+    assert current.weights.exists()
+
+
 def first_loss(data_dir: Path) -> float:
     place, losses = workplace(data_dir, train_iterations_base=2), []
     train_round(place, read_round(place, 1, TASKS), lambda step, share, **details: losses.append(details["loss"]))
@@ -105,6 +129,42 @@ def test_evaluation_tells_each_image_so_that_it_can_be_stopped(tmp_path: Path) -
     assert version.metrics["per_class"]["leaf"]["instances"] == sum(label_of(t) == "leaf" for t in range(9, 17))
     boxes = version.metrics["smart_boxes"]
     assert boxes["objects"] == 8 and boxes["network"] > 0.5 and boxes["grabcut"] > 0.5
+
+
+def test_the_best_version_of_an_engine_that_is_gone_is_not_compared_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As after a move from Detectron2 to a machine without it."""
+    monkeypatch.setitem(ENGINES, "detectron2", ("no_such_package", "Engine"))
+    place = workplace(tmp_path, train_iterations_base=80)
+    fields = VersionFields(1, ("leaf",), "detectron2", {"network": "x"}, {"mask_ap": 1.0}, None, "", True, "")
+    add_version(place.folder.registry, fields, {"w": torch.zeros(1)})
+    serve(place, 2, 80)
+    current = read_round(place, 3, {task: "a" for task in range(1, 25)}, val=12)
+    train_round(place, current, quiet)
+    with caplog.at_level(logging.WARNING):
+        version = evaluate_round(place, current, quiet)
+    assert [one["version"] for one in version.metrics["comparisons"]] == ["maskal-r2"]
+    assert "is not compared with maskal-r1: engine 'detectron2' cannot be imported" in caplog.text
+
+
+def test_an_evaluation_that_stopped_once_its_version_was_stored_ends_as_one_that_did_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: object) -> None:
+        raise OSError("No space left on device")
+
+    place = workplace(tmp_path, train_iterations_base=2)
+    current = read_round(place, 1, TASKS)
+    train_round(place, current, quiet)
+    with monkeypatch.context() as disk:
+        disk.setattr(learning, "note_version", full)
+        with pytest.raises(OSError, match="No space"):
+            evaluate_round(place, current, quiet)
+    assert evaluate_round(place, current, quiet).name == "maskal-r1"
+    assert not current.weights.exists(), "the version has them"
+    place.folder.registry.remove("maskal-r1")
+    assert [one.version for one in read_history(place.folder).versions] == ["maskal-r1"]
 
 
 def test_a_round_can_be_cancelled_while_its_start_is_prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
