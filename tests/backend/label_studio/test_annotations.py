@@ -374,6 +374,14 @@ def test_a_bitmask_that_is_painted_all_over_is_the_whole_image() -> None:
     assert not left_out and mask_of(outline).all()
 
 
+def test_an_annotation_that_was_sent_without_a_result_is_named_and_not_taken_for_an_empty_image() -> None:
+    annotation = {"id": 7, "result": None}  # as Label Studio stores a POST of {}
+    (line,) = unread_regions(annotation, CONFIG)
+    assert line.startswith("annotation 7 has no result, not even an empty one")
+    assert read_outlines(annotation, CONFIG, SIZE) == ((), (line,))
+    assert labels_of_objects(annotation, CONFIG) == ()
+
+
 def test_two_shapes_under_one_id_are_named() -> None:
     outlines, (line,) = read(polygon(), polygon(points=[[60, 60], [80, 60], [80, 80]]), polygon("b"))
     assert len(outlines) == 1 and "two different shapes have this id" in line
