@@ -17,6 +17,10 @@ class QueueUnavailable(BackendError):
     """Redis does not answer, or takes no data."""
 
 
+class TooBusy(BackendError):
+    """This backend is at as much as it can do at once; worth another try."""
+
+
 class LabelStudioError(BackendError):
     """Label Studio refused a call."""
 

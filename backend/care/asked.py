@@ -92,7 +92,7 @@ def _regions(place: Workplace, task: Task, region: str | None) -> tuple[Sequence
 
 def _annotated(task: Task) -> list[Region]:
     annotation = choose_annotation(task.annotations)
-    return annotation["result"] if annotation else []
+    return (annotation["result"] or []) if annotation else []
 
 
 def _predicted(place: Workplace, task: int) -> list[Region]:

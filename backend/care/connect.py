@@ -7,6 +7,7 @@ import re
 from base64 import b64encode
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from redis.exceptions import RedisError
 
@@ -63,9 +64,9 @@ def connect(settings: Settings, wanted: Connection) -> Project:
     Checks the key, the labelling config and the weights first, so that nothing is changed if they are wrong.
     """
     client = _client(settings, wanted)
-    backend_url = read_address(wanted.backend_url, "--backend-url") if wanted.backend_url else settings.backend_url
     client.whoami()
     project = client.project(wanted.project_id)
+    address = _backend_address(client, settings, wanted, project)
     labels = parse_label_config(project.label_config)
     for remark in labels.remarks:
         logger.warning("project %d: %s", project.id, remark)
@@ -76,8 +77,6 @@ def connect(settings: Settings, wanted: Connection) -> Project:
     folder = connect_folder(settings.data_dir, project.uid)
     if config is not None:
         folder.store_config(config)
-    backend_url = backend_url or f"http://{settings.host}:{settings.port}"
-    address = backend_url + ("" if wanted.is_hosted else f"/p/{project.id}")
     _add_backend(client, Backend(project.id, address, BASIC_USER, credentials.basic_password, labels.has_smart_tool))
     _secure_webhook(client, project.id, f"{address}/webhook", credentials, is_hosted=wanted.is_hosted)
     client.update_project(project.id, sampling="Uncertainty sampling", show_collab_predictions=True)
@@ -109,6 +108,21 @@ def _client(settings: Settings, wanted: Connection) -> LabelStudio:
             url,
         )
     return LabelStudio(url, key, public_url=public, attempts=2)
+
+
+def _backend_address(client: LabelStudio, settings: Settings, wanted: Connection, project: Project) -> str:
+    """The backend's address for a project: as asked for, else as it was connected last, else where it listens here."""
+    below = "" if wanted.is_hosted else f"/p/{project.id}"
+    if wanted.backend_url:
+        return read_address(wanted.backend_url, "--backend-url") + below
+    if settings.backend_url:
+        return settings.backend_url + below
+    if below and ProjectFolder(settings.data_dir / "projects" / project.uid).is_connected:
+        listed = (str(row["url"]).rstrip("/") for row in client.backends(project.id) if row["title"] == TITLE)
+        known = next((url for url in listed if url.endswith(below)), None)
+        if known is not None and urlsplit(known).hostname != settings.host:  # on which PORT may be another one now
+            return known
+    return f"http://{settings.host}:{settings.port}{below}"
 
 
 def _hint(settings: Settings, uid: str, url: str) -> None:

@@ -142,6 +142,9 @@ class Drawn:
 
 def regions_drawn(annotation: Annotation, config: LabelConfig) -> tuple[dict[Any, Drawn], list[str]]:
     """The regions on this image by their ids (by a place of its own where a result has none), and what is none."""
+    if annotation["result"] is None:  # which a program sent without one: it may say that there is nothing, or not
+        mend = "submit it again, also where the image shows no object, or delete it"
+        return {}, [f"annotation {annotation.get('id')} has no result, not even an empty one; {mend}"]
     results: dict[Any, list[Region]] = {}
     for number, result in enumerate(annotation["result"]):
         if _is_shape(result, config) and _is_here(result, config):

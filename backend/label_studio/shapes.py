@@ -29,12 +29,13 @@ def _polygon(value: dict[str, Any], size_hw: tuple[int, int]) -> list[Polygon]:
 
 
 def _brush(value: dict[str, Any], size_hw: tuple[int, int]) -> list[Polygon]:
-    _has_rle(value)
-    flat = brush.decode_rle(value["rle"])
-    if flat.size != size_hw[0] * size_hw[1] * 4:
-        raise BadRecord(
-            f"its brush mask holds {flat.size // 4} pixels, the image {size_hw[0] * size_hw[1]}; draw it again"
-        )
+    held = int.from_bytes(_rle(value)[:4], "big")  # bytes of RGBA, which are not decoded in vain
+    if held != size_hw[0] * size_hw[1] * 4:
+        raise BadRecord(f"its brush mask holds {held // 4} pixels, the image {size_hw[0] * size_hw[1]}; draw it again")
+    try:
+        flat = brush.decode_rle(value["rle"])
+    except (ValueError, IndexError, OverflowError) as err:
+        raise BadRecord(f"its brush mask is broken ({err}); draw it again") from err
     return _parts(flat.reshape(*size_hw, 4)[..., 3] > 0)
 
 
@@ -120,14 +121,21 @@ READERS: dict[str, Callable[[dict[str, Any], tuple[int, int]], list[Polygon]]] =
 ANY_SIZE = (100, 100)
 
 
-def _has_rle(value: dict[str, Any]) -> None:
+def _rle(value: dict[str, Any]) -> bytes:
+    """The run lengths of a brush mask as Label Studio packs them, which begin with the number of values."""
     if not isinstance(value["rle"], list) or not value["rle"]:
         raise BadRecord("its brush mask is empty; draw it again or delete it")
+    try:
+        return bytes(value["rle"])
+    except (TypeError, ValueError) as err:
+        raise BadRecord(
+            "its brush mask is no bytes of Label Studio's run lengths (COCO's are others); convert it, or draw it again"
+        ) from err
 
 
 CHECKS: dict[str, Callable[[dict[str, Any]], object]] = {
     "PolygonLabels": lambda value: Polygon(np.asarray(value["points"], float).reshape(-1, 2)),
-    "BrushLabels": _has_rle,
+    "BrushLabels": _rle,
     "BitmaskLabels": _png,
     "RectangleLabels": lambda value: _rectangle(value, ANY_SIZE),
     "EllipseLabels": lambda value: _ellipse(value, ANY_SIZE),

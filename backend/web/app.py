@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import ExitStack
+from threading import BoundedSemaphore
 
 from flask import Flask, Response, g, jsonify, request
 from redis import Redis
@@ -11,7 +12,7 @@ from redis.exceptions import RedisError, ResponseError
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import RequestRedirect
 
-from backend.errors import BackendError, BadLabelConfig, BadSetting, LabelStudioBusy, NotFound
+from backend.errors import BackendError, BadLabelConfig, BadSetting, LabelStudioBusy, NotFound, TooBusy
 from backend.logs import about
 from backend.project.credentials import load_credentials
 from backend.project.folder import connected_projects
@@ -20,12 +21,12 @@ from backend.web.access import Role, role_of
 from backend.web.metrics import Metrics
 from backend.web.pages import Pages, pages
 from backend.web.predictor import Predictor
-from backend.web.protocol import routes
+from backend.web.protocol import PREDICTIONS_AT_ONCE, routes
 from backend.web.readiness import Readiness
 
 logger = logging.getLogger(__name__)
 
-STATUS = {BadSetting: 400, BadLabelConfig: 400, NotFound: 404, LabelStudioBusy: 503}
+STATUS = {BadSetting: 400, BadLabelConfig: 400, NotFound: 404, LabelStudioBusy: 503, TooBusy: 503}
 
 
 def create_app(settings: Settings) -> Flask:
@@ -33,6 +34,7 @@ def create_app(settings: Settings) -> Flask:
     app = Flask(__name__)
     app.config["MASKAL_SETTINGS"] = settings
     app.extensions["maskal_predictor"] = predictor = Predictor(settings)
+    app.extensions["maskal_predictions"] = BoundedSemaphore(PREDICTIONS_AT_ONCE)
     app.extensions["maskal_redis"] = Redis.from_url(
         settings.redis_url or DEFAULT_REDIS_URL, socket_connect_timeout=0.5, socket_timeout=0.5
     )

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import BoundedSemaphore
 from typing import Any
 
 from flask import Blueprint, Response, current_app, jsonify, request
 
-from backend.errors import BadSetting
+from backend.errors import BadSetting, TooBusy
 from backend.project.folder import UID, ProjectFolder, find_folder
 from backend.queue.jobs import describe, take_event
 from backend.settings import Settings
@@ -16,6 +19,9 @@ from backend.web.predictor import Predictor
 from backend.web.webhooks import Decision, decide
 
 logger = logging.getLogger(__name__)
+
+PREDICTIONS_AT_ONCE = 8
+"""Calls for predictions that may wait for the model and for images; the server has more threads than these."""
 
 routes = Blueprint("protocol", __name__, url_prefix="/p/<int:project_id>")
 
@@ -44,7 +50,9 @@ def predict(project_id: int) -> Response:
     """Predictions for tasks: one result each, in order."""
     body = _body()
     call = read_call(body.get("tasks"), body.get("label_config"), body.get("params"))
-    return jsonify(results=answer(_predictor(), _folder(project_id, body.get("project")), call))
+    folder = _folder(project_id, body.get("project"))
+    with _room_for_one():
+        return jsonify(results=answer(_predictor(), folder, call))
 
 
 @routes.post("/webhook")
@@ -74,6 +82,18 @@ def job_status(project_id: int) -> tuple[Response, int]:
     if description is None:
         return jsonify(error="this job is gone; the project's versions tell what came of it"), 410
     return jsonify(description), 200
+
+
+@contextmanager
+def _room_for_one() -> Iterator[None]:
+    """One of PREDICTIONS_AT_ONCE; TooBusy where all wait, so that `/health`, `/setup` and `/webhook` never do."""
+    room: BoundedSemaphore = current_app.extensions["maskal_predictions"]
+    if not room.acquire(blocking=False):
+        raise TooBusy(f"{PREDICTIONS_AT_ONCE} calls for predictions wait already; open the task again a little later")
+    try:
+        yield
+    finally:
+        room.release()
 
 
 def _body() -> dict[str, Any]:

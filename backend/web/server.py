@@ -12,10 +12,13 @@ from gunicorn.glogging import Logger as GunicornLogger
 from backend.settings import Settings
 from backend.system.processes import require_port_free
 from backend.web.app import create_app
+from backend.web.protocol import PREDICTIONS_AT_ONCE
 
 logger = logging.getLogger(__name__)
 
-THREADS = 8
+THREADS = PREDICTIONS_AT_ONCE + 4
+"""Some are left for what must be answered at once."""
+
 GRACEFUL_TIMEOUT_S = 10
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from backend.care import connect as module
 from backend.care.connect import Connection, connect
-from backend.errors import BadSetting
-from backend.label_studio.client import Project
+from backend.errors import BadSetting, LabelStudioError
+from backend.label_studio.client import TITLE, Backend, Project
+from backend.project.credentials import BASIC_USER
+from backend.project.folder import connect_folder
 from backend.settings import Settings
 from model.errors import BadCheckpoint
 from tests.backend.configs import POLYGONS
@@ -55,6 +58,62 @@ def test_bad_settings_and_weights_are_refused_before_anything_is_changed(
     with pytest.raises(error, match=message):
         connect(Settings(data_dir=data), wanted)
     assert not list(data.rglob("projects"))
+
+
+class Connected:
+    """A Label Studio with a project that one connected before, by its backend's address."""
+
+    def __init__(self, address: str) -> None:
+        self.url, self.public_url, self.auth = "http://127.0.0.1:9", "", SimpleNamespace(api_key="key")
+        self.rows = [{"id": 1, "title": TITLE, "url": address, "basic_auth_user": BASIC_USER}]
+        self.hooks: list[str] = []
+
+    def whoami(self) -> dict[str, object]:
+        return {}
+
+    def project(self, project_id: int) -> Project:
+        return Project(project_id, "4.1", "leaves", POLYGONS, "", (0, 0, 0, 0))
+
+    def backends(self, project_id: int) -> list[dict[str, Any]]:
+        return self.rows
+
+    def update_backend(self, backend_id: int, backend: Backend) -> None:
+        self.rows[0]["url"] = backend.url
+
+    def webhooks(self, project_id: int) -> list[dict[str, Any]]:
+        return []
+
+    def add_webhook(self, project_id: int, url: str, headers: dict[str, str]) -> None:
+        self.hooks.append(url)
+
+    def update_project(self, project_id: int, **fields: object) -> None:
+        pass
+
+    def request(self, method: str, path: str, **options: object) -> None:
+        raise LabelStudioError("no tabs here")
+
+
+@pytest.mark.parametrize(
+    ("last", "is_known", "wanted"),
+    [
+        ("http://10.0.0.5:9090/maskal/p/4", True, "http://10.0.0.5:9090/maskal/p/4"),
+        ("http://127.0.0.1:9090/p/4", True, "http://127.0.0.1:9191/p/4"),
+        ("http://10.0.0.5:9090/p/4", False, "http://127.0.0.1:9191/p/4"),
+        ("http://10.0.0.5:9090", True, "http://127.0.0.1:9191/p/4"),
+    ],
+    ids=["here", "at another port", "by another DATA_DIR", "by label-studio-ml's server"],
+)
+def test_a_backend_s_address_that_is_not_said_again_stays_as_it_was_connected_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: str, is_known: bool, wanted: str
+) -> None:
+    label_studio = Connected(last)
+    monkeypatch.setattr(module, "LabelStudio", lambda *given, **options: label_studio)
+    settings = Settings(data_dir=tmp_path, redis_url="redis://127.0.0.1:9/0", port=9191)
+    if is_known:
+        connect_folder(tmp_path, "4.1")
+    connect(settings, Connection(4, "http://127.0.0.1:9", "key"))
+    assert label_studio.rows[0]["url"] == wanted
+    assert label_studio.hooks == [f"{wanted}/webhook"]
 
 
 class Instructed:

@@ -293,6 +293,7 @@ UNREAD = [
     (result("round", "ellipselabels", labels=["plum"], x=1, y=1, radiusX=0, radiusY=3), "ellipse has the radii 0"),
     (result("box", "rectanglelabels", labels=["plum"], x=1, y=1, width=0, height=3), "rectangle is 0 by 3 %"),
     (result("brush", "brushlabels", labels=["plum"], format="rle", rle=[]), "brush mask"),
+    (result("brush", "brushlabels", labels=["plum"], format="rle", rle=[9, 300, 119691]), "run lengths .COCO's"),
     (result("ripe", "polygonlabels", labels=["plum"], points=TRIANGLE), "is of the kind polygonlabels"),
     ({**polygon(), "value": "x"}, "its label"),
     (result("shape", "polygonlabels", labels=["plum"]), "its KeyError 'points'"),
@@ -338,6 +339,23 @@ def test_masks_of_another_size_are_noticed_when_the_image_is_known() -> None:
         assert not outlines and "draw it again" in line
 
 
+def test_a_brush_mask_with_a_broken_byte_is_named_or_read() -> None:
+    rle = brush.mask2rle(np.tile(np.uint8([0, 255, 9]), (6, 4)))
+    told = []
+    for at, byte in itertools.product(range(4, len(rle)), (0, 7, 170, 255)):
+        drawn = result("brush", "brushlabels", labels=["plum"], format="rle", rle=[*rle[:at], byte, *rle[at + 1 :]])
+        outlines, left_out = read_outlines({"id": 7, "result": [drawn]}, CONFIG, (6, 12))
+        assert len(outlines) + len(left_out) == 1
+        told += left_out
+    assert any("its brush mask is broken" in line for line in told)
+
+
+def test_a_brush_mask_of_small_coco_counts_is_named() -> None:
+    drawn = result("brush", "brushlabels", labels=["plum"], rle=[200, 3, 7, 12, 5])
+    outlines, (line,) = read(drawn)
+    assert not outlines and "its brush mask holds" in line
+
+
 def test_masks_of_which_nothing_is_left_are_named() -> None:
     erased = brush.mask2rle(np.zeros(SIZE, np.uint8))
     clear = np.zeros((*SIZE, 4), np.uint8)
@@ -354,6 +372,14 @@ def test_a_bitmask_that_is_painted_all_over_is_the_whole_image() -> None:
     black[..., 3] = 255
     (outline,), left_out = read(result("bits", "bitmasklabels", labels=["plum"], imageDataURL=png(black)))
     assert not left_out and mask_of(outline).all()
+
+
+def test_an_annotation_that_was_sent_without_a_result_is_named_and_not_taken_for_an_empty_image() -> None:
+    annotation = {"id": 7, "result": None}  # as Label Studio stores a POST of {}
+    (line,) = unread_regions(annotation, CONFIG)
+    assert line.startswith("annotation 7 has no result, not even an empty one")
+    assert read_outlines(annotation, CONFIG, SIZE) == ((), (line,))
+    assert labels_of_objects(annotation, CONFIG) == ()
 
 
 def test_two_shapes_under_one_id_are_named() -> None:

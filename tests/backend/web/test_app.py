@@ -1,16 +1,21 @@
 from __future__ import annotations
 
+import threading
+from collections import Counter
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
 from flask.testing import FlaskClient
 from redis import Redis
+from werkzeug.test import TestResponse
 
 from backend.project.credentials import BASIC_USER, SECRET_HEADER, load_credentials
 from backend.project.folder import connect_folder
 from backend.settings import Settings
 from backend.web.app import create_app
+from backend.web.server import THREADS
 from model.registry import VersionFields
 from model.stored_weights import add_version
 from tests.backend.configs import POLYGONS
@@ -67,6 +72,28 @@ def test_before_the_first_version_each_task_gets_an_empty_answer(client: FlaskCl
     tasks = [{"id": i, "data": {"photo": "x"}} for i in (5, 6, 7)]
     body = {"tasks": tasks, "project": UID, "label_config": POLYGONS, "params": {}}
     assert client.post("/p/3/predict", json=body, auth=password).json == {"results": [[], [], []]}
+
+
+def test_health_and_setup_are_answered_while_more_predictions_wait_than_there_are_threads(
+    client: FlaskClient, password, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = threading.Event()
+    monkeypatch.setattr("backend.web.protocol.answer", lambda *call: [] if go_on.wait(60) else None)
+    body = {"tasks": [{"id": 5, "data": {}}], "project": UID, "label_config": POLYGONS}
+    with ThreadPoolExecutor(THREADS) as server:  # as gunicorn's has one
+
+        def ask(path: str, body: object) -> Future[TestResponse]:
+            return server.submit(client.application.test_client().post, path, json=body, auth=password)
+
+        try:
+            asked = [ask("/p/3/predict", body) for _ in range(THREADS)]
+            assert ask("/p/3/setup", {"project": UID}).result(20).json == {"model_version": "maskal-r0"}
+            assert server.submit(client.application.test_client().get, "/p/3/health").result(20).status_code == 200
+        finally:
+            go_on.set()
+        answers = [one.result(20) for one in asked]
+    assert Counter(one.status_code for one in answers) == {200: 8, 503: THREADS - 8}
+    assert "8 calls for predictions wait already" in next(a.json["error"] for a in answers if a.status_code == 503)
 
 
 @pytest.mark.parametrize(
