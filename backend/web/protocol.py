@@ -20,7 +20,7 @@ from backend.web.webhooks import Decision, decide
 
 logger = logging.getLogger(__name__)
 
-PREDICTIONS_AT_ONCE = 8
+PREDICTIONS_AT_ONCE = 16
 """Calls for predictions that may wait for the model and for images; the server has more threads than these."""
 
 routes = Blueprint("protocol", __name__, url_prefix="/p/<int:project_id>")
