@@ -15,6 +15,7 @@ from backend.project.credentials import BASIC_USER, SECRET_HEADER, load_credenti
 from backend.project.folder import connect_folder
 from backend.settings import Settings
 from backend.web.app import create_app
+from backend.web.protocol import PREDICTIONS_AT_ONCE
 from backend.web.server import THREADS
 from model.registry import VersionFields
 from model.stored_weights import add_version
@@ -92,8 +93,8 @@ def test_health_and_setup_are_answered_while_more_predictions_wait_than_there_ar
         finally:
             go_on.set()
         answers = [one.result(20) for one in asked]
-    assert Counter(one.status_code for one in answers) == {200: 8, 503: THREADS - 8}
-    assert "8 calls for predictions wait already" in next(a.json["error"] for a in answers if a.status_code == 503)
+    assert Counter(one.status_code for one in answers) == {200: PREDICTIONS_AT_ONCE, 503: THREADS - PREDICTIONS_AT_ONCE}
+    assert "calls for predictions wait already" in next(a.json["error"] for a in answers if a.status_code == 503)
 
 
 @pytest.mark.parametrize(
