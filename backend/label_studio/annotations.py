@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from backend.label_studio.labels import SHAPE_TAGS, UNREAD_TAGS, Control, LabelConfig
-from backend.label_studio.shapes import CHECKS, READERS
+from backend.label_studio.shapes import CHECKS, READERS, UNREADABLE
 from model.errors import BadRecord
 from model.records import Outline, Polygon
 
@@ -57,7 +57,7 @@ def read_outlines(
             root = _root(key, regions, config)
             parts.setdefault(root, []).extend(READERS[shape.tag](drawn.result["value"], size_hw))
             roots.setdefault(root, drawn)
-        except (BadRecord, KeyError, TypeError, ValueError) as err:
+        except UNREADABLE as err:
             problems.append(_left_out(drawn.result, annotation, err))
     scores = {root: drawn.result.get("score") if with_scores else None for root, drawn in roots.items()}
     outlines = (Outline(roots[root].label(config), tuple(p), scores[root]) for root, p in parts.items() if p)
@@ -82,7 +82,7 @@ def unread_regions(annotation: Annotation, config: LabelConfig) -> tuple[str, ..
         try:
             CHECKS[drawn.shape(config).tag](drawn.result["value"])
             drawn.label(config)
-        except (BadRecord, KeyError, TypeError, ValueError) as err:
+        except UNREADABLE as err:
             problems.append(_left_out(drawn.result, annotation, err))
     return tuple(problems)
 

@@ -10,8 +10,7 @@ import numpy as np
 
 from backend.label_studio.annotations import Drawn, geometry, regions_drawn
 from backend.label_studio.labels import LabelConfig
-from backend.label_studio.shapes import READERS
-from model.errors import BadRecord
+from backend.label_studio.shapes import READERS, UNREADABLE
 from model.geometry import polygons_to_mask
 
 SAME_IOU = 0.995
@@ -67,7 +66,7 @@ def _overlap(before: Drawn, after: Drawn, config: LabelConfig) -> float | None:
     try:
         size_hw = int(after.result["original_height"]), int(after.result["original_width"])
         one, other = (_mask(drawn, size_hw, config) for drawn in (before, after))
-    except (BadRecord, KeyError, TypeError, ValueError):
+    except UNREADABLE:
         return None
     union = int((one | other).sum())
     return float((one & other).sum()) / union if union else None

@@ -16,6 +16,9 @@ from model.errors import BadRecord
 from model.geometry import mask_to_polygons, painted_polygons
 from model.records import Polygon
 
+UNREADABLE = (BadRecord, LookupError, TypeError, ValueError, ArithmeticError, cv2.error)
+"""What a region raises that is not as Label Studio writes it, as programs send them."""
+
 
 def read_rectangle(region: dict[str, Any], size_hw: tuple[int, int]) -> np.ndarray:
     """The corners (4, 2) of a rectangle region in pixels of an image of that size; BadRecord if it is empty."""

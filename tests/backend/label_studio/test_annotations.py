@@ -399,3 +399,22 @@ def test_labels_are_told_object_by_object_without_the_image() -> None:
     mask = result("brush", "brushlabels", labels=["plum"], format="rle", rle=[])
     drawn = {"result": [polygon("whole"), part, mask, unknown]}
     assert labels_of_objects(drawn, CONFIG) == ("plum", "plum"), "two parts are one object, what has no class is none"
+
+
+FAR = {"x": 50, "y": 50, "rotation": 0}
+
+
+@pytest.mark.parametrize(
+    "drawn",
+    [
+        result("round", "ellipselabels", labels=["plum"], radiusX=float("inf"), radiusY=10, **FAR),
+        result("round", "ellipselabels", labels=["plum"], radiusX=1e17, radiusY=1e17, **FAR),
+        result("box", "rectanglelabels", labels=["plum"], width=float("nan"), height=10, **FAR),
+        result("box", "rectanglelabels", labels=["plum"], width=1e300, height=1e300, **FAR),
+        result("shape", "polygonlabels", labels=["plum"], points=[[1e300, 0], [0, 1e300], [1, 1]]),
+    ],
+)
+def test_values_that_no_editor_writes_cost_one_region_and_no_round(drawn: dict) -> None:
+    outlines, left_out = read(drawn, polygon("b"))
+    assert 1 <= len(outlines) <= 2 and len(outlines) + len(left_out) == 2
+    unread_regions({"id": 7, "result": [drawn]}, CONFIG)
