@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 from backend.care.case import Case, Doubt, Fault
@@ -35,7 +36,7 @@ def reachable(case: Case) -> str:
         raise Fault(
             f"Label Studio blocks the backend's private address {case.address}; start it with ML_BLOCK_LOCAL_IP=false"
         )
-    if "401" not in answer.replace(case.address, ""):  # whose port may be that
+    if not re.search(r"\b401\b", answer.replace(case.address, "")):  # a port or an id of an object may hold it, too
         raise Fault(
             f"Label Studio cannot reach the backend at {case.address} ({answer}); start `maskal serve` there, open the "
             "firewall, or connect with another --backend-url"

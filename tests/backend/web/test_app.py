@@ -20,6 +20,7 @@ from backend.web.server import THREADS
 from model.registry import VersionFields
 from model.stored_weights import add_version
 from tests.backend.configs import POLYGONS
+from tests.e2e.waiting import wait_for
 
 UID = "3.1700000000"
 
@@ -90,10 +91,12 @@ def test_health_and_setup_are_answered_while_more_predictions_wait_than_there_ar
             asked = [ask("/p/3/predict", body) for _ in range(THREADS)]
             assert ask("/p/3/setup", {"project": UID}).result(20).json == {"model_version": "maskal-r0"}
             assert server.submit(client.application.test_client().get, "/p/3/health").result(20).status_code == 200
+            refused = THREADS - PREDICTIONS_AT_ONCE
+            wait_for(lambda: sum(one.done() for one in asked) == refused, "the answers of those that found no room", 20)
         finally:
             go_on.set()
         answers = [one.result(20) for one in asked]
-    assert Counter(one.status_code for one in answers) == {200: PREDICTIONS_AT_ONCE, 503: THREADS - PREDICTIONS_AT_ONCE}
+    assert Counter(one.status_code for one in answers) == {200: PREDICTIONS_AT_ONCE, 503: refused}
     assert "calls for predictions wait already" in next(a.json["error"] for a in answers if a.status_code == 503)
 
 
