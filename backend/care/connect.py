@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from base64 import b64encode
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from redis.exceptions import RedisError
 
 from backend.errors import BadSetting, LabelStudioBusy, LabelStudioError, QueueUnavailable
 from backend.folders.importing import DIGEST, SOURCE
+from backend.label_studio.answers import refuses_password
 from backend.label_studio.client import TITLE, Backend, LabelStudio, Project
 from backend.label_studio.instruction import with_link, without_link
 from backend.label_studio.labels import parse_label_config
@@ -152,8 +152,7 @@ def _add_backend(client: LabelStudio, backend: Backend) -> None:
         else:
             client.add_backend(backend)
     except LabelStudioError as err:
-        told = str(err).replace(backend.url, "")  # whose port may be 401
-        mend = OTHER_PASSWORD if re.search(r"\b401\b", told) else SWITCHES
+        mend = OTHER_PASSWORD if refuses_password(str(err), backend.url) else SWITCHES
         raise LabelStudioError(f"Label Studio does not take the backend {backend.url}: {err}; {mend}") from err
 
 

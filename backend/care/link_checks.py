@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 import time
 
 from backend.care.case import Case, Doubt, Fault
-from backend.label_studio.answers import plain
+from backend.label_studio.answers import plain, refuses_password
 from backend.label_studio.client import TITLE
 from backend.project.credentials import SECRET_HEADER, fingerprint
 from backend.queue.connection import redis_address, refusal
@@ -36,7 +35,7 @@ def reachable(case: Case) -> str:
         raise Fault(
             f"Label Studio blocks the backend's private address {case.address}; start it with ML_BLOCK_LOCAL_IP=false"
         )
-    if not re.search(r"\b401\b", answer.replace(case.address, "")):  # a port or an id of an object may hold it, too
+    if not refuses_password(answer, case.address):
         raise Fault(
             f"Label Studio cannot reach the backend at {case.address} ({answer}); start `maskal serve` there, open the "
             "firewall, or connect with another --backend-url"

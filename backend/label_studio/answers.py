@@ -33,3 +33,11 @@ def page_in_words(text: str) -> str:
 def plain(text: str) -> str:
     """A text without tags, entities and line ends."""
     return " ".join(html.unescape(TAG.sub("", text)).split())
+
+
+def refuses_password(told: str, address: str) -> bool:
+    """Whether what Label Studio tells of the backend at an address is that it answered 401.
+
+    Addresses, ports and the ids of objects in an error may hold that number, too.
+    """
+    return re.search(r"\b401\b", told.replace(address, "")) is not None
