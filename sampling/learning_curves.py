@@ -84,13 +84,17 @@ class Gain:
 
 
 def mean_height(curve: Curve, begin: float, end: float) -> float:
-    """Area under a curve between two costs, as its mean height there; linear between the steps, flat beyond them."""
-    if not begin < end:
-        raise ValueError(f"an area needs costs that rise, got {begin:g} to {end:g}")
-    inner = [cost for cost in curve.costs if begin < cost < end]
-    costs = np.array([begin, *inner, end])
-    values = np.interp(costs, curve.costs, curve.values)
-    return float(np.diff(costs) @ (values[1:] + values[:-1]) / 2 / (end - begin))
+    """Area under a curve between two costs, as its mean height there; linear between the steps, flat beyond them.
+
+    Where the two are one, the last value at that cost; steps that cost nothing (images without objects) are upright.
+    """
+    if begin > end:
+        raise ValueError(f"an area needs costs that do not fall, got {begin:g} to {end:g}")
+    if begin == end:
+        return float(np.interp(begin, curve.costs, curve.values))
+    knots = np.unique([begin, *(cost for cost in curve.costs if begin < cost < end), end])
+    middles = (knots[1:] + knots[:-1]) / 2  # no step is upright there
+    return float(np.diff(knots) @ np.interp(middles, curve.costs, curve.values) / (end - begin))
 
 
 def gain_over(curves: Mapping[int, Curve], others: Mapping[int, Curve]) -> Gain:

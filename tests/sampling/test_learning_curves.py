@@ -72,8 +72,21 @@ def test_an_area_is_the_mean_height_over_the_costs() -> None:
     assert mean_height(RANDOM, 10, 40) == pytest.approx(0.25)
     assert mean_height(RANDOM, 15, 25) == pytest.approx(0.2)
     assert mean_height(Curve((0, 10, 40), (0.0, 0.2, 0.2)), 0, 40) == pytest.approx((10 * 0.1 + 30 * 0.2) / 40)
-    with pytest.raises(ValueError, match="costs that rise, got 5 to 5"):
-        mean_height(RANDOM, 5, 5)
+    with pytest.raises(ValueError, match="costs that do not fall, got 6 to 5"):
+        mean_height(RANDOM, 6, 5)
+
+
+def test_images_without_objects_change_the_value_at_no_cost_in_objects() -> None:
+    """0 up to five objects, 1 from there on: half the height, not the triangle before the step as well."""
+    assert mean_height(Curve((0, 5, 5, 10), (0.0, 0.0, 1.0, 1.0)), 0, 10) == pytest.approx(0.5)
+    assert mean_height(Curve((5, 5, 10), (0.0, 1.0, 1.0)), 5, 10) == pytest.approx(1)
+    assert mean_height(Curve((0, 5, 5), (0.0, 0.0, 1.0)), 0, 5) == pytest.approx(0)
+
+
+def test_a_strategy_that_chose_nothing_but_images_without_objects_is_compared_at_its_only_cost() -> None:
+    empty, others = Curve((10, 10, 10), (0.1, 0.15, 0.2)), Curve((10, 20, 30), (0.1, 0.2, 0.3))
+    assert gain_over({1: empty}, {1: others}).mean == pytest.approx(0.1)
+    assert gain_over({1: others}, {1: empty}).mean == pytest.approx(-0.1)
 
 
 def test_a_gain_pairs_the_seeds_over_the_costs_that_both_have() -> None:
