@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -55,7 +56,8 @@ def share_of_random(curves: Mapping[int, Curve], random: Mapping[int, Curve]) ->
 
     The value to reach is random's final one, the mean over all seeds, so that one lucky last step decides nothing.
     Random's own share is found in the same way, and is what chance makes of a noisy curve: compare with it. A run
-    that never gets there counts as 1, or as its own final cost where that is larger.
+    that never gets there counts as 1, or as its own final cost where that is larger; so does one beside a random that
+    cost nothing, having chosen nothing but images without objects.
     """
     seeds = sorted(curves.keys() & random.keys())
     if not seeds:
@@ -64,8 +66,9 @@ def share_of_random(curves: Mapping[int, Curve], random: Mapping[int, Curve]) ->
     found, counted = [], []
     for seed in seeds:
         cost, final = cost_to_reach(curves[seed], target), random[seed].costs[-1]
-        found.append(None if cost is None else cost / final)
-        counted.append(max(1.0, curves[seed].costs[-1] / final) if cost is None else cost / final)
+        share = None if cost is None or not final else cost / final
+        found.append(share)
+        counted.append(max(1.0, curves[seed].costs[-1] / (final or math.inf)) if share is None else share)
     low, high = interval(counted)
     return Share(float(np.mean(counted)), low, high, sum(f is not None for f in found), tuple(found))
 

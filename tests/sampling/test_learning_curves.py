@@ -52,6 +52,12 @@ def test_a_run_that_spends_more_and_still_fails_counts_with_what_it_spent() -> N
     assert share_of_random({1: costly}, {1: RANDOM}).mean == 2
 
 
+def test_nothing_is_saved_where_random_outlined_nothing() -> None:
+    nothing = Curve((0, 0), (0.0, 0.1))
+    found = share_of_random({1: Curve((0, 8), (0.0, 0.2)), 2: nothing}, {1: nothing, 2: nothing})
+    assert (found.per_seed, found.mean) == ((None, None), 1)
+
+
 def test_curves_of_other_seeds_are_not_compared() -> None:
     with pytest.raises(ValueError, match="at least one of the same seeds"):
         share_of_random({1: RANDOM}, {2: RANDOM})
