@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import time
 from collections.abc import Iterator
@@ -23,9 +24,12 @@ from backend.simulation.options import RANDOM, RANDOM_COPIES_LAST, SimulationOpt
 from backend.simulation.report import Row
 from backend.simulation.twins import twins_of
 from backend.simulation.world import Split, World, split
+from model.files import write_atomically
 from sampling.near_copies import Twins
 from sampling.simulate import Plan, Step, simulate
 from sampling.strategies import BY_FEATURES
+
+logger = logging.getLogger(__name__)
 
 SECONDS_PER_OBJECT = 79.0
 """Time to outline an object by hand (Lin et al. 2014: 22 hours of work for 1,000 outlines)."""
@@ -104,8 +108,7 @@ def play(seed: Seed, strategy: str) -> Iterator[Row]:
     plan, judge, loops = seed.plan(strategy), seed.judge(strategy), seed.options.loops
     path = seed.folder / strategy / "steps.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
-    rows = [Row(**json.loads(line)) for line in path.read_text().splitlines()] if path.exists() else []
-    rows = [row for row in rows if row.loop <= loops]
+    rows = [row for row in _rows_of(path) if row.loop <= loops]
     yield from rows
     if rows and rows[-1].loop < loops:
         judge.recall(rows[-1].chosen, rows[-1].loop)
@@ -118,6 +121,23 @@ def play(seed: Seed, strategy: str) -> Iterator[Row]:
         judge.forget(step.loop - 1)
         yield row
         started = time.monotonic()
+
+
+def _rows_of(path: Path) -> list[Row]:
+    """The rows of an earlier start; one that was cut off at the end is played again, one before it with all the run.
+
+    What a run that stopped in its midst would go on from is gone by then.
+    """
+    lines, rows = path.read_text().splitlines(keepends=True) if path.exists() else [], list[Row]()
+    for line in lines:
+        try:
+            rows.append(Row(**json.loads(line if line.endswith("\n") else "")))
+        except (ValueError, TypeError):
+            left = len(rows) if line is lines[-1] else 0
+            logger.warning("%s has a broken line %d; what is played again begins at loop %d", path, len(rows) + 1, left)
+            write_atomically(path, "".join(lines[:left]))
+            return rows[:left]
+    return rows
 
 
 def _row(seed: Seed, strategy: str, judge: Judge, step: Step, seconds: float) -> Row:

@@ -105,6 +105,37 @@ def test_a_stopped_simulation_goes_on_with_the_same_end(options: SimulationOptio
     assert steps.read_text().startswith(before), "what was done is not done again"
 
 
+def test_a_step_that_was_cut_off_while_it_was_written_is_played_again(
+    options: SimulationOptions, tmp_path: Path
+) -> None:
+    def values(chosen: SimulationOptions) -> list[tuple[str, str]]:
+        run(chosen)
+        return [(row["loop"], row["mask_ap"]) for row in curves(chosen)]
+
+    few = replace(options, seeds=1, strategies=("uncertainty",))
+    at_once = values(replace(few, out=tmp_path / "at once"))
+    assert values(replace(few, loops=1)) == at_once[:2]
+    steps = few.out / "runs" / "seed_1" / "uncertainty" / "steps.jsonl"
+    with steps.open("a") as file:
+        file.write('{"strategy": "uncertainty", "seed": 1, "lo')
+    assert values(few) == at_once and len(steps.read_text().splitlines()) == 3
+    steps.write_text(steps.read_text().replace('"loop": 1', '"lo'))
+    assert values(replace(few, loops=3))[:3] == at_once, "a line in the midst costs the run"
+
+
+@pytest.mark.parametrize("judge", ["network", "linear"])
+def test_a_pool_that_is_mostly_empty_images_is_played_to_its_end(
+    options: SimulationOptions, tmp_path: Path, judge: str
+) -> None:
+    sparse = spoilt(options, tmp_path)
+    content = json.loads(sparse.annotations.read_text())
+    content["annotations"] = [row for row in content["annotations"] if row["image_id"] % 3 == 1]
+    sparse.annotations.write_text(json.dumps(content))
+    few = replace(sparse, judge=judge, seeds=1, initial=1, pool_size=1, strategies=("random", "uncertainty"))
+    run(few)
+    assert len(curves(few)) == 6
+
+
 def test_seeds_side_by_side_come_to_the_same(options: SimulationOptions, tmp_path: Path) -> None:
     def rows_of(chosen: SimulationOptions) -> list[dict[str, str]]:
         run(chosen)
