@@ -63,6 +63,9 @@ class SimulationOptions:
         unknown = [name for name in self.strategies if name not in PLAYED]
         if unknown or not self.strategies:
             raise BadSetting(f"strategies must be some of {', '.join(PLAYED)}, got {', '.join(unknown) or 'none'}")
+        twice = sorted(name for name in set(self.strategies) if self.strategies.count(name) > 1)
+        if twice:
+            raise BadSetting(f"strategies must each be named once, got {', '.join(twice)} more often")
         if "coverage" in self.strategies and self.judge == "network" and not self.project_config().has_seen_before:
             raise BadSetting(
                 "strategy coverage needs a network that has seen images before; set another engine or other "

@@ -276,6 +276,10 @@ def test_without_two_classes_there_is_nothing_for_the_linear_judge(options: Simu
 
 def test_options_that_do_not_fit_are_named(options: SimulationOptions) -> None:
     for changes, message in (
+        (
+            {"strategies": ("random", "uncertainty", "random")},
+            "strategies must each be named once, got random more often",
+        ),
         ({"judge": "best"}, "judge must be one of network, linear, got best"),
         ({"imbalance": "pear=0.5"}, r"names the class 'pear', annotations.json has tomato, plum"),
         ({"imbalance": "plum=2"}, "imbalance must be CLASS=SHARE"),
