@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from backend.errors import BadSetting
 from backend.project.config import ProjectConfig
 from backend.simulation.imbalance import thinned
 from backend.simulation.near_copies import NearCopy, near_copies
@@ -93,9 +94,17 @@ def build_world(options: SimulationOptions) -> World:
 
 
 def split(world: World, options: SimulationOptions, seed: int) -> Split:
-    """A seed's split: by photo, each class at its share; then the photos to learn from are thinned out and copied."""
+    """A seed's split: by photo, each class at its share; then the photos to learn from are thinned out and copied.
+
+    Raises BadSetting where no photo to test on shows an object: every strategy would seem worth nothing.
+    """
     learn: Iterable[int]
     learn, test = stratified_split(world.photos, options.test_share, seed)
+    if not any(world.photos[photo].outlines for photo in test):
+        raise BadSetting(
+            f"none of the {len(test)} images to test on, of {len(world.photos)}, shows an object; choose a larger "
+            "--test-share, or more images"
+        )
     if options.wanted_imbalance:
         learn = thinned(world.photos, learn, options.wanted_imbalance, seed)
     return Split(tuple(place for photo in learn for place in (photo, *world.copies_of(photo))), tuple(test))

@@ -136,6 +136,12 @@ def test_a_pool_that_is_mostly_empty_images_is_played_to_its_end(
     assert len(curves(few)) == 6
 
 
+def test_without_test_images_there_is_nothing_to_compare(options: SimulationOptions) -> None:
+    with pytest.raises(BadSetting, match="none of the 0 images to test on, of 16, shows an object; choose a larger"):
+        run(replace(options, test_share=0.01))
+    assert not options.out.exists()
+
+
 def test_seeds_side_by_side_come_to_the_same(options: SimulationOptions, tmp_path: Path) -> None:
     def rows_of(chosen: SimulationOptions) -> list[dict[str, str]]:
         run(chosen)
