@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -124,11 +126,12 @@ class SimulationOptions:
         return tuple(fully_read(coco.read(self.annotations, images=self.images))[: self.limit])
 
 
-def check_settings(options: SimulationOptions, records: int) -> None:
-    """Refuse to mix runs of different settings in one folder."""
+def check_settings(options: SimulationOptions, photos: Sequence[Record]) -> None:
+    """Refuse to mix runs of different settings, or of annotations that were changed meanwhile, in one folder."""
     settings: dict[str, Any] = {
         "annotations": options.annotations.name,
-        "records": records,
+        "records": len(photos),
+        "truth": _digest(photos),
         "test_share": options.test_share,
         "judge": options.judge,
         "redundant": options.redundant,
@@ -139,8 +142,21 @@ def check_settings(options: SimulationOptions, records: int) -> None:
     path = options.out / "settings.json"
     if not path.exists():
         write_json(path, settings)
-    elif (known := {"near_copies": "keep", **read_json(path)}) != settings:  # earlier releases moved none
+        return
+    earlier = {"near_copies": "keep", "truth": settings["truth"]}  # releases that moved none, and did not look
+    if (known := {**earlier, **read_json(path)}) != settings:
         differing = sorted(key for key in settings if known.get(key) != settings[key])
         raise BadSetting(
             f"{options.out} holds a simulation with other settings ({', '.join(differing)}); choose another --out"
         )
+
+
+def _digest(photos: Sequence[Record]) -> str:
+    """What changes with the photos' names and sizes, and with the labels and outlines of their objects."""
+    whole = hashlib.sha256()
+    for photo in photos:
+        whole.update(f"{photo.image} {photo.size_hw} {[outline.label for outline in photo.outlines]}".encode())
+        for part in (part for outline in photo.outlines for part in outline.parts):
+            for ring in (part.exterior, *part.holes):
+                whole.update(ring.tobytes())
+    return whole.hexdigest()[:16]

@@ -31,7 +31,7 @@ def run(options: SimulationOptions) -> Path:
         Seed(options, world, number).plan(RANDOM)  # what is asked for fits, or is refused before anything is kept
     world.images.check(tqdm(world.photos, desc="looking at the images", unit="image"))
     options.out.mkdir(parents=True, exist_ok=True)
-    check_settings(options, len(world.photos))
+    check_settings(options, world.photos)
     if options.judge == "linear":
         features_of(world, runs_folder(options))  # once, and not in each of the processes
     if any(map(options.puts_copies_last, options.strategies)):

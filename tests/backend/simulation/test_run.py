@@ -142,6 +142,17 @@ def test_without_test_images_there_is_nothing_to_compare(options: SimulationOpti
     assert not options.out.exists()
 
 
+def test_annotations_that_were_changed_are_another_simulation(options: SimulationOptions, tmp_path: Path) -> None:
+    same = spoilt(options, tmp_path)
+    few = replace(same, seeds=1, loops=1, strategies=("random",))
+    run(few)
+    content = json.loads(few.annotations.read_text())
+    content["annotations"][0]["category_id"] = 3 - content["annotations"][0]["category_id"]
+    few.annotations.write_text(json.dumps(content))
+    with pytest.raises(BadSetting, match=r"other settings \(truth\); choose another --out"):
+        run(few)
+
+
 def test_seeds_side_by_side_come_to_the_same(options: SimulationOptions, tmp_path: Path) -> None:
     def rows_of(chosen: SimulationOptions) -> list[dict[str, str]]:
         run(chosen)
