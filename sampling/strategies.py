@@ -220,6 +220,9 @@ BY_CHANCE = ("random", "random_foreground", "class_turns")
 BY_OBJECTS = ("coverage",)
 """Strategies that look at the objects of each image."""
 
+BY_SCHEDULE = ("stratified",)
+"""Strategies that change over the planned rounds; `coverage` does where it has noise."""
+
 BY_FEATURES = (*BY_OBJECTS, "diverse")
 """Strategies that compare what a backbone sees in the images, best one that training does not move."""
 

@@ -27,7 +27,7 @@ from backend.simulation.world import Split, World, split
 from model.files import write_atomically
 from sampling.near_copies import Twins
 from sampling.simulate import Plan, Step, simulate
-from sampling.strategies import BY_FEATURES
+from sampling.strategies import BY_FEATURES, BY_OBJECTS, BY_SCHEDULE
 
 logger = logging.getLogger(__name__)
 
@@ -66,13 +66,18 @@ class Seed:
         """Which images are near copies of one another."""
         return twins_of(self.world, self.options, runs_folder(self.options))
 
+    def run_folder(self, strategy: str) -> Path:
+        """What it takes to go on with a run; a strategy that changes over the loops has one for each number of them."""
+        changes = strategy in BY_SCHEDULE or (strategy in BY_OBJECTS and self.world.config.coverage_noise > 0)
+        return self.folder / (f"{strategy}_{self.options.loops}_loops" if changes else strategy)
+
     def judge(self, strategy: str) -> Judge:
         """The judge of a strategy's run, before the first lesson."""
         if self.options.judge == "linear":
             return LinearJudge(self.features, self.split, self.world.config.mode)
 
         def weights(loop: int) -> Path:
-            return (self.folder / strategy if loop else self.folder) / f"loop_{loop}.safetensors"
+            return (self.run_folder(strategy) if loop else self.folder) / f"loop_{loop}.safetensors"
 
         return NetworkJudge(self.world, self.split, weights, self.number, self._onlooker(strategy))
 
@@ -106,7 +111,7 @@ def runs_folder(options: SimulationOptions) -> Path:
 def play(seed: Seed, strategy: str) -> Iterator[Row]:
     """One run's rows, those of an earlier start first."""
     plan, judge, loops = seed.plan(strategy), seed.judge(strategy), seed.options.loops
-    path = seed.folder / strategy / "steps.jsonl"
+    path = seed.run_folder(strategy) / "steps.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
     rows = [row for row in _rows_of(path) if row.loop <= loops]
     yield from rows

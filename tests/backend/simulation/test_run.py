@@ -153,6 +153,17 @@ def test_annotations_that_were_changed_are_another_simulation(options: Simulatio
         run(few)
 
 
+def test_more_loops_give_what_they_give_at_once_where_a_strategy_changes_over_them(
+    options: SimulationOptions, tmp_path: Path
+) -> None:
+    few = replace(options, seeds=1, pool_size=1, strategies=("stratified",))
+    run(few)
+    run(replace(few, loops=5))
+    run(replace(few, loops=5, out=tmp_path / "at once"))
+    [gone_on, at_once] = (curves(replace(few, out=out)) for out in (few.out, tmp_path / "at once"))
+    assert [(row["objects"], row["mask_ap"]) for row in gone_on] == [(r["objects"], r["mask_ap"]) for r in at_once]
+
+
 def test_seeds_side_by_side_come_to_the_same(options: SimulationOptions, tmp_path: Path) -> None:
     def rows_of(chosen: SimulationOptions) -> list[dict[str, str]]:
         run(chosen)
