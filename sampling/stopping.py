@@ -105,13 +105,15 @@ def compare_with_chance(chosen: Sequence[float], by_chance: Sequence[float]) -> 
     """How many times the errors of chance the chosen images held; None where too few of either are known.
 
     Both are shares of each image's objects that were wrong, 0..1; the interval is a bootstrap over the images. None,
-    too, where the images by chance held no errors, as there is nothing to be found then.
+    too, where the images by chance held no errors, or in so few images that the interval has no upper end.
     """
-    if len(chosen) < MIN_CHOSEN or len(by_chance) < MIN_CHANCE or not np.any(by_chance):
+    if len(chosen) < MIN_CHOSEN or len(by_chance) < MIN_CHANCE:
         return None
     rng = np.random.default_rng(0)
     one, other = (rng.choice(np.asarray(some, float), (DRAWS, len(some))).mean(1) for some in (chosen, by_chance))
-    times = one[other > 0] / other[other > 0]
+    if (other == 0).mean() >= (1 - CONFIDENCE) / 2:
+        return None
+    times = np.divide(one, other, out=np.full(DRAWS, np.finfo(float).max), where=other > 0)
     low, high = np.quantile(times, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     means = float(np.mean(chosen)), float(np.mean(by_chance))
     return Choice(len(chosen), len(by_chance), *means, means[0] / means[1], float(low), float(high))
