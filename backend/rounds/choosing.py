@@ -53,6 +53,12 @@ def onlooker_for(place: Workplace) -> Onlooker | None:
         return None
 
 
+def strategy_of(place: Workplace, means: Means) -> str:
+    """By what a queue is ordered: uncertainty where there is nobody to look at objects for a strategy that asks for it."""
+    strategy = place.config.ranking_config().strategy
+    return strategy if means.onlooker or strategy not in BY_OBJECTS else "uncertainty"
+
+
 def known_objects(place: Workplace, current: Round, means: Means) -> Known | None:
     """What is annotated for training, and how far uncertainty has proved itself on what is for validation.
 

@@ -12,7 +12,7 @@ from backend.errors import DamagedTraining
 from backend.label_studio.client import Task
 from backend.project.workplace import Workplace
 from backend.rounds import task_queue
-from backend.rounds.choosing import Means, known_objects, onlooker_for
+from backend.rounds.choosing import Means, known_objects, onlooker_for, strategy_of
 from backend.rounds.computing import open_feature_cache
 from backend.rounds.copies_last import with_copies_last
 from backend.rounds.evaluation_copies import left_out_of_evaluation, note_left_out
@@ -86,7 +86,7 @@ def _rank(place: Workplace, current: Round, report: Report) -> str | None:
         scored = _with_seen(current, means, scores.without_regions([task.id for task in tasks]))
         splits = {t.id: split_of(t.data, t.id, place.folder.uid) for t in tasks}
         rows = task_queue.order_tasks(scored, splits, place.config, _moment(place, current, snapshot, means))
-        reasons = Reasons.of(place.config.ranking_config().strategy, means.engine.classes, scored)
+        reasons = Reasons.of(strategy_of(place, means), means.engine.classes, scored)
         rows = reasons.told(with_copies_last(place, rows, annotated))
         complete = partial(task_queue.with_regions, regions_of=scores.regions, config=place.config)
         place.folder.registry.write_ranking(current.version, complete(rows))

@@ -15,15 +15,18 @@ from backend.errors import BadImage
 from backend.label_studio.client import Task
 from backend.label_studio.labels import parse_label_config
 from backend.project.config import ProjectConfig
+from backend.project.feature_cache import FeatureCache
 from backend.project.workplace import Workplace
 from backend.rounds import task_queue
-from backend.rounds.choosing import Means, known_objects, onlooker_for
+from backend.rounds.choosing import Means, known_objects, onlooker_for, strategy_of
 from backend.rounds.folder import AnnotatedImage, Round
+from backend.rounds.reasons import Reasons
 from backend.rounds.scoring import Scored, score_tasks
 from backend.rounds.seen_objects import Onlooker
 from backend.rounds.trial import read_trial
 from model.engines.base import EngineConfig
 from model.engines.fake import FakeEngine
+from model.errors import BadCheckpoint
 from sampling.ranking import Moment
 from tests.backend.configs import POLYGONS
 
@@ -147,3 +150,20 @@ def test_a_network_that_has_not_seen_before_chooses_by_uncertainty_and_says_so(
         assert onlooker_for(place) is None
     assert "strategy coverage needs a network that has seen images before" in caplog.text
     assert place.config.ranking_config().strategy == "uncertainty"
+
+
+def test_a_queue_that_nobody_could_look_at_objects_for_is_told_as_uncertainty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(place: Workplace) -> FeatureCache:
+        raise BadCheckpoint("the ImageNet weights are missing")
+
+    place = workplace(tmp_path, Photos(), **COVERAGE)
+    assert strategy_of(place, Means(engine(), onlooker_for(place))) == "coverage"
+    monkeypatch.setattr("backend.rounds.choosing.open_feature_cache", gone)
+    means = Means(engine(), onlooker_for(place))
+    assert means.onlooker is None
+    found = scored(place, None, 1, 2)
+    queue = task_queue.order_tasks(found, dict.fromkeys(found, "train"), place.config, Moment(3))
+    first = Reasons.of(strategy_of(place, means), ("leaf", "spot"), found).reason(queue[0])
+    assert first == "the least certain of the open images"
