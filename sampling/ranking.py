@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from sampling.coverage import USUAL, Known, ObjectsOfImage, Parts
-from sampling.strategies import BY_CERTAINTY, BY_CHANCE, STRATEGIES, Pool
+from sampling.strategies import BY_CERTAINTY, BY_CHANCE, STRATEGIES, WITHOUT_A_LOOK, Pool
 
 WITHOUT_DETECTIONS = ("median", "first", "last")
 
@@ -149,19 +149,20 @@ def rank(
 def score_for(certainty: float, queue: Sequence[Scored], config: RankingConfig) -> float:
     """Score of an image that enters a ranked queue later.
 
-    Without a detection it goes where the setting says. Where the score is the certainty, that; where chance decides,
-    the middle; else the share of the queue that is less certain.
+    Without a detection it goes where the setting says, or last where the strategy does. Where the score is the
+    certainty, that; where chance decides, the middle; else behind the share of the queue that is less certain.
     """
     middle = _middle([place.score for place in queue])
+    if np.isnan(certainty) and config.strategy not in WITHOUT_A_LOOK:
+        setting = "last" if config.strategy == "random_foreground" else config.without_detections
+        return {"median": middle, "first": 0.0, "last": 1.0}[setting]
     if config.strategy in BY_CHANCE:
         return middle
-    if np.isnan(certainty):
-        return {"median": middle, "first": 0.0, "last": 1.0}[config.without_detections]
     if config.strategy in BY_CERTAINTY:
         pool = Pool(np.array([certainty]), np.zeros((1, 0)), np.zeros((1, 0)))
         return float(np.clip(STRATEGIES[config.strategy](pool, np.random.default_rng(0))[0], 0, 1))
     known = np.array([place.certainty for place in queue if place.certainty is not None])
-    return float((known < certainty).mean()) if len(known) else middle
+    return float(np.quantile([place.score for place in queue], (known < certainty).mean())) if len(known) else middle
 
 
 def _middle(scores: Sequence[float]) -> float:

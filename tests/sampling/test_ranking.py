@@ -178,7 +178,7 @@ def test_a_late_image_gets_its_own_score_or_the_middle(strategy: str, score: flo
     assert score_for(0.9, queue, config) == pytest.approx(score)
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("strategy", [name for name in STRATEGIES if name != "random_foreground"])
 def test_a_late_image_without_detections_goes_to_the_middle(strategy: str) -> None:
     config = RankingConfig(strategy)
     queue = rank(candidates(0.2, 0.5, 0.6), config, 0)
@@ -194,7 +194,31 @@ def test_a_late_image_without_detections_follows_the_setting(setting: str, score
 def test_a_late_image_goes_behind_the_less_certain_ones_where_the_score_is_a_place() -> None:
     config = RankingConfig("class_aware")
     queue = rank([Candidate(i, c, False, (1.0,)) for i, c in enumerate((0.1, 0.3, 0.5, 0.9))], config, 0)
-    assert score_for(0.6, queue, config) == 0.75
+    assert queue[2].score < score_for(0.6, queue, config) < queue[3].score
+    assert score_for(0.05, queue, config) == queue[0].score and score_for(1.0, queue, config) == queue[3].score
+
+
+def test_a_late_image_finds_its_place_where_coverage_had_no_objects_to_look_at() -> None:
+    """The queue's scores are certainties then, all of them high."""
+    config = RankingConfig("coverage")
+    queue = rank(candidates(0.8, 0.85, 0.9, 0.95), config, 0)
+    assert queue[1].score < score_for(0.87, queue, config) < queue[2].score
+
+
+@pytest.mark.parametrize("setting", ["first", "last"])
+def test_a_late_image_without_detections_follows_the_setting_where_the_classes_take_turns_by_chance(
+    setting: str,
+) -> None:
+    config = RankingConfig("class_turns", without_detections=setting)
+    queue = rank([Candidate(i, c, False, (1.0,)) for i, c in enumerate((0.1, NAN, 0.5, 0.9))], config, 0)
+    assert score_for(NAN, queue, config) == next(place.score for place in queue if place.certainty is None)
+    assert score_for(0.3, queue, config) == np.median([place.score for place in queue])
+
+
+def test_a_late_image_without_detections_comes_last_where_the_others_are_drawn_before_such() -> None:
+    config = RankingConfig("random_foreground")
+    queue = rank(candidates(0.1, NAN, 0.5, 0.9), config, 0)
+    assert score_for(NAN, queue, config) >= queue[3].score > score_for(0.3, queue, config)
 
 
 def test_a_share_of_the_queue_is_drawn_at_random_and_mixed_in_evenly() -> None:
