@@ -18,6 +18,9 @@ IN_DOUBT = 0.5
 SHOWN = 0.5
 """Objects of a class that an image has to show for the class to be the reason."""
 
+RARE = 0.5
+"""Share of what each class would have if all were as common, below which one is rare."""
+
 BY_CLASSES = ("class_aware", "stratified")
 """Strategies in which the classes take turns with their least certain images."""
 
@@ -92,11 +95,12 @@ class Reasons:
 
     @cached_property
     def _rarest(self) -> str | None:
-        """The class of which the open images show the least, of those that they show."""
+        """The class of which the open images show the least, of those that they show; None where that is not rare."""
         rows = [s.class_counts for s in self.scored.values() if len(s.class_counts) == len(self.classes)]
         totals = np.sum(rows, 0) if rows else np.zeros(len(self.classes))
         there = [(total, name) for total, name in zip(totals, self.classes, strict=True) if total >= SHOWN]
-        return min(there)[1] if len(there) > 1 else None
+        usual = sum(total for total, _ in there) / max(1, len(there))
+        return next((name for total, name in sorted(there) if total < RARE * usual), None)
 
 
 def _doubt_in_words(surer_share: float) -> str:

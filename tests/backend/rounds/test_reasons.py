@@ -23,7 +23,7 @@ def seen(*objects: tuple[list[float], float]) -> SeenImage:
 
 def reason(strategy: str, counts: tuple[float, ...] = (1, 0, 0), seen: SeenImage | None = None, **fields: Any) -> str:
     """That of task 1, which has the second lowest certainty of four; most open images show a leaf."""
-    scored = {task: Scored(c, [], (2, 0, 1)) for task, c in enumerate(CERTAINTIES, start=1)}
+    scored = {task: Scored(c, [], (4, 0, 1)) for task, c in enumerate(CERTAINTIES, start=1)}
     row = RankedTask(
         **{"task": 1, "certainty": 0.2, "place": 0, "score": 0.0, "split": "train", "regions": [], **fields}
     )
@@ -53,6 +53,12 @@ def test_a_class_whose_turn_it_is_is_named_and_a_rare_one_first() -> None:
     assert reason("class_aware").startswith("the turn of leaf; ")
     assert reason("class_aware", (1, 0, 1)).startswith("rare class miner; ")
     assert reason("stratified", (0, 0, 0)).startswith("its class's turn; ")
+
+
+def test_no_class_is_rare_where_all_are_about_as_common() -> None:
+    scored = {task: Scored(0.1 * task, [], (1, 0, 1) if task < 4 else (1, 0, 0.5)) for task in range(1, 6)}
+    [last] = Reasons.of("class_aware", CLASSES, scored).told([RankedTask(3, 0.3, 0, 0.0, "train", [])])
+    assert last.reason.startswith("the turn of leaf or miner; ")
 
 
 def test_coverage_names_the_doubt_about_an_object_or_that_it_is_new() -> None:
