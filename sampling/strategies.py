@@ -107,10 +107,10 @@ def diverse(pool: Pool, rng: np.random.Generator) -> np.ndarray:
     waiting = _best_first(pool.uncertainties, rng)
     order: list[int] = []
     while waiting:
-        shortlist = np.array(waiting[: SHORTLIST * pool.batch])
-        chosen = shortlist[farthest_first(pool.embeddings[shortlist], pool.batch)].tolist()
-        order += chosen
-        waiting = [i for i in waiting if i not in set(chosen)]
+        shortlist, beyond = np.array(waiting[: SHORTLIST * pool.batch]), waiting[SHORTLIST * pool.batch :]
+        chosen = farthest_first(pool.embeddings[shortlist], pool.batch)
+        order += shortlist[chosen].tolist()
+        waiting = [*np.delete(shortlist, chosen).tolist(), *beyond]
     return _where_found(pool, order)
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 
@@ -139,3 +141,10 @@ def test_stratified_gives_classes_two_thirds_and_uncertainty_one() -> None:
     """Late, so that there is next to no noise: the rare class is certain, and still gets every third place."""
     pool = pool_of([*np.linspace(0.1, 0.3, 12), *[0.8] * 6], [[1.0, 0.0]] * 12 + [[0.0, 1.0]] * 6, round_number=20)
     assert [sum(i >= 12 for i in order("stratified", pool)[s : s + 3]) for s in (0, 3, 6, 9)] == [1, 1, 1, 1]
+
+
+def test_diverse_orders_many_images_in_seconds() -> None:
+    pool = Pool(rng().random(30_000), np.zeros((30_000, 0)), rng().random((30_000, 4), np.float32))
+    started = time.monotonic()
+    assert len(set(order("diverse", pool))) == len(pool)
+    assert time.monotonic() - started < 8
