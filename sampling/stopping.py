@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
+
+from sampling.students_t import students_t
 
 CONFIDENCE = 0.9
 """Of all intervals here: one in twenty lies wholly below the truth, as with the gate's."""
@@ -96,7 +97,7 @@ def look_ahead(measurements: Sequence[Measurement]) -> Outlook | None:
         return None
     sought = np.stack([np.ones(len(rows)), np.log([row.images for row in rows])], 1)  # (n, 2)
     slope, deviation = _slope(sought, np.array([row.ap for row in rows]), _covariance(rows))
-    step, spread = float(np.log1p(AHEAD)), _student(len(rows) - 2)
+    step, spread = float(np.log1p(AHEAD)), students_t(len(rows) - 2, CONFIDENCE)
     ends = (slope - spread * deviation, slope + spread * deviation)
     return Outlook(len(rows), round(AHEAD * rows[-1].images), step * slope, step * ends[0], step * ends[1])
 
@@ -144,12 +145,3 @@ def _slope(sought: np.ndarray, aps: np.ndarray, covariance: np.ndarray) -> tuple
             low, high = (middle, high) if fitted(middle)[2] > expected else (low, middle)
     both, of_both, _ = fitted(low)
     return float(both[1]), float(np.sqrt(of_both[1, 1]))
-
-
-def _student(freedom: int) -> float:
-    """Student's t for the upper end of an interval of CONFIDENCE (Abramowitz and Stegun 26.7.5)."""
-    z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
-    first = (z**3 + z) / 4
-    second = (5 * z**5 + 16 * z**3 + 3 * z) / 96
-    third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
-    return z + first / freedom + second / freedom**2 + third / freedom**3

@@ -54,7 +54,7 @@ def onlooker_for(place: Workplace) -> Onlooker | None:
 
 
 def strategy_of(place: Workplace, means: Means) -> str:
-    """By what a queue is ordered: uncertainty where there is nobody to look at objects for a strategy that asks for it."""
+    """By what a queue is ordered: uncertainty where nobody can look at objects for a strategy that asks for it."""
     strategy = place.config.ranking_config().strategy
     return strategy if means.onlooker or strategy not in BY_OBJECTS else "uncertainty"
 

@@ -145,8 +145,9 @@ def _draw(rows: Sequence[Row]) -> Figure:
             costs = np.array([[getattr(row, cost) for row in run[:length]] for run in runs]).mean(0)
             values = np.array([[row.value for row in run[:length]] for run in runs])  # (seeds, steps)
             [line] = axes.plot(costs, values.mean(0), marker="o", markersize=3, label=strategy)
-            low, high = np.array([interval(column) for column in values.T]).T
-            axes.fill_between(costs, low, high, color=line.get_color(), alpha=0.12)
+            if len(runs) > 1:
+                low, high = np.clip([interval(column) for column in values.T], 0, 1).T
+                axes.fill_between(costs, low, high, color=line.get_color(), alpha=0.12)
         axes.set_xlabel(COSTS[cost])
         axes.grid(alpha=0.3)
     figure.axes[0].set_ylabel(MEASURES[rows[0].measure])
