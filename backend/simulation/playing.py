@@ -66,6 +66,18 @@ class Seed:
         """Which images are near copies of one another."""
         return twins_of(self.world, self.options, runs_folder(self.options))
 
+    @cached_property
+    def judged(self) -> Split:
+        """The split without those photos to test on that are near copies of some to learn from, where they are known.
+
+        What was learned by heart is no test.
+        """
+        if not self.options.moves_near_copies:
+            return self.split
+        learn = set(self.split.learn)
+        test = tuple(photo for photo in self.split.test if learn.isdisjoint(self.twins.get(photo, ())))
+        return replace(self.split, test=test)
+
     def run_folder(self, strategy: str) -> Path:
         """What it takes to go on with a run; a strategy that changes over the loops has one for each number of them."""
         changes = strategy in BY_SCHEDULE or (strategy in BY_OBJECTS and self.world.config.coverage_noise > 0)
@@ -74,12 +86,12 @@ class Seed:
     def judge(self, strategy: str) -> Judge:
         """The judge of a strategy's run, before the first lesson."""
         if self.options.judge == "linear":
-            return LinearJudge(self.features, self.split, self.world.config.mode)
+            return LinearJudge(self.features, self.judged, self.world.config.mode)
 
         def weights(loop: int) -> Path:
             return (self.run_folder(strategy) if loop else self.folder) / f"loop_{loop}.safetensors"
 
-        return NetworkJudge(self.world, self.split, weights, self.number, self._onlooker(strategy))
+        return NetworkJudge(self.world, self.judged, weights, self.number, self._onlooker(strategy))
 
     def _onlooker(self, strategy: str) -> Onlooker | None:
         """Who looks at images beside the network, where the strategy asks for that."""

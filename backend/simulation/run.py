@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from backend.errors import BadSetting
 from backend.simulation.object_features import features_of
 from backend.simulation.options import RANDOM, SimulationOptions, check_settings
 from backend.simulation.playing import Seed, play, runs_folder
@@ -23,19 +24,25 @@ def run(options: SimulationOptions) -> Path:
     """Play what is not yet played, write curves.csv, curves.png and summary.json, and return the summary's path.
 
     Goes on where an earlier run into the same folder stopped; more strategies, seeds or loops may be asked for then.
-    Raises BadSetting for more loops than there are images for, and BadRecord that names the images which are missing,
-    broken or of another size, both before anything is trained.
+    Raises BadSetting for more loops than there are images for, or nothing to test on, and BadRecord that names the
+    images which are missing, broken or of another size, all before anything is trained.
     """
     world = build_world(options)
-    for number in options.seed_numbers:
-        Seed(options, world, number).plan(RANDOM)  # what is asked for fits, or is refused before anything is kept
+    seeds = [Seed(options, world, number) for number in options.seed_numbers]
+    for seed in seeds:
+        seed.plan(RANDOM)  # what is asked for fits, or is refused before anything is kept
     world.images.check(tqdm(world.photos, desc="looking at the images", unit="image"))
     options.out.mkdir(parents=True, exist_ok=True)
     check_settings(options, world.photos)
     if options.judge == "linear":
         features_of(world, runs_folder(options))  # once, and not in each of the processes
-    if any(map(options.puts_copies_last, options.strategies)):
+    if options.moves_near_copies or any(map(options.puts_copies_last, options.strategies)):
         twins_of(world, options, runs_folder(options))
+    if not all(seed.judged.test for seed in seeds):
+        raise BadSetting(
+            "all images to test on are near copies of images to learn from; keep one of each burst, or choose "
+            "--near-copies keep"
+        )
     rows = []
     with tqdm(total=options.seeds * len(options.strategies) * (options.loops + 1), unit="loop") as bar:
         for row in _played(options):

@@ -15,6 +15,7 @@ from PIL import Image
 from backend.cli import main
 from backend.errors import BadSetting
 from backend.simulation.options import PLAYED, SimulationOptions
+from backend.simulation.playing import Seed
 from backend.simulation.run import run
 from backend.simulation.splits import stratified_split
 from backend.simulation.world import build_world, split
@@ -23,7 +24,7 @@ from model.formats import coco
 from model.geometry import mask_to_polygons
 from model.record_images import RecordImages
 from model.records import Outline, Record
-from tests.textures import textured
+from tests.textures import shot_again, textured
 
 COLOURS = {"tomato": (215, 48, 39), "plum": (69, 60, 180)}
 
@@ -207,12 +208,17 @@ def test_a_network_learns_from_near_copies_too(options: SimulationOptions) -> No
     assert any(place >= 16 for place in json.loads(steps.read_text().splitlines()[-1])["chosen"])
 
 
-def photographed(options: SimulationOptions, tmp_path: Path) -> SimulationOptions:
-    """The same with textured photos of one disc each, by which near copies can be told; settings of a real project."""
+def photographed(options: SimulationOptions, tmp_path: Path, pairs: int = 0) -> SimulationOptions:
+    """The same with textured photos of one disc each, by which near copies can be told; settings of a real project.
+
+    Of the first photos so many pairs are near copies, as in a burst.
+    """
     (tmp_path / "photos").mkdir()
     records = []
     for index in range(12):
-        photo, disc = textured(index, (200, 260)), np.zeros((200, 260), np.uint8)
+        is_copy = index % 2 == 1 and index < 2 * pairs
+        photo, disc = textured(index - is_copy, (200, 260)), np.zeros((200, 260), np.uint8)
+        photo = shot_again(photo) if is_copy else photo
         cv2.circle(disc, (130, 100), 60, 1, -1)
         cv2.imwrite(str(tmp_path / "photos" / f"{index}.png"), photo)
         label = list(COLOURS)[index % 2]
@@ -249,6 +255,30 @@ def test_near_copies_come_last_but_for_plain_chance(options: SimulationOptions, 
     assert copies["random_copies_last"] == copies["uncertainty"] == 0 < copies["random"]
     run(replace(near, loops=3))
     assert found.stat().st_mtime_ns == written, "looked for once"
+
+
+def test_no_photo_is_tested_on_that_is_a_near_copy_of_one_to_learn_from(
+    options: SimulationOptions, tmp_path: Path
+) -> None:
+    near = replace(photographed(options, tmp_path, pairs=3), redundant=0)
+    world, kept = build_world(near), replace(near, near_copies="keep")
+    seeds = [Seed(near, world, number) for number in range(1, 6)]
+    for seed in seeds:
+        learned, tested = set(seed.judged.learn), set(seed.judged.test)
+        assert not any({i, i + 1} & learned and {i, i + 1} & tested for i in (0, 2, 4))
+        assert seed.judged.learn == seed.split.learn
+        assert Seed(kept, world, seed.number).judged == seed.split
+    assert sum(len(seed.split.test) - len(seed.judged.test) for seed in seeds) > 2
+
+
+def test_where_all_photos_to_test_on_are_near_copies_nothing_is_played(
+    options: SimulationOptions, tmp_path: Path
+) -> None:
+    bursts = replace(photographed(options, tmp_path, pairs=6), redundant=0, strategies=("random",))
+    with pytest.raises(BadSetting, match="all images to test on are near copies of images to learn from; keep one of"):
+        run(bursts)
+    assert not list(bursts.out.rglob("steps.jsonl"))
+    assert run(replace(bursts, near_copies="keep", out=tmp_path / "kept")).is_file()
 
 
 def test_near_copies_stay_where_they_are_if_asked_for(options: SimulationOptions, tmp_path: Path) -> None:
