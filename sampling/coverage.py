@@ -83,7 +83,7 @@ class ObjectsOfImage:
 class Known:
     """What is known already.
 
-    features  (k, d) of the annotated objects
+    features  (k, d) of the annotated objects, and of patches of annotated images without any
     trust     how far uncertainty has proved itself, 0..1
     """
 

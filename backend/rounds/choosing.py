@@ -15,7 +15,7 @@ from backend.rounds.computing import open_feature_cache
 from backend.rounds.folder import Round
 from backend.rounds.learning import Loader, records_of
 from backend.rounds.scoring import Scorer, task_seed
-from backend.rounds.seen_objects import Cache, Onlooker
+from backend.rounds.seen_objects import Onlooker, annotated_features
 from backend.rounds.trial import Trial, fallback_in_words, write_trial
 from model.engines.base import Engine
 from model.errors import BadCheckpoint
@@ -67,12 +67,12 @@ def known_objects(place: Workplace, current: Round, means: Means) -> Known | Non
     if not means.onlooker or place.config.strategy not in BY_OBJECTS:
         return None
     records, uris = records_of(place, current, "train")
-    features = [_features(means.onlooker.cache, record, image) for record, image in _readable(place, uris, records)]
+    cache = means.onlooker.cache
+    found = [annotated_features(cache.maps(image), boxes_of(r)) for r, image in _readable(place, uris, records)]
     trial = _try_uncertainty(place, current, means.engine)
     write_trial(current, trial)
     words = "project %s: uncertainty counts %.2f, tried on %d validation images in %.1f s"
     logger.info(words, place.folder.uid, trial.trust, trial.images, trial.seconds)
-    found = [some for some in features if len(some)]
     return Known(np.concatenate(found) if found else np.zeros((0, 0), np.float32), trial.trust)
 
 
@@ -84,11 +84,6 @@ def _readable(place: Workplace, uris: dict[str, str], records: Sequence[Record])
             yield record, load.of(record)
         except BadImage as err:
             logger.warning("task %s does not count for choosing: %s", record.image, err)
-
-
-def _features(cache: Cache, record: Record, image: np.ndarray) -> np.ndarray:
-    boxes = boxes_of(record)
-    return cache.maps(image).of_boxes(boxes) if len(boxes) else np.zeros((0, 0), np.float32)
 
 
 def _try_uncertainty(place: Workplace, current: Round, engine: Engine) -> Trial:

@@ -77,6 +77,11 @@ def seen_image(maps: FeatureMaps, proposals: Proposals) -> SeenImage:
     return SeenImage(ObjectsOfImage(features, probabilities, np.clip(uncertainties, 0, 1)), maps.of_image())
 
 
+def annotated_features(maps: FeatureMaps, boxes_xyxy: np.ndarray) -> np.ndarray:
+    """Features (n, d) of what is annotated in an image; without objects those of its patches, as of an open image."""
+    return maps.of_boxes(boxes_xyxy) if len(boxes_xyxy) else maps.of_patches(PATCHES_ACROSS)
+
+
 def encoded_row(task: int, seen: SeenImage) -> bytes:
     """A task's row of the file: task, numbers of objects, classes and features; then all values in 16 bits."""
     found = seen.objects

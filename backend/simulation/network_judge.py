@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from backend.rounds.seen_objects import Onlooker
+from backend.rounds.seen_objects import Onlooker, annotated_features
 from backend.rounds.starts import keeping_of, load_start
 from backend.simulation.judge import Verdict
 from backend.simulation.world import Split, World
@@ -78,9 +78,9 @@ class NetworkJudge:
         """What was annotated in the images; all of them are learned from, so uncertainty has nothing to be tried on."""
         if not self.onlooker:
             return None
-        records = [record for i in images if (record := self.world.records[i]).outlines]
-        features = [self.onlooker.cache.maps(self.world.image(r.image)).of_boxes(boxes_of(r)) for r in records]
-        return Known(np.concatenate(features) if features else np.zeros((0, 0), np.float32), PRIOR)
+        maps, records = self.onlooker.cache.maps, [self.world.records[i] for i in images]
+        features = [annotated_features(maps(self.world.image(r.image)), boxes_of(r)) for r in records]
+        return Known(np.concatenate(features), PRIOR)
 
     def _train(self, images: Sequence[int], loop: int) -> None:
         is_warm = loop > 0 and self.world.config.warm_start

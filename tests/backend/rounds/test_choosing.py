@@ -63,8 +63,8 @@ def engine() -> FakeEngine:
     return FakeEngine(("leaf", "spot"), EngineConfig())
 
 
-def a_round(folder: Path, *tasks: tuple[int, str]) -> Round:
-    """With these tasks annotated for a split: a box around the leaf."""
+def a_round(folder: Path, *tasks: tuple[int, str], empty: int | None = None) -> Round:
+    """With these tasks annotated for a split: a box around the leaf, and nothing in an `empty` one."""
     made = Round(folder / "rounds" / "3")
     made.save()
     points = [[15.0, 15.0], [85.0, 15.0], [85.0, 85.0], [15.0, 85.0]]
@@ -77,7 +77,10 @@ def a_round(folder: Path, *tasks: tuple[int, str]) -> Round:
         "original_height": 64,
         "value": {"points": points, "polygonlabels": ["leaf"], "closed": True},
     }
-    rows = [AnnotatedImage(task, f"{task}.jpg", (64, 64), split, task, [region]) for task, split in tasks]
+    rows = [
+        AnnotatedImage(task, f"{task}.jpg", (64, 64), split, task, [] if task == empty else [region])
+        for task, split in tasks
+    ]
     made.write_annotated(rows, POLYGONS)
     return made
 
@@ -96,6 +99,17 @@ def test_tasks_unlike_what_is_annotated_come_first(tmp_path: Path) -> None:
     found = scored(place, onlooker, 1, 3, 2, 4)
     queue = task_queue.order_tasks(found, dict.fromkeys(found, "train"), place.config, Moment(3, known=known))
     assert queue[0].task in (2, 4) and {row.task for row in queue} == set(found)
+
+
+def test_ground_without_objects_is_known_once_it_is_annotated(tmp_path: Path) -> None:
+    place = workplace(tmp_path, Photos(), **COVERAGE, coverage_uncertainty=0.0)
+    onlooker = onlooker_for(place)
+    assert onlooker is not None
+    current = a_round(tmp_path, (101, "train"), (102, "train"), empty=102)
+    known = known_objects(place, current, Means(engine(), onlooker))
+    patches = onlooker.cache.maps(Photos().load("", 102)).of_patches(2)
+    assert known is not None and len(known.features) == 1 + len(patches)
+    assert np.allclose(known.features[1:], patches)
 
 
 def test_a_score_is_the_same_with_an_onlooker_and_without(tmp_path: Path) -> None:
