@@ -69,7 +69,8 @@ class Reasons:
     def _surer_share(self, row: RankedTask) -> float:
         """Which share of the others the version is surer of, 0..1."""
         lower = np.searchsorted(self.certainties, 1.0 if row.certainty is None else row.certainty, "right")
-        return float((len(self.certainties) - lower) / max(1, len(self.certainties) - 1))
+        others = len(self.certainties) - 1
+        return float((len(self.certainties) - lower) / others) if others > 0 else 1.0
 
     def _class_of(self, scored: Scored) -> str:
         """Whose turn an image most likely is: that of the rarest class that it shows."""

@@ -49,6 +49,11 @@ def test_the_least_certain_first_is_said_only_where_it_is_so() -> None:
     assert reason("uncertainty", certainty=None) == "nothing was found in it"
 
 
+def test_the_only_open_image_is_the_least_certain_one() -> None:
+    reasons = Reasons.of("uncertainty", CLASSES, {1: Scored(0.4, [], (1, 0, 0))})
+    assert reasons.reason(RankedTask(1, 0.4, 0, 0.4, "train", [])) == "the least certain of the open images"
+
+
 def test_a_class_whose_turn_it_is_is_named_and_a_rare_one_first() -> None:
     assert reason("class_aware").startswith("the turn of leaf; ")
     assert reason("class_aware", (1, 0, 1)).startswith("rare class miner; ")
