@@ -6,6 +6,7 @@ import hashlib
 import json
 import pickle
 import re
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,8 @@ TORCH_LOAD_ERRORS = (
     LookupError,
     AttributeError,
     TypeError,
+    AssertionError,
+    struct.error,
 )
 
 

@@ -106,6 +106,28 @@ def test_a_truncated_torch_file_is_refused(tmp_path, length):
         checkpoints.load_torch(path)
 
 
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "as PyTorch wrote before 1.6"])
+def test_a_torch_file_is_refused_wherever_it_is_cut_off(tmp_path, zipped):
+    path = tmp_path / "w.pth"
+    torch.save({"x": torch.ones(3)}, path, _use_new_zipfile_serialization=zipped)
+    data = path.read_bytes()
+    for length in range(len(data)):
+        path.write_bytes(data[:length])
+        with pytest.raises(BadCheckpoint, match=r"wanted a torch file with tensors only at .*w\.pth"):
+            checkpoints.load_torch(path)
+
+
+def test_a_torch_file_of_before_1_6_with_a_damaged_byte_is_refused(tmp_path):
+    path = tmp_path / "w.pth"
+    torch.save({"x": torch.ones(3)}, path, _use_new_zipfile_serialization=False)
+    data = path.read_bytes()
+    key = str(pickle.loads(data[data.rindex(b"\x80\x02]") :])[0]).encode()  # of the storage, in the list of them all
+    at = data.rindex(key)
+    path.write_bytes(data[:at] + b"x" + data[at + 1 :])
+    with pytest.raises(BadCheckpoint, match="cut off, or no file of PyTorch's"):
+        checkpoints.load_torch(path)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [([torch.ones(1)], "wanted a state_dict .* got list"), ({}, "got dict"), ({"epoch": 3}, "got int under 'epoch'")],
