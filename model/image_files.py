@@ -58,6 +58,9 @@ KINDS = {UNSIGNED: "uint", 2: "int", 3: "float"}
 RANGELESS = {"I": "integer", "F": "floating-point"}
 """Pillow's modes of samples that are no colours: nothing says which of them is black and which is white."""
 
+POSTSCRIPT = "EPS"
+"""Of Pillow's formats the one for whose pixels it starts another program, Ghostscript."""
+
 DARK = 16
 """Of 256: no value of 16 bits under 4096 has an upper byte as large."""
 
@@ -161,7 +164,10 @@ def _open(content: bytes) -> Image.Image:
     """The image, without Pillow's limits for what the caller limits, and for texts and profiles that browsers take."""
     Image.MAX_IMAGE_PIXELS = None
     PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY  # one of them may be as long as all together
-    return Image.open(io.BytesIO(content))
+    image = Image.open(io.BytesIO(content))
+    if image.format == POSTSCRIPT:
+        raise UnidentifiedImageError("PostScript is a program")
+    return image
 
 
 def _no_colours(name: str, content: bytes) -> str | None:

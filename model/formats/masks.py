@@ -25,12 +25,12 @@ def decode_base64(text: Any) -> bytes:
 
 
 def decode_png(content: bytes, most_hw: tuple[int, int]) -> np.ndarray:
-    """Mask (h, w) bool of an image: what is not transparent, or if all is opaque, what is not black.
+    """Mask (h, w) bool of a PNG: what is not transparent, or if all is opaque, what is not black.
 
-    Raises BadRecord if it is no image, and before it takes memory if it is larger than `most_hw`.
+    Raises BadRecord if it is no PNG, and before it takes memory if it is larger than `most_hw`.
     """
     try:
-        with Image.open(BytesIO(content)) as image:
+        with Image.open(BytesIO(content), formats=("PNG",)) as image:
             if image.height > most_hw[0] or image.width > most_hw[1]:
                 size = f"{image.width} x {image.height}"
                 raise BadRecord(f"its mask is {size}, its image {most_hw[1]} x {most_hw[0]} pixels; export it again")

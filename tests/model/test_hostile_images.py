@@ -1,0 +1,44 @@
+"""Files that call themselves images, and would have another program run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import EpsImagePlugin, Image
+
+from model.errors import BadImageFile, BadRecord, ModelError
+from model.formats.masks import decode_png
+from model.image_files import decode_image, suffix_of, upright_size
+from tests.model.test_image_files import saved
+
+
+@pytest.fixture
+def ghostscript(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file that a Ghostscript in the path leaves once it was started."""
+    started = tmp_path / "started"
+    (tmp_path / "gs").write_text(f"#!/bin/sh\ntouch {started}\n")
+    (tmp_path / "gs").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)
+    return started
+
+
+@pytest.mark.parametrize(
+    ("look", "refused", "reason"),
+    [
+        (lambda content: decode_image(content, "a.jpg", 1), BadImageFile, r"a\.jpg cannot be read \(it is no image\)"),
+        (lambda content: upright_size(content, "a.jpg", 1), BadImageFile, r"a\.jpg cannot be read \(it is no image\)"),
+        (lambda content: decode_png(content, (9, 9)), BadRecord, "its mask is no image"),
+    ],
+    ids=["pixels", "size", "mask"],
+)
+def test_postscript_is_no_image_and_no_program_is_started_for_it(
+    ghostscript: Path, look: Callable[[bytes], object], refused: type[ModelError], reason: str
+) -> None:
+    content = saved(Image.new("RGB", (8, 6), "red"), "EPS")
+    with pytest.raises(refused, match=reason):
+        look(content)
+    assert not ghostscript.exists()
+    assert suffix_of(content) == ""
