@@ -22,10 +22,11 @@ from model.formats.coco_rle import is_runs, rle_to_mask
 from model.formats.images import ImageFinder
 from model.formats.layout import annotation_files, checked_size, root_of, written_path
 from model.formats.losses import inside, without_repeats
+from model.formats.masks import window_mask
 from model.formats.pieces import check_labels
 from model.formats.problems import OnProblem, Remark, Tell, noted, problem_line, reason
 from model.formats.shapes import FEWEST_POINTS, parts_of
-from model.geometry import mask_to_polygons, polygons_to_mask
+from model.geometry import box_of, mask_to_polygons
 from model.records import Outline, Record
 
 FILE_NAME = "annotations.json"
@@ -276,11 +277,16 @@ def _points(polygon: list[float]) -> np.ndarray:
 
 def _shape(outline: Outline, size_hw: tuple[int, int]) -> dict[str, Any]:
     """Segmentation, area (pixels of the mask), bbox (x, y, width, height) and iscrowd of one object."""
-    rle = coco_mask.encode(np.asfortranarray(polygons_to_mask(outline.parts, size_hw).astype(np.uint8)))
-    area, bbox = int(coco_mask.area(rle)), [float(value) for value in coco_mask.toBbox(rle)]
+    mask, (left, top) = window_mask(outline.parts, size_hw)
+    area, bbox = int(mask.sum()), [0.0] * 4
+    if area:
+        x0, y0, x1, y1 = box_of(mask).tolist()
+        bbox = [left + x0, top + y0, x1 - x0, y1 - y0]
     segmentation: dict[str, Any] | list[list[float]]
-    if any(part.holes for part in outline.parts):
-        segmentation = {"size": list(size_hw), "counts": rle["counts"].decode()}
+    if area and any(part.holes for part in outline.parts):
+        whole = np.zeros(size_hw, np.uint8, order="F")
+        whole[top : top + mask.shape[0], left : left + mask.shape[1]] = mask
+        segmentation = {"size": list(size_hw), "counts": coco_mask.encode(whole)["counts"].decode()}
     else:
         rounded = (np.round(part.exterior, DECIMALS).tolist() for part in outline.parts)
         segmentation = [list(chain.from_iterable(points)) for points in rounded]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Sequence
 from io import BytesIO
 from typing import Any
 
@@ -102,7 +103,19 @@ def apart(parts: tuple[Polygon, ...], size_hw: tuple[int, int]) -> tuple[Polygon
 
 def has_pixels(part: Polygon, size_hw: tuple[int, int]) -> bool:
     """Whether a part covers a pixel of its image at all."""
-    return bool(polygons_to_mask((part,), size_hw).any())
+    return bool(window_mask((part,), size_hw)[0].any())
+
+
+def window_mask(parts: Sequence[Polygon], size_hw: tuple[int, int]) -> tuple[np.ndarray, tuple[int, int]]:
+    """The pixels of some parts in the box around their points, (h, w) bool, and its upper left pixel (x, y).
+
+    It costs no more in a large image than in a small one. The box is empty where it lies outside of the image.
+    """
+    points = np.concatenate([ring for part in parts for ring in (part.exterior, *part.holes)])
+    left, top = np.clip(np.floor(points.min(0)), 0, size_hw[::-1]).astype(int).tolist()
+    right, bottom = np.clip(np.ceil(points.max(0)), 0, size_hw[::-1]).astype(int).tolist()
+    own = [shifted(part, np.array([-left, -top], float)) for part in parts]
+    return polygons_to_mask(own, (bottom - top, right - left)), (left, top)
 
 
 def cropped_mask(parts: tuple[Polygon, ...], size_hw: tuple[int, int]) -> tuple[np.ndarray, tuple[int, int]]:
@@ -110,8 +123,8 @@ def cropped_mask(parts: tuple[Polygon, ...], size_hw: tuple[int, int]) -> tuple[
 
     Raises BadRecord if the parts cover no pixel.
     """
-    mask = polygons_to_mask(parts, size_hw)
+    mask, (left, top) = window_mask(parts, size_hw)
     if not mask.any():
         raise BadRecord("it covers no pixel of its image, and its holes need a mask; delete it")
-    x0, y0, x1, y1 = box_of(mask).astype(int)
-    return mask[y0:y1, x0:x1], (int(x0), int(y0))
+    x0, y0, x1, y1 = box_of(mask).astype(int).tolist()
+    return mask[y0:y1, x0:x1], (left + x0, top + y0)
