@@ -114,15 +114,21 @@ def _of_list(path: Path, root: Path, bare: dict[str, None]) -> Iterator[Label]:
 
 def _of_folder(place: Path, root: Path, bare: dict[str, None]) -> Iterator[Label]:
     """The labels of a folder of images (which may lie elsewhere), or the labels in a folder, or one label file."""
-    labels = _swapped(place, root)
-    for path in annotation_files(labels if labels.is_dir() else place, SUFFIX, lambda nothing: None):
-        if path.name not in TEXTS:
-            images = _swapped(path.parent, root, LABELS, IMAGES)
-            yield Label(path, path.stem, tuple(dict.fromkeys((images, path.parent))))
+    own: dict[Path, Path] = {}  # folders of images by the label files that these have
     for image in sorted(_swapped(place, root, LABELS, IMAGES).rglob("*")):
-        name = image.relative_to(root).as_posix()
-        if image.suffix.lower() in IMAGE_SUFFIXES and not any((root / path).is_file() for path in _labels_of(name)):
-            bare[name] = None
+        name = image.relative_to(root)
+        if image.suffix.lower() in IMAGE_SUFFIXES and not any(part.startswith(".") for part in name.parts):
+            label = next(filter(Path.is_file, (root / path for path in _labels_of(name.as_posix()))), None)
+            if label is None:
+                bare[name.as_posix()] = None
+            else:
+                own[label] = image.parent
+    labels = _swapped(place, root)
+    files = annotation_files(labels if labels.is_dir() else place, SUFFIX, lambda nothing: None)
+    for path in dict.fromkeys([*files, *own]):
+        if path.name not in TEXTS:
+            images = own.get(path, _swapped(path.parent, root, LABELS, IMAGES))
+            yield Label(path, path.stem, tuple(dict.fromkeys((images, path.parent))))
 
 
 def _labels_of(image: str) -> Iterator[str]:

@@ -133,6 +133,15 @@ def test_an_image_does_not_overwrite_its_namesake(name: str, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("name", FORMATS)
+def test_folders_may_have_the_names_that_tools_give_to_theirs(name: str, tmp_path: Path) -> None:
+    folders = ("", "x/", "field/images/", "labels/", "field/labels/", "ann/", "img/", "Masks/", "Annotations/")
+    square = (Outline("leaf", (Polygon(box(1, 1, 9, 9)),)),)
+    records = [Record(f"{folder}{number}.jpg", (10, 10), square) for number, folder in enumerate(folders)]
+    put(name, records, tmp_path, ("leaf",))
+    assert_same(read(name, tmp_path), placed(name, tuple(records)))
+
+
+@pytest.mark.parametrize("name", FORMATS)
 def test_an_unknown_label_is_not_written(name: str, tmp_path: Path) -> None:
     record = Record("a.jpg", (10, 10), (Outline("root", (Polygon(box(1, 1, 9, 9)),)),))
     with pytest.raises(BadRecord, match=r"object of a\.jpg is a 'root', wanted one of \('leaf',\)"):
