@@ -150,7 +150,10 @@ def _name(form: Output, task: Task, labels: LabelConfig, content: bytes, taken: 
     if is_usable and source.suffix.lower() in IMAGE_SUFFIXES and not taken & _places(form, str(source)):
         return str(source)
     name = f"{task.id}-{own.name}" if own.name else f"{task.id}"
-    return name if own.suffix.lower() in IMAGE_SUFFIXES else f"{name}{suffix_of(content)}"
+    name = name if own.suffix.lower() in IMAGE_SUFFIXES else f"{name}{suffix_of(content)}"
+    while taken & _places(form, name):  # by what was exported once and imported under that name
+        name = f"{task.id}-{name}"
+    return name
 
 
 def _places(form: Output, image: str) -> set[str]:

@@ -1,0 +1,81 @@
+"""What `maskal export` writes; with the real Label Studio: tests/e2e/test_formats.py."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from backend.folders import exporting
+from backend.folders.exporting import Exported, ExportOptions, export_records
+from backend.folders.importing import SOURCE
+from backend.label_studio.facts import Project, Task
+from backend.label_studio.labels import polygon_config
+from backend.settings import Settings
+from model.formats.table import FORMATS
+from tests.model.formats.scenes import read
+
+SQUARE = {
+    "id": "r1",
+    "type": "polygonlabels",
+    "from_name": "label",
+    "to_name": "image",
+    "value": {"points": [[10, 10], [50, 10], [50, 50], [10, 50]], "polygonlabels": ["leaf"]},
+}
+
+
+def photo(shade: int) -> bytes:
+    content = io.BytesIO()
+    Image.new("L", (20, 20), shade).save(content, "PNG")
+    return content.getvalue()
+
+
+@pytest.fixture
+def export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Exported]:
+    """Export annotated tasks, given by their ids with the address of their image and the name that it was imported by."""
+
+    def exported(form: str, tasks: dict[int, tuple[str, str | None]]) -> Exported:
+        def annotated_tasks(project_id: int) -> Iterator[Task]:
+            for number, (address, source) in tasks.items():
+                data = {"image": address, **({SOURCE: source} if source else {})}
+                annotation: dict[str, Any] = {"id": number, "updated_at": "2026", "result": [SQUARE]}
+                yield Task(number, data, True, [annotation])
+
+        project = Project(1, "1.1", "leaves", polygon_config(["leaf"]), "", (0, 0, 0, 0))
+        client = SimpleNamespace(annotated_tasks=annotated_tasks, project=lambda number: project)
+        settings = Settings(data_dir=tmp_path / "data")
+        images = SimpleNamespace(fetch=lambda address, number: photo(number), settings=settings)
+        monkeypatch.setattr(exporting, "open_client", lambda *_: client)
+        monkeypatch.setattr(exporting, "Images", lambda *_: images)
+        return export_records(settings, ExportOptions(form, 1, tmp_path / "out"))
+
+    return exported
+
+
+@pytest.mark.parametrize("other", ["7-a.png", "7-a.jpg"])
+@pytest.mark.parametrize("form", FORMATS)
+def test_no_image_takes_the_place_of_one_that_was_exported_and_imported_again(
+    export: Callable[..., Exported], tmp_path: Path, form: str, other: str
+) -> None:
+    """An export puts the task's number before a name; imported into another project, 7 is the number of another task."""
+    done = export(form, {3: ("/data/upload/2/0a1b2c3d-7-a.png", other), 7: ("/data/upload/2/0a1b2c3d-a.png", None)})
+    assert (done.images, done.objects, done.problems) == (2, 2, [])
+    assert len({path.read_bytes() for path in (tmp_path / "out").rglob("*.*g")}) == 2
+    assert len({record.image for record in read(form, tmp_path / "out")}) == 2
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("is_imported", [False, True], ids=["by its address", "as it was imported"])
+def test_a_long_name_in_any_script_stops_no_export(
+    export: Callable[..., Exported], tmp_path: Path, form: str, is_imported: bool
+) -> None:
+    name = f"{'圃場' * 60}.png"
+    done = export(form, {5: (f"https://images.example/{name}", name if is_imported else None)})
+    assert (done.images, done.problems) == (1, [])
+    (record,) = read(form, tmp_path / "out")
+    assert record.image.endswith("圃場.png")
