@@ -29,8 +29,8 @@ from model.records import Record
 
 NOT_IN_NAMES = re.compile(r"[^\w. ()+-]")
 
-LONGEST_NAME = 150
-"""Of an image, in characters: file systems take 255 bytes, and tools add their endings."""
+LONGEST_NAME = 200
+"""Of an image, in bytes: file systems take 255, and the number of the task and tools' endings are added."""
 
 
 @dataclass(frozen=True)
@@ -143,10 +143,10 @@ def _name(form: Output, task: Task, labels: LabelConfig, content: bytes, taken: 
     address = urlsplit(str(labels.image_value.of(task.data)))
     path = "" if address.scheme == "data" else parse_qs(address.query).get("d", [address.path])[0]
     last = UPLOAD_PREFIX.sub("", NOT_IN_NAMES.sub("_", unquote(path).rstrip("/").rpartition("/")[2]), count=1)
-    own = PurePosixPath(last.strip()[-LONGEST_NAME:])
+    own = PurePosixPath(last.strip().encode()[-LONGEST_NAME:].decode(errors="ignore"))
     source = PurePosixPath(str(task.data.get(SOURCE) or ""))
     is_below = not source.is_absolute() and ".." not in source.parts
-    is_usable = is_below and is_plain(str(source)) and len(source.name) <= LONGEST_NAME
+    is_usable = is_below and is_plain(str(source)) and len(source.name.encode()) <= LONGEST_NAME
     if is_usable and source.suffix.lower() in IMAGE_SUFFIXES and not taken & _places(form, str(source)):
         return str(source)
     name = f"{task.id}-{own.name}" if own.name else f"{task.id}"

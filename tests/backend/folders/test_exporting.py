@@ -37,7 +37,7 @@ def photo(shade: int) -> bytes:
 
 @pytest.fixture
 def export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Exported]:
-    """Export annotated tasks, given by their ids with the address of their image and the name that it was imported by."""
+    """Export annotated tasks: by their ids, the address of their image and the name that it was imported by."""
 
     def exported(form: str, tasks: dict[int, tuple[str, str | None]]) -> Exported:
         def annotated_tasks(project_id: int) -> Iterator[Task]:
@@ -62,7 +62,7 @@ def export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Exp
 def test_no_image_takes_the_place_of_one_that_was_exported_and_imported_again(
     export: Callable[..., Exported], tmp_path: Path, form: str, other: str
 ) -> None:
-    """An export puts the task's number before a name; imported into another project, 7 is the number of another task."""
+    """An export puts the task's number before a name; in another project 7 is the number of another task."""
     done = export(form, {3: ("/data/upload/2/0a1b2c3d-7-a.png", other), 7: ("/data/upload/2/0a1b2c3d-a.png", None)})
     assert (done.images, done.objects, done.problems) == (2, 2, [])
     assert len({path.read_bytes() for path in (tmp_path / "out").rglob("*.*g")}) == 2
