@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -210,3 +211,15 @@ def test_where_another_image_lies_no_annotation_is_written(photos: Path, weights
         done = run(photos, weights, "labelme", out=out)
         assert len(done.problems) == 1 and "a.png is another image than" in done.problems[0]
         assert not (out / "a.json").exists() and (out / "field 1/none.json").exists()
+
+
+def test_another_image_is_known_by_its_pixels_not_by_its_date(photos: Path, weights: Path) -> None:
+    """Archives give all their files one date, and images without compression have one size."""
+    out = photos.parent / "out"
+    for folder, squares in ((photos, SQUARES["a.png"]), (out, {})):
+        folder.mkdir(exist_ok=True)
+        Image.fromarray(picture(squares)).save(folder / "b.bmp")
+        os.utime(folder / "b.bmp", (1e9, 1e9))
+    done = run(photos, weights, "labelme", out=out)
+    assert [line.partition(" is another image than ")[0] for line in done.problems] == [str(out / "b.bmp")]
+    assert not (out / "b.json").exists()
