@@ -74,7 +74,6 @@ def test_unreadable_images_are_told_at_the_end_and_the_rest_goes_on(
 ) -> None:
     for name in ("0.jpg", "field 1/cut.png"):
         (photos / name).write_bytes((photos / "a.png").read_bytes()[:60])
-    (photos / "gone.jpg").symlink_to(photos / "nowhere.jpg")
     done = run(photos, weights, export_format)
     assert (done.images, len(done.problems)) == (3, 2)
     assert [str(photos / name) in line for name, line in zip(("0.jpg", "field 1/cut.png"), done.problems, strict=True)]
@@ -223,3 +222,12 @@ def test_another_image_is_known_by_its_pixels_not_by_its_date(photos: Path, weig
     done = run(photos, weights, "labelme", out=out)
     assert [line.partition(" is another image than ")[0] for line in done.problems] == [str(out / "b.bmp")]
     assert not (out / "b.json").exists()
+
+
+def test_a_link_to_an_image_that_is_gone_is_told(photos: Path, weights: Path) -> None:
+    (photos / "b.png").symlink_to(photos / "moved.png")
+    (photos / "c.png").symlink_to(photos / "a.png")
+    (photos / "notes.txt").symlink_to(photos / "moved.txt")
+    done = run(photos, weights, "coco")
+    assert done.images == 4 and len(done.problems) == 1
+    assert f"{photos / 'b.png'} cannot be read (No such file or directory)" in done.problems[0]
