@@ -211,7 +211,7 @@ def _files(folder: Path, out: Path, mask_folder: str | None) -> Iterator[Path]:
     """All files and broken links below a folder in order, without hidden ones, masks and what lies in `out`."""
     is_below = out != folder.resolve() and out.is_relative_to(folder.resolve())
     for path in sorted(folder.rglob("*")):
-        is_output = is_below and path.resolve().is_relative_to(out)
+        is_output = is_below and path.parent.resolve().is_relative_to(out)
         is_hidden = any(part.startswith(".") or part == mask_folder for part in path.relative_to(folder).parts)
         if not is_output and not is_hidden and (path.is_file() or (path.is_symlink() and not path.exists())):
             yield path

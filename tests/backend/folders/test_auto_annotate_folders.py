@@ -231,3 +231,10 @@ def test_a_link_to_an_image_that_is_gone_is_told(photos: Path, weights: Path) ->
     done = run(photos, weights, "coco")
     assert done.images == 4 and len(done.problems) == 1
     assert f"{photos / 'b.png'} cannot be read (No such file or directory)" in done.problems[0]
+
+
+def test_a_link_that_leads_to_itself_stops_nothing(photos: Path, weights: Path) -> None:
+    (photos / "b.png").symlink_to(photos / "b.png")
+    done = run(photos, weights, "coco", out=photos / "out")
+    assert done.images == 3 and len(done.problems) == 1
+    assert f"{photos / 'b.png'} cannot be read (Too many levels of symbolic links)" in done.problems[0]
