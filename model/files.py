@@ -28,6 +28,17 @@ def temporary_sibling(path: Path) -> Path:
 
 
 @contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """The file in errors of what is written to an open one, as on a full disk: the system names none there."""
+    try:
+        yield
+    except OSError as err:
+        if err.errno is not None and err.filename is None:
+            err.filename = str(path)
+        raise
+
+
+@contextmanager
 def replacing(path: Path, *, mode: int | None = None) -> Iterator[Path]:
     """Hand out a temporary file to fill; it takes the place of `path` when the block ends without an error.
 
@@ -37,12 +48,13 @@ def replacing(path: Path, *, mode: int | None = None) -> Iterator[Path]:
     """
     temporary = temporary_sibling(path)
     try:
-        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666 if mode is None else 0o600))
-        yield temporary
-        if mode is not None:
-            temporary.chmod(mode)
-        sync(temporary)
-        os.replace(temporary, path)
+        with _named(path):
+            os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666 if mode is None else 0o600))
+            yield temporary
+            if mode is not None:
+                temporary.chmod(mode)
+            sync(temporary)
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
     sync_folder(path.parent)
@@ -81,7 +93,7 @@ def append_lines(path: Path, text: str) -> None:
 
     A line that a crash cut off is removed first, otherwise it would spoil the one after it.
     """
-    with path.open("ab+") as file:
+    with _named(path), path.open("ab+") as file:
         whole = _end_of_lines(file)
         if whole < file.seek(0, os.SEEK_END):
             logger.warning("removed the unfinished last line of %s", path)

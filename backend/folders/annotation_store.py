@@ -12,7 +12,7 @@ import numpy as np
 
 from backend.errors import BadSetting
 from model.errors import BadRecord
-from model.files import write_atomically
+from model.files import append_lines, write_atomically
 from model.formats.table import Output
 from model.records import Outline, Polygon, Record
 
@@ -88,8 +88,8 @@ class OneFile:
     def add(self, record: Record) -> None:
         """Note the record in the journal."""
         line = json.dumps(encode(record)) + "\n"
-        with self._lock, self.journal.open("a") as stream:
-            stream.write(line)
+        with self._lock:
+            append_lines(self.journal, line)
             self.done[record.image] = record
 
     def finish(self, images: Sequence[str]) -> None:

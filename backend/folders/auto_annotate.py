@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import filecmp
 import hashlib
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -30,7 +29,7 @@ from backend.settings import Settings
 from model.engines.base import Engine, EngineConfig
 from model.engines.loader import load_alone, load_version
 from model.errors import BadImageFile, BadRecord
-from model.files import replacing
+from model.files import write_atomically
 from model.formats.layout import written_path
 from model.formats.table import Output, format_for
 from model.image_files import IMAGE_SUFFIXES, OTHER_SUFFIXES, Depths, decode_image
@@ -296,5 +295,4 @@ def _bring(folder: Path, image: str, target: Path | None) -> None:
     """Copy an image of the folder to where it is lacking, if anywhere."""
     if target is not None:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(target) as temporary:
-            shutil.copyfile(folder / image, temporary)
+        write_atomically(target, (folder / image).read_bytes())

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 from pathlib import Path
 
@@ -238,3 +239,26 @@ def test_a_link_that_leads_to_itself_stops_nothing(photos: Path, weights: Path) 
     done = run(photos, weights, "coco", out=photos / "out")
     assert done.images == 3 and len(done.problems) == 1
     assert f"{photos / 'b.png'} cannot be read (Too many levels of symbolic links)" in done.problems[0]
+
+
+@pytest.mark.parametrize("export_format", ["coco", "labelme", "supervisely", "yolo"])
+@pytest.mark.parametrize("most_bytes", [0, 300])
+def test_a_full_disk_ends_as_one_line_and_loses_nothing(
+    photos: Path, weights: Path, export_format: str, most_bytes: int
+) -> None:
+    """No file may be larger than that: the system refuses as on a full disk, and names no file either."""
+    out = photos.parent / "out"
+    arguments = ["--img-dir", photos, "--weights", weights, "--export-format", export_format, "--out", out]
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, limits[1]))
+    try:
+        shown = CliRunner().invoke(main, ["auto-annotate", *map(str, arguments)])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert shown.exit_code == 1 and shown.exception.__class__ is SystemExit
+    told = shown.output.splitlines()[-1]
+    assert told.startswith(f"maskal: File too large: {out}") and told.endswith(
+        "; check access rights and free space there"
+    )
+    again = run(photos, weights, export_format, out=out)
+    assert again.images + again.before == 3 and again.problems == []
