@@ -30,6 +30,7 @@ from model.geometry import box_of, mask_to_polygons
 from model.records import Outline, Record
 
 FILE_NAME = "annotations.json"
+INFO = {"description": "written by maskal-studio"}
 CROWDS = "left out %d annotations with iscrowd=1 (crowds; if the tool marks every mask so, --iscrowd-masks reads them)"
 
 logger = logging.getLogger(__name__)
@@ -145,7 +146,8 @@ def write(records: Iterable[Record], path: Path, class_names: Sequence[str]) -> 
             score = {} if outline.score is None else {"score": outline.score}
             annotations.append(ids | _shape(outline, record.size_hw) | score)
     categories = [{"id": number, "name": name} for number, name in enumerate(class_names, start=1)]
-    write_json(path, {"images": images, "annotations": annotations, "categories": categories}, indent=None)
+    content = {"info": INFO, "images": images, "annotations": annotations, "categories": categories}
+    write_json(path, content, indent=None)
 
 
 def write_records(records: Iterable[Record], folder: Path, classes: Sequence[str]) -> None:

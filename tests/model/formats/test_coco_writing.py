@@ -5,7 +5,9 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pytest
 from pycocotools import mask as pycoco_mask
+from pycocotools.coco import COCO
 
 from model.formats import coco
 from model.geometry import polygons_to_mask
@@ -54,3 +56,9 @@ def test_masks_of_large_images_are_read_as_quickly_as_they_are_written(tmp_path:
         polygons_to_mask(outline.parts, (4000, 6000)) for outline in (record.outlines[-1], *records[0].outlines[:1])
     ]
     assert np.array_equal(*masks)
+
+
+def test_the_file_says_what_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    coco.write([Record("a.jpg", (4, 5), ())], tmp_path / "x.json", ["leaf"])
+    COCO(str(tmp_path / "x.json")).info()
+    assert "description: written by maskal-studio" in capsys.readouterr().out
