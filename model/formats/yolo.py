@@ -46,6 +46,7 @@ BOX = (4, 5)
 FEWEST = 6  # numbers of an outline
 SLACK = 0.05  # share of an image by which a hand slips over its edge: cut off; what lies farther out is another mistake
 DIGITS = 8  # of a share: of the largest images far less than a pixel's thousandth
+NOT_TAKEN = (".jfif", ".jpe")
 DECIMAL_COMMA = re.compile(r"-?\d+,\d+")
 
 Size = tuple[int, int]
@@ -70,12 +71,14 @@ def write(records: Iterable[Record], folder: Path, classes: Sequence[str]) -> No
     """Write labels/a.txt for the image images/a.jpg, and data.yaml with the classes; other files stay.
 
     Classes that a data.yaml has keep their numbers, new ones come after them. Images belong to the layout's
-    `image_path`. Raises BadRecord for a label that is not among the classes, and for an object outside of its image.
+    `image_path`. Raises BadRecord for a label that is not among the classes, for an object outside of its image, and
+    for an image whose ending Ultralytics does not know.
     """
     numbers = write_classes(folder, classes)
     for record in records:
         check_labels(record, classes)
-        written_path(folder, record.image)
+        if written_path(folder, record.image).suffix.lower() in NOT_TAKEN:
+            raise BadRecord(f"{record.image}: Ultralytics finds no images with that ending; rename the image to .jpg")
         path = folder / annotation_path(record.image)
         path.parent.mkdir(parents=True, exist_ok=True)
         lines = [f"{numbers[outline.label]} {_shares(outline, record)}\n" for outline in record.outlines]

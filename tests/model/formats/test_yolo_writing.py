@@ -89,3 +89,10 @@ def test_coordinates_of_large_images_come_back_to_a_thousandth_of_a_pixel(tmp_pa
     points = np.array([[1 / 3, 2 / 3], [19999.123, 7.7], [12345.678, 0.001]])
     put("yolo", [Record("a.png", (8, 20000), (Outline("leaf", (Polygon(points),)),))], tmp_path, ("leaf",))
     assert np.abs(outlines_of(tmp_path)[0].parts[0].exterior - points).max() < 1e-3
+
+
+@pytest.mark.parametrize("ending", ["jfif", "JPE"])
+def test_an_image_that_ultralytics_would_pass_over_in_silence_is_told(tmp_path: Path, ending: str) -> None:
+    with pytest.raises(BadRecord, match=rf"a\.{ending}: Ultralytics finds no images with that ending; rename"):
+        yolo.write([Record(f"a.{ending}", (10, 10), ())], tmp_path, ["leaf"])
+    assert not list(tmp_path.rglob("*.txt"))
