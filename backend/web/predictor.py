@@ -78,6 +78,8 @@ class Predictor:
                     engine.features(np.zeros((64, 64, 3), np.uint8))  # the first image of all takes longer
         except (BackendError, ModelError) as err:
             logger.warning("%s of project %s could not be read ahead: %s", version, folder.uid, err)
+        except (RuntimeError, MemoryError) as err:
+            _take_for_full_memory(err, f"{version} of project {folder.uid} is not read ahead")
 
     def predict(self, folder: ProjectFolder, tasks: Sequence[Task], project: ProjectFacts) -> list[Result]:
         """One result per task, in order; `[]` where there is no version yet or the image cannot be read.
@@ -122,6 +124,9 @@ class Predictor:
         except (BackendError, ModelError) as err:
             logger.error("what was drawn on task %d gets no outline: %s", task.id, err)
             return {"result": []}
+        except (RuntimeError, MemoryError) as err:
+            _take_for_full_memory(err, f"what was drawn on task {task.id} gets no outline")
+            return {"result": []}
         return {"result": regions, "model_version": version}
 
     def _assistant(self, place: Workplace, served: _Served) -> Assistant:
@@ -152,17 +157,22 @@ class Predictor:
             logger.error("task %d gets no prediction: %s", task.id, err)
             return []
         except (RuntimeError, MemoryError) as err:
-            if not is_out_of_memory(err):
-                raise
-            logger.error("task %d gets no prediction now, other work fills the memory: %s", task.id, err)
-            if torch.cuda.is_initialized():
-                torch.cuda.empty_cache()
+            _take_for_full_memory(err, f"task {task.id} gets no prediction")
             return []
         if scored is None:
             return []
         split = split_of(task.data, task.id, place.folder.uid)
         regions = shown_regions(scored.regions, split, place.config)
         return _result(regions, late_score(place, scored, ranking), served.version)
+
+
+def _take_for_full_memory(err: RuntimeError | MemoryError, told: str) -> None:
+    """Log that memory ran out, of which the next try may find more; any other error is raised again."""
+    if not is_out_of_memory(err):
+        raise err
+    logger.error("%s now, other work fills the memory: %s", told, err)
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
 
 
 def _result(regions: list[dict[str, Any]], score: float, version: str) -> Result:
