@@ -71,7 +71,7 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
     hosts = environ.get("ALLOWED_PRIVATE_HOSTS", "")
     key = environ.get("LABEL_STUDIO_API_KEY")
     return Settings(
-        data_dir=Path(environ.get("DATA_DIR") or "maskal-data").expanduser().resolve(),
+        data_dir=_folder(environ, "DATA_DIR", "maskal-data"),
         redis_url=environ.get("REDIS_URL") or None,
         host=environ.get("HOST") or Settings.host,
         port=_port(environ, "PORT", Settings.port),
@@ -141,6 +141,13 @@ def proxy_for(url: str) -> str | None:
 def child_environment(**changes: str) -> dict[str, str]:
     """This process's environment with some variables set, for a child process."""
     return {**os.environ, **changes}
+
+
+def _folder(environ: Mapping[str, str], name: str, default: str) -> Path:
+    path = Path(environ.get(name) or default).expanduser().resolve()
+    if path.is_file():
+        raise BadSetting(f"environment variable {name} must be a folder, got the file {path}")
+    return path
 
 
 def _address(environ: Mapping[str, str], name: str) -> str | None:

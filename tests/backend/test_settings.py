@@ -17,6 +17,13 @@ def test_the_environment_is_read_and_the_rest_has_defaults(tmp_path) -> None:
     assert read_settings({"TASK_LOCK_TTL": "172800"}).task_lock_s == 172800
 
 
+def test_a_file_in_place_of_the_data_folder_is_named(tmp_path) -> None:
+    path = tmp_path / "data"
+    path.touch()
+    with pytest.raises(BadSetting, match=f"DATA_DIR must be a folder, got the file {path}"):
+        read_settings({"DATA_DIR": str(path)})
+
+
 @pytest.mark.parametrize("value", ["eighty", "0", "-1"])
 def test_a_number_that_is_none_is_named(value: str) -> None:
     with pytest.raises(BadSetting, match=f"MAX_IMAGE_MB must be a number above 0, got '{value}'"):
