@@ -7,6 +7,7 @@ import os
 import secrets
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from backend.errors import BadSetting
 from backend.settings import Settings
@@ -14,6 +15,7 @@ from model.files import read_json, write_json
 
 BASIC_USER = "maskal"
 SECRET_HEADER = "X-Maskal-Secret"
+PASSWORDS = ("basic_password", "webhook_secret")
 
 
 @dataclass(frozen=True)
@@ -53,11 +55,14 @@ def fingerprint(credentials: Credentials) -> str:
 
 
 def load_credentials(settings: Settings) -> Credentials:
-    """Read the credentials, making and storing the passwords that do not exist yet."""
+    """Read the credentials, making and storing the passwords that do not exist yet.
+
+    BadSetting if the file was damaged, or changed by hand into what it cannot be.
+    """
     path = settings.data_dir / "secrets.json"
     if not path.exists():
         _make_passwords(path)
-    stored = read_json(path)
+    stored = _stored(path)
     return Credentials(
         label_studio_url=settings.label_studio_url or stored.get("label_studio_url"),
         label_studio_api_key=settings.label_studio_api_key or stored.get("label_studio_api_key"),
@@ -67,12 +72,27 @@ def load_credentials(settings: Settings) -> Credentials:
     )
 
 
+def _stored(path: Path) -> dict[str, Any]:
+    """What the file holds, both passwords among it; an error names no folder, as strangers may see it."""
+    try:
+        stored = read_json(path)
+    except ValueError:
+        stored = None
+    missing = [name for name in PASSWORDS if not (isinstance(stored, dict) and isinstance(stored.get(name), str))]
+    if missing:
+        what = f"has no {' and no '.join(missing)}" if isinstance(stored, dict) else "holds no JSON object"
+        raise BadSetting(
+            f"{path.name} in DATA_DIR {what}; restore it from a backup, or delete it and run `maskal connect` with "
+            "--url and --api-key again for each project"
+        )
+    return dict(stored)
+
+
 def _make_passwords(path: Path) -> None:
     """Write the file once, whole, even where the web app and a worker start together."""
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(f".secrets-{secrets.token_hex(8)}")
-    names = ("basic_password", "webhook_secret")
-    write_json(fresh, {name: secrets.token_urlsafe(24) for name in names}, mode=0o600)
+    write_json(fresh, {name: secrets.token_urlsafe(24) for name in PASSWORDS}, mode=0o600)
     try:
         os.link(fresh, path)
     except FileExistsError:

@@ -9,6 +9,7 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.config import Config
 from gunicorn.glogging import Logger as GunicornLogger
 
+from backend.project.credentials import load_credentials
 from backend.settings import Settings
 from backend.system.processes import require_port_free
 from backend.web.app import create_app
@@ -61,7 +62,8 @@ class Server(BaseApplication):
 
 
 def serve(settings: Settings) -> None:
-    """Serve until stopped; ProcessFailed if the port is taken."""
+    """Serve until stopped; ProcessFailed if the port is taken, BadSetting or OSError if DATA_DIR cannot be used."""
     require_port_free(settings.port, "the backend", "PORT")
+    load_credentials(settings)  # what is wrong there gunicorn would tell by a traceback
     logger.info("serving on http://%s:%d, data in %s", settings.host, settings.port, settings.data_dir)
     Server(settings).run()

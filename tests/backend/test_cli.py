@@ -8,6 +8,7 @@ from click.testing import CliRunner
 
 from backend.cli import main
 from backend.project.folder import connect_folder
+from backend.system.processes import free_port
 
 
 def run(*arguments: str, **environment: str):
@@ -61,6 +62,16 @@ def test_a_folder_that_is_missing_is_named_and_not_the_file_that_was_to_be_made_
     shown = run("report", "--project", "1", "--out", str(out), DATA_DIR=str(tmp_path), REDIS_URL="redis://127.0.0.1:9")
     assert shown.exit_code == 1
     assert shown.output.splitlines()[-1] == f"maskal: No such file or directory: {out.parent}; make it"
+
+
+def test_serve_tells_of_damaged_secrets_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "secrets.json").write_text("{broken")
+    shown = run("serve", DATA_DIR=str(tmp_path), PORT=str(free_port()))
+    assert shown.exit_code == 1
+    assert (
+        shown.output.startswith("maskal: secrets.json in DATA_DIR holds no JSON object")
+        and "Traceback" not in shown.output
+    )
 
 
 def test_status_without_redis_or_project_still_answers(tmp_path: Path) -> None:

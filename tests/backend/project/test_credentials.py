@@ -34,6 +34,22 @@ def test_a_missing_label_studio_is_told_with_its_mend(tmp_path) -> None:
         load_credentials(Settings(data_dir=tmp_path)).require_label_studio()
 
 
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        ("{broken", "holds no JSON object"),
+        ("[]", "holds no JSON object"),
+        ('{"basic_password": "the-password"}', "has no webhook_secret"),
+        ('{"basic_password": null, "webhook_secret": 5}', "has no basic_password and no webhook_secret"),
+    ],
+)
+def test_a_damaged_file_is_named_with_its_mend_and_without_what_it_holds(tmp_path, content: str, what: str) -> None:
+    (tmp_path / "secrets.json").write_text(content)
+    with pytest.raises(BadSetting, match=f"^secrets.json in DATA_DIR {what}; restore it .*`maskal connect`") as caught:
+        load_credentials(Settings(data_dir=tmp_path))
+    assert "the-password" not in str(caught.value) and str(tmp_path) not in str(caught.value)
+
+
 def test_no_secret_shows_when_printed(tmp_path) -> None:
     credentials = store_label_studio(Settings(data_dir=tmp_path), "http://ls", "the-key")
     shown = repr(credentials) + str(credentials)
