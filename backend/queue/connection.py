@@ -19,7 +19,8 @@ def open_redis(settings: Settings) -> Redis:
         redis.ping()
     except ValueError as err:
         raise BadSetting(
-            f"REDIS_URL must be an address such as {DEFAULT_REDIS_URL}, got {redis_address(settings)!r} ({err})"
+            f"REDIS_URL must be an address such as {DEFAULT_REDIS_URL}, rediss:// or unix:// (a password with its / as "
+            f"%2F), got {redis_address(settings)!r}"
         ) from err
     except RedisError as err:
         raise QueueUnavailable(
@@ -41,5 +42,6 @@ def refusal(redis: Redis) -> str:
 
 def redis_address(settings: Settings) -> str:
     """Where the queue's Redis is, without its password."""
-    scheme, _, rest = (settings.redis_url or DEFAULT_REDIS_URL).partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2]}"
+    login, at, place = (settings.redis_url or DEFAULT_REDIS_URL).rpartition("@")
+    scheme, mark, _ = login.partition("://")
+    return f"{scheme}{mark}{place}" if at and mark else place
