@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Mapping
@@ -161,7 +162,7 @@ def _number(environ: Mapping[str, str], name: str, default: float) -> float:
         value = float(text)
     except ValueError:
         value = -1
-    if value <= 0:
+    if not 0 < value < math.inf:  # nor nan, than which nothing is larger
         raise BadSetting(f"environment variable {name} must be a number above 0, got {text!r}")
     return value
 

@@ -24,7 +24,7 @@ def test_a_file_in_place_of_the_data_folder_is_named(tmp_path) -> None:
         read_settings({"DATA_DIR": str(path)})
 
 
-@pytest.mark.parametrize("value", ["eighty", "0", "-1"])
+@pytest.mark.parametrize("value", ["eighty", "0", "-1", "nan", "inf"])
 def test_a_number_that_is_none_is_named(value: str) -> None:
     with pytest.raises(BadSetting, match=f"MAX_IMAGE_MB must be a number above 0, got '{value}'"):
         read_settings({"MAX_IMAGE_MB": value})
