@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -72,7 +72,7 @@ PATIENCE = 3
 class ProjectConfig(BaseModel):
     """One project's YAML file; names are MaskAL's where it has them, None: chosen from network, device and data."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     preset: Literal["adaptive", "maskal"] = "adaptive"
     engine: Literal["torchvision", "detectron2", "fake"] = "torchvision"
@@ -121,7 +121,7 @@ class ProjectConfig(BaseModel):
     optimizer: Literal["adamw", "sgd"] | None = None
     learning_rate: float | None = Field(default=None, gt=0)
     learning_policy: Literal["cosine", "steps_with_decay"] = "cosine"
-    step_ratios: list[float] = [0.5, 0.8]
+    step_ratios: list[Annotated[float, Field(ge=0, le=1)]] = [0.5, 0.8]
     gamma: float = Field(default=0.1, gt=0)
     warmup_iterations: int | None = Field(default=None, ge=0)
     train_iterations_base: int | None = Field(default=None, ge=1)

@@ -111,6 +111,9 @@ def test_the_input_grows_with_small_objects_unless_the_file_says_no() -> None:
         ({"strategy": "best"}, "strategy: .*'uncertainty', 'certainty', .* or 'coverage', got 'best'"),
         ({"freeze_at": -1}, "freeze_at: .*greater than or equal to 0, got -1"),
         ({"backbone_rate": 1.5}, "backbone_rate: .*less than or equal to 1, got 1.5"),
+        ({"learning_rate": float("inf")}, "learning_rate: Input should be a finite number, got inf"),
+        ({"step_ratios": [0.5, 80]}, r"step_ratios\.1: .*less than or equal to 1, got 80"),
+        ({"step_ratios": [float("nan")]}, r"step_ratios\.0: .*, got nan"),
         ([1, 2], "should hold `name: value` lines, got a list"),
     ],
 )
