@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from backend.errors import BadSetting
 from backend.project.maskal_names import ITS_DEFAULT, MOVED, PERIODS, moved
+from backend.project.settings_yaml import parse_settings
 from model.engines.config import EngineConfig, InputRange, Keeping
 from model.records import Record
 from model.training.adaptation import (
@@ -78,7 +79,7 @@ class ProjectConfig(BaseModel):
     engine: Literal["torchvision", "detectron2", "fake"] = "torchvision"
     network_config: str | None = None
     pretrained_weights: str | None = None
-    device: str | None = None
+    device: str | None = Field(default=None, pattern=r"^(cpu|cuda(:\d+)?)$")
     warm_start: bool = True
 
     confidence_threshold: float = Field(default=0.5, ge=0, le=1)
@@ -316,7 +317,7 @@ LONGEST_VALUE = 80
 def read_config(path: Path) -> ProjectConfig:
     """Read a project's YAML file; BadSetting names each key, what came and what was wanted."""
     try:
-        content = yaml.safe_load(path.read_bytes())
+        content = parse_settings(path.read_bytes())
     except yaml.reader.ReaderError as err:
         raise BadSetting(f"{path.name} cannot be read as YAML ({_line(err)}); save it as UTF-8") from err
     except (OSError, yaml.YAMLError) as err:

@@ -111,6 +111,7 @@ def test_the_input_grows_with_small_objects_unless_the_file_says_no() -> None:
         ({"strategy": "best"}, "strategy: .*'uncertainty', 'certainty', .* or 'coverage', got 'best'"),
         ({"freeze_at": -1}, "freeze_at: .*greater than or equal to 0, got -1"),
         ({"backbone_rate": 1.5}, "backbone_rate: .*less than or equal to 1, got 1.5"),
+        ({"device": "gpu"}, "device: .*cpu.cuda.*, got 'gpu'"),
         ({"learning_rate": float("inf")}, "learning_rate: Input should be a finite number, got inf"),
         ({"step_ratios": [0.5, 80]}, r"step_ratios\.1: .*less than or equal to 1, got 80"),
         ({"step_ratios": [float("nan")]}, r"step_ratios\.0: .*, got nan"),
@@ -222,6 +223,24 @@ def test_a_file_of_another_encoding_is_named_or_read(tmp_path: Path) -> None:
         assert read_config(path).minority_classes == ["Läsion"]
     path.write_bytes(text.encode("latin-1"))
     with pytest.raises(BadSetting, match=r"^config\.yaml cannot be read as YAML \(.*\); save it as UTF-8$"):
+        read_config(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("1e-3", 0.001), ("1E-3", 0.001), ("5e-4", 0.0005), ("1.5e-3", 0.0015), (".1e-1", 0.01), ("2e+0", 2)],
+)
+def test_a_number_with_an_exponent_is_one_however_it_is_written(tmp_path: Path, text: str, value: float) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(f"learning_rate: {text}\nminority_classes: [e3, 1e, leaf 1e3]\n")
+    config = read_config(path)
+    assert (config.learning_rate, config.minority_classes) == (value, ["e3", "1e", "leaf 1e3"])
+
+
+def test_a_name_that_is_set_twice_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "leaf.yaml"
+    path.write_text("pool_size: 20\nmode: min\npool_size: 30\n")
+    with pytest.raises(BadSetting, match=r"leaf\.yaml cannot be read as YAML: .*'pool_size' is set twice.*line 3"):
         read_config(path)
 
 
