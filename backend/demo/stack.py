@@ -12,7 +12,7 @@ from pathlib import Path
 
 import httpx
 
-from backend.errors import ProcessFailed
+from backend.errors import BadSetting, ProcessFailed
 from backend.label_studio.client import LabelStudio
 from backend.label_studio.connections import open_http
 from backend.settings import Settings, child_environment
@@ -58,9 +58,12 @@ def start_stack(
 ) -> Stack:
     """Start all four on loopback with everything kept in `folder`; ports of None are chosen.
 
-    Raises ProcessFailed with one line about what did not start. Stopping is up to `processes`.
+    Raises BadSetting for one port twice, ProcessFailed with one line about what did not start. Stopping is up to
+    `processes`.
     """
     executable = find_label_studio(settings)
+    if port is not None and port == backend_port:
+        raise BadSetting(f"Label Studio and the backend cannot both have port {port}; change --port or --backend-port")
     for number, what, option in ((port, "Label Studio", "--port"), (backend_port, "the backend", "--backend-port")):
         if number is not None:
             require_port_free(number, what, option)
