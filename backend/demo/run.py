@@ -40,6 +40,7 @@ logger = logging.getLogger(__name__)
 
 INITIAL = 30
 POOL = 5
+LEAST_IMAGES = 4
 FIRST_ROUND_TIMEOUT_S = 3600.0
 
 
@@ -61,7 +62,7 @@ class DemoOptions:
 
 
 def demo(settings: Settings, options: DemoOptions) -> int:
-    """Run a demo and return the exit code: 0 done or stopped by the user, 1 a broken promise."""
+    """Run a demo and return the exit code: 0 done or stopped by the user, 1 a broken promise or a check cut short."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     try:
@@ -69,7 +70,7 @@ def demo(settings: Settings, options: DemoOptions) -> int:
             return (_check_itself if options.headless else _show)(settings, options, folder, processes)
     except KeyboardInterrupt:
         click.echo("\nstopped; everything is kept" if not options.headless else "\nstopped")
-        return 0
+        return 1 if options.headless else 0
 
 
 @contextmanager
@@ -102,9 +103,16 @@ def held(folder: Path) -> Iterator[None]:
 
 
 def _data(options: DemoOptions, settings: Settings) -> DemoData:
+    """What is shown; BadSetting if that is too few images: a headless demo needs two before each round and after."""
     if options.images is None or options.annotations is None:
-        return generated_data(options.limit)
-    return coco_data(options.images, options.annotations, options.limit, settings.max_image_megapixels)
+        data = generated_data(options.limit)
+    else:
+        data = coco_data(options.images, options.annotations, options.limit, settings.max_image_megapixels)
+    least = 2 * (options.rounds + 1) if options.headless else LEAST_IMAGES
+    if len(data.images) < least:
+        for_rounds = f" for {options.rounds} rounds" if options.headless else ""
+        raise BadSetting(f"the demo needs at least {least} images{for_rounds}, got {len(data.images)}; add some")
+    return data
 
 
 def _config(options: DemoOptions, initial: int, pool: int) -> ProjectConfig:
@@ -136,10 +144,12 @@ def _make_project(
 
 
 def _check_itself(settings: Settings, options: DemoOptions, folder: Path, processes: Processes) -> int:
+    _config(options, INITIAL, POOL)  # what is wrong with it or with the images is told before anything is started
+    data = _data(options, settings)
     stack = start_stack(
         processes, settings, folder, port=options.port, backend_port=options.backend_port, tell=logger.info
     )
-    report = play(stack, options, processes.check)
+    report = play(stack, options, data, processes.check)
     if not report["ok"]:
         click.echo(f"maskal: broken promise: {report['error']}; logs in {folder / 'logs'}", err=True)
     if options.report is not None:
@@ -148,14 +158,10 @@ def _check_itself(settings: Settings, options: DemoOptions, folder: Path, proces
     return 0 if report["ok"] else 1
 
 
-def play(stack: Stack, options: DemoOptions, check: Callable[[], None]) -> dict[str, Any]:
+def play(stack: Stack, options: DemoOptions, data: DemoData, check: Callable[[], None]) -> dict[str, Any]:
     """Play the annotator on a running system for some rounds and return the report."""
     started = time.monotonic()
-    data = _data(options, stack.settings)
     share = len(data.images) // (options.rounds + 1)
-    if share < 2:
-        needed = 2 * options.rounds + 2
-        raise BadSetting(f"{options.rounds} rounds need at least {needed} images, got {len(data.images)}")
     config = _config(options, min(INITIAL, share), min(INITIAL, share))
     project, tasks = _make_project(stack, data, config, annotated=0)
     home = find_folder(stack.settings.data_dir, project.id, project.uid)

@@ -43,7 +43,7 @@ def test_wrong_usage_ends_with_2() -> None:
         (("serve",), {"PORT": "many"}, "maskal: environment variable PORT must be a port from 1 to 65535, got 'many'"),
         (("connect", "--project", "1"), {"LABEL_STUDIO_URL": ""}, "maskal: the address and an API key of Label Studio"),
         (
-            ("demo", "--headless"),
+            ("demo", "--headless", "--limit", "6"),
             {"LABEL_STUDIO_EXECUTABLE": "/no/such"},
             "maskal: LABEL_STUDIO_EXECUTABLE names /no/such, which cannot be run",
         ),

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from backend.demo import run
+from backend.demo.data import coco_data
 from backend.demo.run import DemoOptions, open_project, play
 from backend.demo.stack import Stack
 from backend.errors import NotFound
@@ -16,9 +17,9 @@ pytestmark = pytest.mark.e2e
 def test_two_rounds_on_real_photos_keep_every_promise(stack: Stack, tmp_path) -> None:
     quick = tmp_path / "quick.yaml"
     quick.write_text("train_iterations_base: 60\nmcd_iterations: 5\n")
-    data = shared("data", "smoke_coffee")
-    options = DemoOptions(rounds=2, images=data / "images", annotations=data / "annotations.json", config=quick)
-    report = play(stack, options, check=lambda: None)
+    photos = shared("data", "smoke_coffee")
+    data = coco_data(photos / "images", photos / "annotations.json", limit=None)
+    report = play(stack, DemoOptions(rounds=2, config=quick), data, check=lambda: None)
     assert report["ok"], report.get("error")
     assert report["annotations_in_label_studio"] == report["annotations_seen_by_trainer"] == 10
     first, second = report["rounds"]

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from backend.demo.run import DemoOptions, demo, has_version, held, project_note
 from backend.errors import BadSetting, ProcessFailed
@@ -52,6 +53,37 @@ def test_wrong_images_and_settings_are_told_before_anything_is_started(tmp_path:
     with pytest.raises(BadSetting, match="networkconfig"):
         demo(Settings(tmp_path), DemoOptions(config=config, folder=folder))
     assert [path.name for path in folder.iterdir()] == ["lock"]
+
+
+@pytest.mark.parametrize("is_headless", [False, True], ids=["shown", "headless"])
+def test_too_few_images_are_told_before_anything_is_started(tmp_path: Path, is_headless: bool) -> None:
+    coco, folder = tmp_path / "coco.json", tmp_path / "demo"
+    Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
+    coco.write_text(
+        '{"images": [{"id": 1, "file_name": "a.png", "width": 9, "height": 9}], "annotations": [], '
+        '"categories": [{"id": 1, "name": "leaf"}]}'
+    )
+    options = DemoOptions(headless=is_headless, images=tmp_path, annotations=coco, folder=folder)
+    wanted = "6 images for 2 rounds" if is_headless else "4 images"
+    with pytest.raises(BadSetting, match=f"needs at least {wanted}, got 1"):
+        demo(Settings(tmp_path, label_studio_executable="/bin/false"), options)
+    assert [path.name for path in folder.iterdir()] == ["lock"]
+
+
+def test_one_port_for_both_is_told_before_anything_is_started(tmp_path: Path) -> None:
+    options = DemoOptions(folder=tmp_path / "demo", port=18080, backend_port=18080, limit=4)
+    with pytest.raises(BadSetting, match="Label Studio and the backend cannot both have port 18080"):
+        demo(Settings(tmp_path, label_studio_executable="/bin/false"), options)
+    assert [path.name for path in (tmp_path / "demo").iterdir()] == ["lock"]
+
+
+def test_a_check_that_is_stopped_has_not_passed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    for name, code in (("_check_itself", 1), ("_show", 0)):
+        monkeypatch.setattr(f"backend.demo.run.{name}", stop)
+        assert demo(Settings(tmp_path), DemoOptions(headless=name == "_check_itself", folder=tmp_path / "demo")) == code
 
 
 def test_a_round_under_way_is_waited_for_only_before_the_first_version(tmp_path: Path) -> None:
