@@ -73,6 +73,7 @@ def _steps_of(folder: ProjectFolder) -> tuple[object, ...]:
 
 
 def _link_all(source: Path, target: Path) -> None:
+    target.mkdir()  # also where there is no file yet
     for file in _files_in(source):
         linked = target / file.relative_to(source)
         linked.parent.mkdir(parents=True, exist_ok=True)

@@ -213,3 +213,10 @@ def test_project_of_another_database_is_refused(saved: Path, fresh: Settings) ->
     with pytest.raises(BadSetting, match=rf"project 3 is 3.1800000000 here and {UID} in the backup"):
         restore(fresh, saved)
     assert [p.name for p in (fresh.data_dir / "projects").iterdir()] == ["3.1800000000"]
+
+
+def test_a_project_without_a_file_yet_is_backed_up_and_restored(tmp_path: Path) -> None:
+    folder = connect_folder(tmp_path / "data", "7.1")
+    assert back_up(folder, tmp_path / "b.tar").startswith("project 7 (no version yet): 0 files")
+    restore(Settings(tmp_path / "other"), tmp_path / "b.tar")
+    assert find_folder(tmp_path / "other", 7).uid == "7.1"
