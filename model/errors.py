@@ -21,6 +21,10 @@ class NewerFormat(ModelError):
     """A file was written by a newer release, whose format this one does not know."""
 
 
+class DamagedFile(ModelError, ValueError):
+    """A JSON file holds something else; for those who read files of others' a wrong value like any other."""
+
+
 class BadEngine(ModelError):
     """An engine or network name is unknown, or an engine's package is not installed."""
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from model.errors import NewerFormat
+from model.errors import DamagedFile, NewerFormat
 
 logger = logging.getLogger(__name__)
 
@@ -146,11 +146,11 @@ def read_formatted(path: Path, known: int) -> dict[str, Any]:
 
 
 def read_json(path: Path) -> Any:
-    """Parse one JSON file; ValueError that names the file if it is not JSON, OSError if it cannot be opened."""
+    """Parse one JSON file; DamagedFile that names the file if it is not JSON, OSError if it cannot be opened."""
     try:
         return json.loads(path.read_bytes())
     except UnicodeDecodeError as err:
         what = f"byte {err.object[err.start]:#x} at {err.start}"
-        raise ValueError(f"wanted JSON in {path} as UTF-8, got another encoding ({what}); save it as UTF-8") from err
+        raise DamagedFile(f"wanted JSON in {path} as UTF-8, got another encoding ({what}); save it as UTF-8") from err
     except ValueError as err:
-        raise ValueError(f"wanted JSON in {path}, got something else ({err}); restore the file or delete it") from err
+        raise DamagedFile(f"wanted JSON in {path}, got something else ({err}); restore the file or delete it") from err

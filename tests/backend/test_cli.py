@@ -74,6 +74,14 @@ def test_serve_tells_of_damaged_secrets_in_one_line(tmp_path: Path) -> None:
     )
 
 
+def test_a_damaged_file_of_a_project_is_named_in_one_line(tmp_path: Path) -> None:
+    damaged = connect_folder(tmp_path, "1.1").path / "failed_images.json"
+    damaged.write_text("{broken")
+    shown = run("status", "--project", "1", DATA_DIR=str(tmp_path), REDIS_URL="redis://127.0.0.1:9")
+    assert shown.exit_code == 1
+    assert shown.output.splitlines()[-1].startswith(f"maskal: wanted JSON in {damaged}, got something else")
+
+
 def test_status_without_redis_or_project_still_answers(tmp_path: Path) -> None:
     shown = run("status", DATA_DIR=str(tmp_path), REDIS_URL="redis://127.0.0.1:9")
     assert shown.exit_code == 0 and "no project is connected" in shown.output
