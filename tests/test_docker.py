@@ -79,6 +79,13 @@ def test_the_image_does_not_run_as_root() -> None:
     assert re.search(r"^USER (?!root\b|0\b)\w+$", final, re.M)
 
 
+@pytest.mark.parametrize("variable", ["TORCH_HOME", "HF_HOME"])
+def test_downloaded_weights_are_kept_where_a_new_container_finds_them(variable: str) -> None:
+    (volume,) = re.findall(r"^VOLUME (\S+)$", DOCKERFILE, re.M)
+    (folder,) = re.findall(rf"\b{variable}=(\S+)", DOCKERFILE)
+    assert folder.startswith(f"{volume}/cache/")
+
+
 @pytest.mark.parametrize("name", OURS)
 def test_our_services_set_only_what_is_read(name: str) -> None:
     readers = (read_settings, read_log_format)
