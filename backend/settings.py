@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from ipaddress import IPv6Address
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -74,7 +75,7 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
     return Settings(
         data_dir=_folder(environ, "DATA_DIR", "maskal-data"),
         redis_url=environ.get("REDIS_URL") or None,
-        host=environ.get("HOST") or Settings.host,
+        host=_host(environ, "HOST", Settings.host),
         port=_port(environ, "PORT", Settings.port),
         backend_url=_address(environ, "BACKEND_URL"),
         label_studio_url=_address(environ, "LABEL_STUDIO_URL"),
@@ -165,6 +166,19 @@ def _number(environ: Mapping[str, str], name: str, default: float) -> float:
     if not 0 < value < math.inf:  # nor nan, than which nothing is larger
         raise BadSetting(f"environment variable {name} must be a number above 0, got {text!r}")
     return value
+
+
+def _host(environ: Mapping[str, str], name: str, default: str) -> str:
+    """A host as addresses have it: that of IP version 6 in brackets."""
+    text = environ.get(name) or default
+    if ":" not in text or text.startswith("["):
+        return text
+    try:
+        return f"[{IPv6Address(text)}]"
+    except ValueError as err:
+        raise BadSetting(
+            f"environment variable {name} must be a host's name or address alone (the port is PORT's), got {text!r}"
+        ) from err
 
 
 def _port(environ: Mapping[str, str], name: str, default: int) -> int:

@@ -36,6 +36,16 @@ def test_a_port_that_is_none_is_named(value: str) -> None:
         read_settings({"PORT": value})
 
 
+def test_an_address_of_ip_version_6_is_a_host_with_or_without_its_brackets() -> None:
+    assert [read_settings({"HOST": text}).host for text in ("::1", "[::1]", "::")] == ["[::1]", "[::1]", "[::]"]
+
+
+@pytest.mark.parametrize("value", ["127.0.0.1:9090", "http://127.0.0.1"])
+def test_a_host_with_more_than_its_name_is_named(value: str) -> None:
+    with pytest.raises(BadSetting, match=f"HOST must be a host's name or address alone .*, got '{value}'"):
+        read_settings({"HOST": value})
+
+
 def test_what_was_pasted_with_a_line_ending_is_taken(tmp_path) -> None:
     pasted = {
         "DATA_DIR": f"{tmp_path}\r\n",
