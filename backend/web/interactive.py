@@ -31,7 +31,12 @@ class SmartBox:
 
     def on(self, size_hw: tuple[int, int]) -> np.ndarray:
         """The box (4,) in pixels of an image of that size, clipped to it; BadRecord if next to nothing is left."""
-        corners = read_rectangle(self.region, size_hw)
+        try:
+            corners = read_rectangle(self.region, size_hw)
+        except (LookupError, TypeError, ValueError) as err:
+            raise BadRecord(
+                f"the box {self.region.get('id')} has no x, y, width and height in percent of the image; draw it again"
+            ) from err
         upper = np.array([size_hw[1], size_hw[0]])
         box = np.concatenate([corners.min(0).clip(0, upper), corners.max(0).clip(0, upper)])
         if (box[2:] - box[:2]).min() < SMALLEST_BOX_PX:
@@ -99,6 +104,8 @@ def _place(region: Region, size_hw: tuple[int, int]) -> np.ndarray:
     """A point (2,), x and y, in pixels of an image of that size."""
     try:
         percent = np.array([region["value"]["x"], region["value"]["y"]], float)
+        if not np.isfinite(percent).all():
+            raise ValueError(f"wanted two numbers, got {percent.tolist()}")
     except (KeyError, TypeError, ValueError) as err:
         raise BadRecord(f"the point {region.get('id')} has no x and y in percent of the image; set it again") from err
     return np.asarray(percent * (size_hw[1], size_hw[0]) / 100)

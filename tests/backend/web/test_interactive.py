@@ -67,8 +67,18 @@ def test_nothing_asks_for_nothing_and_a_foreign_label_or_tool_is_named() -> None
 
 def test_a_point_without_a_place_is_named() -> None:
     broken = {"result": [{"id": "k", "type": "keypointlabels", "value": {"keypointlabels": ["red"]}}]}
-    with pytest.raises(BadRecord, match="the point k has no x and y"):
-        read_context(broken, CONFIG).on((100, 100), None)
+    for context in (broken, point(float("nan"), 1, id="k")):
+        with pytest.raises(BadRecord, match="the point k has no x and y"):
+            read_context(context, CONFIG).on((100, 100), None)
+
+
+def test_a_box_without_a_place_is_named() -> None:
+    for broken in (box(1, 1, "wide", 9), {"result": [{"id": "b", "type": "rectanglelabels", "value": {"x": 1}}]}):
+        with pytest.raises(BadRecord, match="the box b has no x, y, width and height"):
+            read_context(broken, CONFIG).on((100, 100))
+    for nowhere in (box(1, 1, None, 9), box(1, 1, float("nan"), 9)):
+        with pytest.raises(BadRecord):
+            read_context(nowhere, CONFIG).on((100, 100))
 
 
 def test_points_in_whole_percent_and_parts_of_it_fall_into_the_image() -> None:
