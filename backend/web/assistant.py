@@ -51,6 +51,10 @@ class Assistant:
         self._seen: OrderedDict[str, _Seen] = OrderedDict()
         self._sides: dict[str, float] = {}
 
+    def sees(self, address: str) -> bool:
+        """Whether the image at an address is one of those at hand."""
+        return address in self._seen
+
     def answer(
         self, asked: SmartBox | SmartPoints, address: str, load: Callable[[], np.ndarray], config: LabelConfig
     ) -> list[Region]:

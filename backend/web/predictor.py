@@ -6,20 +6,22 @@ import logging
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
-from backend.errors import BackendError
+from backend.errors import BackendError, BadImage
 from backend.label_studio.client import Task
 from backend.project.folder import ProjectFolder
+from backend.project.unreadable import Unreadable
 from backend.project.workplace import ProjectFacts, Workplace, open_workplace
 from backend.rounds.first_queue import FIRST_VERSION
 from backend.rounds.folder import has_smart_tool
 from backend.rounds.learning import BOXES, load_engine
 from backend.rounds.new_tasks import late_score
-from backend.rounds.scoring import score_tasks
+from backend.rounds.scoring import Scorer, task_seed
 from backend.rounds.snapshots import split_of
 from backend.rounds.task_queue import shown_regions
 from backend.settings import Settings
@@ -99,8 +101,7 @@ class Predictor:
                 continue
             if ranking is None:
                 ranking = folder.registry.read_ranking(version, with_regions=False)
-            with self._lock:  # for each task anew, so that an annotator's box does not wait for a long list
-                results.append(self._score(place, self._load(folder, version), task, ranking))
+            results.append(self._score(place, version, task, ranking))
         return results
 
     def assist(self, folder: ProjectFolder, task: Task, project: ProjectFacts, context: Mapping[str, Any]) -> Result:
@@ -114,10 +115,12 @@ class Predictor:
             asked = read_context(context, place.labels)
             if asked is None:
                 return {"result": []}
+            uri = place.labels.image_value.of(task.data)
+            image = None if self._sees(folder, version, str(uri)) else place.images.load(uri, task.id)
             with self._lock:
                 assistant = self._assistant(place, self._load(folder, version))
-                uri = place.labels.image_value.of(task.data)
-                regions = assistant.answer(asked, str(uri), lambda: place.images.load(uri, task.id), place.labels)
+                load = partial(place.images.load, uri, task.id) if image is None else lambda: image
+                regions = assistant.answer(asked, str(uri), load, place.labels)
         except NoOutline as err:
             logger.warning("nothing is outlined on task %d: %s", task.id, err)
             return {"result": []}
@@ -138,6 +141,13 @@ class Predictor:
                 served.assistant = Assistant(choose_outliner(self._engine(place, served), trial))
         return served.assistant
 
+    def _sees(self, folder: ProjectFolder, version: str, address: str) -> bool:
+        """Whether a version has the image at an address at hand, from the last boxes and clicks."""
+        served = self._served.get(folder.uid)
+        if served is None or served.version != version or served.assistant is None:
+            return False
+        return served.assistant.sees(address)
+
     def _load(self, folder: ProjectFolder, version: str) -> _Served:
         served = self._served.get(folder.uid)
         if served is None or served.version != version:
@@ -150,20 +160,32 @@ class Predictor:
             served.engine = load_engine(place, served.version)
         return served.engine
 
-    def _score(self, place: Workplace, served: _Served, task: Task, ranking: Sequence[RankedTask]) -> Result:
+    def _score(self, place: Workplace, version: str, task: Task, ranking: Sequence[RankedTask]) -> Result:
+        """A task's prediction; for each the lock anew, so that an annotator's box does not wait for a long list.
+
+        It is not held while the image is fetched: for a slow server wait only those who ask for its images.
+        """
+        unreadable = Unreadable(place.folder.path)
         try:
-            [(_, scored)] = score_tasks(place, self._engine(place, served), served.version, [task])
+            image = place.images.load(place.labels.image_value.of(task.data), task.id)
+            with self._lock:
+                unreadable.clear(task.id)
+                engine = self._engine(place, self._load(place.folder, version))
+                scorer = Scorer(engine, place.labels, place.config.scoring_config())
+                [scored] = scorer.images([image], [task_seed(version, task.id)])
+        except BadImage as err:
+            with self._lock:
+                unreadable.note(task.id, err)
+            return []
         except (BackendError, ModelError) as err:
             logger.error("task %d gets no prediction: %s", task.id, err)
             return []
         except (RuntimeError, MemoryError) as err:
             _take_for_full_memory(err, f"task {task.id} gets no prediction")
             return []
-        if scored is None:
-            return []
         split = split_of(task.data, task.id, place.folder.uid)
         regions = shown_regions(scored.regions, split, place.config)
-        return _result(regions, late_score(place, scored, ranking), served.version)
+        return _result(regions, late_score(place, scored, ranking), version)
 
 
 def _take_for_full_memory(err: RuntimeError | MemoryError, told: str) -> None:

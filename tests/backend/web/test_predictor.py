@@ -1,13 +1,21 @@
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+from backend.errors import BadImage
 from backend.label_studio.client import Task
+from backend.project.config import ProjectConfig
 from backend.project.folder import connect_folder
+from backend.project.unreadable import Unreadable
 from backend.settings import Settings
 from backend.web.predictor import Predictor, _Served
 from tests.backend.outlined_photos import network
@@ -22,11 +30,27 @@ def answer(tmp_path, monkeypatch: pytest.MonkeyPatch):
         def fail(*arguments: object) -> None:
             raise error
 
-        monkeypatch.setattr("backend.web.predictor.score_tasks", fail)
-        predictor, place = Predictor(Settings(data_dir=tmp_path)), object()
-        return predictor._score(place, _Served("maskal-r1", network()), Task(1, {}, False), ())  # type: ignore[arg-type]
+        monkeypatch.setattr("backend.web.predictor.Scorer.images", fail)
+        return predictor_of(tmp_path)._score(place_of(tmp_path), "maskal-r1", TASK, ())  # type: ignore[arg-type]
 
     return answered
+
+
+TASK = Task(1, {"image": "a.jpg"}, False)
+
+
+def predictor_of(folder: Path) -> Predictor:
+    """One that serves a version of the project of `place_of`."""
+    predictor = Predictor(Settings(data_dir=folder))
+    predictor._served["3.1700000000"] = _Served("maskal-r1", network())
+    return predictor
+
+
+def place_of(folder: Path, load: Callable[..., np.ndarray] | None = None) -> SimpleNamespace:
+    """A workplace whose images are all black, unless they are loaded otherwise."""
+    images = SimpleNamespace(load=load or (lambda *arguments: np.zeros((40, 40, 3), np.uint8)))
+    known = {"folder": connect_folder(folder, "3.1700000000"), "labels": CONFIG, "config": ProjectConfig()}
+    return SimpleNamespace(images=images, **known)
 
 
 @pytest.fixture
@@ -37,11 +61,10 @@ def drawn(tmp_path, monkeypatch: pytest.MonkeyPatch):
         def fail(*arguments: object) -> None:
             raise error
 
-        place = SimpleNamespace(labels=CONFIG)
+        place = place_of(tmp_path)
         monkeypatch.setattr("backend.web.predictor.open_workplace", lambda *arguments: place)
         monkeypatch.setattr("backend.web.assistant.Assistant.answer", fail)
-        folder = connect_folder(tmp_path, "3.1700000000")
-        return Predictor(Settings(data_dir=tmp_path)).assist(folder, Task(1, {}, False), None, box(1, 1, 9, 9))  # type: ignore[arg-type]
+        return Predictor(Settings(data_dir=tmp_path)).assist(place.folder, TASK, None, box(1, 1, 9, 9))  # type: ignore[arg-type]
 
     return answered
 
@@ -88,3 +111,56 @@ def test_while_a_round_fills_the_memory_a_task_gets_no_prediction(
 def test_other_errors_of_torch_are_not_hidden(answer) -> None:
     with pytest.raises(RuntimeError, match="shapes do not fit"):
         answer(RuntimeError("shapes do not fit"))
+
+
+def test_an_image_that_cannot_be_read_is_noted_and_forgotten_once_it_can(tmp_path) -> None:
+    def fail(*arguments: object) -> np.ndarray:
+        raise BadImage("the image of task 1 is not there")
+
+    predictor = predictor_of(tmp_path)
+    assert predictor._score(place_of(tmp_path, fail), "maskal-r1", TASK, ()) == []  # type: ignore[arg-type]
+    unreadable = Unreadable(place_of(tmp_path).folder.path)
+    assert unreadable.failures()[1].error == "the image of task 1 is not there"
+    predictor._score(place_of(tmp_path), "maskal-r1", TASK, ())  # type: ignore[arg-type]
+    assert not unreadable.failures()
+
+
+@pytest.mark.parametrize("wanted", ["prediction", "outline"])
+def test_while_an_image_is_slow_to_come_other_work_goes_on(
+    tmp_path, monkeypatch: pytest.MonkeyPatch, wanted: str
+) -> None:
+    asked, comes = threading.Event(), threading.Event()
+
+    def slowly(*arguments: object) -> np.ndarray:
+        asked.set()
+        assert comes.wait(60)
+        return np.zeros((40, 40, 3), np.uint8)
+
+    predictor, slow = predictor_of(tmp_path), place_of(tmp_path, slowly)
+    monkeypatch.setattr("backend.web.predictor.open_workplace", lambda *arguments: slow)
+    work = {
+        "prediction": lambda: predictor._score(slow, "maskal-r1", TASK, ()),  # type: ignore[arg-type]
+        "outline": lambda: predictor.assist(slow.folder, TASK, None, box(1, 1, 9, 9)),  # type: ignore[arg-type]
+    }
+    with ThreadPoolExecutor() as others:
+        waiting = others.submit(work[wanted])
+        assert asked.wait(60)
+        other = predictor._score(place_of(tmp_path), "maskal-r1", TASK, ())  # type: ignore[arg-type]
+        comes.set()
+    assert isinstance(other, dict) and other["model_version"] == "maskal-r1"
+    assert isinstance(waiting.result(), dict)
+
+
+def test_an_image_at_hand_is_not_fetched_for_its_further_boxes(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetched: list[object] = []
+
+    def load(*arguments: object) -> np.ndarray:
+        fetched.append(arguments)
+        return np.zeros((40, 40, 3), np.uint8)
+
+    place = place_of(tmp_path, load)
+    monkeypatch.setattr("backend.web.predictor.open_workplace", lambda *arguments: place)
+    predictor = Predictor(Settings(data_dir=tmp_path))
+    for _ in range(2):
+        predictor.assist(place.folder, TASK, None, box(1, 1, 90, 90))  # type: ignore[arg-type]
+    assert len(fetched) == 1
