@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import logging
 import shlex
@@ -23,7 +22,7 @@ from backend.demo.annotator import Annotator
 from backend.demo.data import DemoData, DemoImage, coco_data, generated_data, import_images
 from backend.demo.round_bar import RoundBar
 from backend.demo.stack import Stack, start_stack, write_shell_settings
-from backend.errors import BadSetting, BrokenPromise, NotFound, ProcessFailed
+from backend.errors import BadSetting, BrokenPromise, NotFound
 from backend.label_studio.client import Project
 from backend.label_studio.labels import parse_label_config
 from backend.project.config import ProjectConfig, read_config
@@ -33,6 +32,7 @@ from backend.queue.connection import open_redis
 from backend.queue.jobs import round_job
 from backend.rounds.folder import all_rounds, last_concluded
 from backend.settings import Settings
+from backend.system.folder_lock import alone_in
 from backend.system.processes import Processes
 from model.files import read_json, write_json
 
@@ -82,24 +82,9 @@ def _folder(options: DemoOptions) -> Iterator[Path]:
     else:
         folder = (options.folder or Path(".demo")).resolve()
         folder.mkdir(parents=True, exist_ok=True)
-        with held(folder):
+        mend = "stop it with Ctrl-C there, or give this one a --folder of its own"
+        with alone_in(folder, f"another demo runs in {folder}; {mend}"):
             yield folder
-
-
-@contextmanager
-def held(folder: Path) -> Iterator[None]:
-    """Keep a folder to one demo, as two would share a database; the kernel lets go of it however we end.
-
-    Raises ProcessFailed where another demo runs there.
-    """
-    with (folder / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as err:
-            raise ProcessFailed(
-                f"another demo runs in {folder}; stop it with Ctrl-C there, or give this one a --folder of its own"
-            ) from err
-        yield
 
 
 def _data(options: DemoOptions, settings: Settings) -> DemoData:

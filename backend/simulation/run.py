@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
@@ -17,7 +17,8 @@ from backend.simulation.options import RANDOM, SimulationOptions, check_settings
 from backend.simulation.playing import Seed, play, runs_folder
 from backend.simulation.report import Row, write_report
 from backend.simulation.twins import twins_of
-from backend.simulation.world import build_world
+from backend.simulation.world import World, build_world
+from backend.system.folder_lock import alone_in
 
 
 def run(options: SimulationOptions) -> Path:
@@ -25,7 +26,8 @@ def run(options: SimulationOptions) -> Path:
 
     Goes on where an earlier run into the same folder stopped; more strategies, seeds or loops may be asked for then.
     Raises BadSetting for more loops than there are images for, or nothing to test on, and BadRecord that names the
-    images which are missing, broken or of another size, all before anything is trained.
+    images which are missing, broken or of another size, all before anything is trained; ProcessFailed where another
+    process plays into the folder.
     """
     world = build_world(options)
     seeds = [Seed(options, world, number) for number in options.seed_numbers]
@@ -33,6 +35,11 @@ def run(options: SimulationOptions) -> Path:
         seed.plan(RANDOM)  # what is asked for fits, or is refused before anything is kept
     world.images.check(tqdm(world.photos, desc="looking at the images", unit="image"))
     options.out.mkdir(parents=True, exist_ok=True)
+    with alone_in(options.out, f"another simulation runs in {options.out}; wait for it, or choose another --out"):
+        return _run(options, world, seeds)
+
+
+def _run(options: SimulationOptions, world: World, seeds: Sequence[Seed]) -> Path:
     check_settings(options, world.photos)
     if options.judge == "linear":
         features_of(world, runs_folder(options))  # once, and not in each of the processes

@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from backend.demo.run import DemoOptions, demo, has_version, held, project_note
+from backend.demo.run import DemoOptions, _folder, demo, has_version, project_note
 from backend.errors import BadSetting, ProcessFailed
 from backend.project.folder import connect_folder
 from backend.rounds.folder import start_round
@@ -19,13 +19,14 @@ FIELDS = VersionFields(1, ("leaf",), "fake", {}, {}, None, "", True, "")
 
 
 def test_a_folder_is_kept_to_one_demo(tmp_path: Path) -> None:
+    options = DemoOptions(folder=tmp_path)
     with (
-        held(tmp_path),
+        _folder(options),
         pytest.raises(ProcessFailed, match=f"another demo runs in {tmp_path}; .* --folder"),
-        held(tmp_path),
+        _folder(options),
     ):
         pass
-    with held(tmp_path):  # the first one has ended
+    with _folder(options):  # the first one has ended
         pass
 
 

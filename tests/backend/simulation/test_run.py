@@ -13,12 +13,13 @@ from click.testing import CliRunner
 from PIL import Image
 
 from backend.cli import main
-from backend.errors import BadSetting
+from backend.errors import BadSetting, ProcessFailed
 from backend.simulation.options import PLAYED, SimulationOptions
 from backend.simulation.playing import Seed
 from backend.simulation.run import run
 from backend.simulation.splits import stratified_split
 from backend.simulation.world import build_world, split
+from backend.system.folder_lock import alone_in
 from model.errors import BadRecord
 from model.formats import coco
 from model.geometry import mask_to_polygons
@@ -353,6 +354,14 @@ def test_a_folder_of_another_simulation_is_not_mixed_with_this_one(options: Simu
     run(replace(options, seeds=1, loops=1, strategies=("random",)))
     with pytest.raises(BadSetting, match=r"other settings \(config\); choose another --out"):
         run(replace(options, pool_size=1))
+
+
+def test_a_folder_into_which_another_simulation_plays_is_left_alone(options: SimulationOptions) -> None:
+    options.out.mkdir()
+    with alone_in(options.out, ""), pytest.raises(ProcessFailed, match="wait for it, or choose another --out"):
+        run(options)
+    assert [path.name for path in options.out.iterdir()] == ["lock"]
+    run(options)
 
 
 def test_more_loops_than_images_are_refused(options: SimulationOptions) -> None:
