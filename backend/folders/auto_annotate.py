@@ -23,7 +23,7 @@ from backend.folders.annotation_store import FilesBesideImages, OneFile, Store
 from backend.folders.task_files import LOCAL_FILES, label_studio_output
 from backend.label_studio.predictions import instances_to_outlines
 from backend.project.folder import ProjectFolder, connected_projects, find_folder
-from backend.rounds.learning import device_in_words
+from backend.rounds.engines import device_in_words
 from backend.rounds.scoring import LOADERS, images_at_once, smoothed
 from backend.settings import Settings
 from model.engines.base import Engine, EngineConfig

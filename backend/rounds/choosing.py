@@ -13,7 +13,7 @@ from backend.errors import BadImage
 from backend.project.workplace import Workplace
 from backend.rounds.computing import open_feature_cache
 from backend.rounds.folder import Round
-from backend.rounds.learning import Loader, records_of
+from backend.rounds.records import Loader, records_of
 from backend.rounds.scoring import Scorer, task_seed
 from backend.rounds.seen_objects import Onlooker, annotated_features
 from backend.rounds.trial import Trial, fallback_in_words, write_trial

@@ -15,10 +15,12 @@ from backend.rounds import task_queue
 from backend.rounds.choosing import Means, known_objects, onlooker_for, strategy_of
 from backend.rounds.computing import open_feature_cache
 from backend.rounds.copies_last import with_copies_last
+from backend.rounds.engines import load_engine
 from backend.rounds.evaluation_copies import left_out_of_evaluation, note_left_out
 from backend.rounds.folder import REFUSED, STATES, Report, Round, all_rounds
 from backend.rounds.group import processes_of, train_together
-from backend.rounds.learning import evaluate_round, load_engine, train_round
+from backend.rounds.judging import evaluate_round
+from backend.rounds.learning import train_round
 from backend.rounds.payoff import note_payoff
 from backend.rounds.reading import read
 from backend.rounds.reasons import Reasons

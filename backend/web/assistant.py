@@ -13,7 +13,7 @@ import numpy as np
 from backend.label_studio.annotations import Region
 from backend.label_studio.labels import LabelConfig
 from backend.label_studio.predictions import mask_to_regions
-from backend.rounds.learning import GRABCUT, NETWORK
+from backend.rounds.judging import GRABCUT, NETWORK
 from backend.web.interactive import SmartBox, SmartPoints
 from model.engines.base import Engine
 from model.errors import NoOutline
@@ -29,7 +29,7 @@ KEPT_IMAGES = 3
 def choose_outliner(engine: Engine | None, trial: Mapping[str, Any] | None = None) -> Outliner:
     """Who answers: the served version's network, or GrabCut while there is none.
 
-    Boxes are GrabCut's, too, where it was better at them when the version was measured (`rounds.learning`).
+    Boxes are GrabCut's, too, where it was better at them when the version was measured (`rounds.judging`).
     """
     if engine is None:
         return GrabCut()

@@ -17,9 +17,10 @@ from backend.label_studio.client import Task
 from backend.project.folder import ProjectFolder
 from backend.project.unreadable import Unreadable
 from backend.project.workplace import ProjectFacts, Workplace, open_workplace
+from backend.rounds.engines import load_engine
 from backend.rounds.first_queue import FIRST_VERSION
 from backend.rounds.folder import has_smart_tool
-from backend.rounds.learning import BOXES, load_engine
+from backend.rounds.judging import BOXES
 from backend.rounds.new_tasks import late_score
 from backend.rounds.scoring import Scorer, task_seed
 from backend.rounds.snapshots import split_of

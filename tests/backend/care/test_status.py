@@ -12,7 +12,8 @@ from backend.errors import NotFound
 from backend.project.folder import connect_folder
 from backend.rounds.folder import start_round
 from backend.rounds.history import note_version
-from backend.rounds.learning import evaluate_round, train_round
+from backend.rounds.judging import evaluate_round
+from backend.rounds.learning import train_round
 from backend.rounds.payoff import note_payoff
 from backend.rounds.plan import Plan
 from backend.rounds.snapshots import split_of

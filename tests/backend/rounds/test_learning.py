@@ -10,11 +10,12 @@ import torch
 
 from backend.errors import BadSetting
 from backend.project.workplace import Workplace
-from backend.rounds import learning, starts
+from backend.rounds import judging, starts
 from backend.rounds.folder import CANCELLABLE, Round
 from backend.rounds.group import processes_of
 from backend.rounds.history import read_history
-from backend.rounds.learning import evaluate_round, train_round
+from backend.rounds.judging import evaluate_round
+from backend.rounds.learning import train_round
 from model import checkpoints
 from model.engines.loader import ENGINES
 from model.files import read_json
@@ -158,7 +159,7 @@ def test_an_evaluation_that_stopped_once_its_version_was_stored_ends_as_one_that
     current = read_round(place, 1, TASKS)
     train_round(place, current, quiet)
     with monkeypatch.context() as disk:
-        disk.setattr(learning, "note_version", full)
+        disk.setattr(judging, "note_version", full)
         with pytest.raises(OSError, match="No space"):
             evaluate_round(place, current, quiet)
     assert evaluate_round(place, current, quiet).name == "maskal-r1"

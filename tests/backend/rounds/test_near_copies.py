@@ -19,7 +19,8 @@ from backend.rounds.first_images import HELD_OUT, first_images_in_words, order_f
 from backend.rounds.first_queue import read_first_queue
 from backend.rounds.folder import Round, start_round
 from backend.rounds.glances import glances_folder
-from backend.rounds.learning import evaluate_round, train_round
+from backend.rounds.judging import evaluate_round
+from backend.rounds.learning import train_round
 from backend.rounds.near_copies import FORMAT, look_for_near_copies, read_near_copies
 from backend.rounds.new_tasks import late_score, score_new_tasks
 from backend.rounds.scored import Scored

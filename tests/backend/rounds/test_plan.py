@@ -10,7 +10,8 @@ import torch
 from backend.project.config import NETWORKS
 from backend.project.workplace import Workplace
 from backend.rounds.folder import Round
-from backend.rounds.learning import evaluate_round, train_round
+from backend.rounds.judging import evaluate_round
+from backend.rounds.learning import train_round
 from backend.rounds.plan import Plan, _kept_input, plan_round, proposal, read_plan
 from model.engines.base import EngineConfig
 from model.engines.torchvision.engine import TorchvisionEngine

@@ -11,7 +11,8 @@ from backend.errors import BadImage
 from backend.project.folder import connect_folder
 from backend.rounds.first_queue import FirstTask, write_first_queue
 from backend.rounds.folder import Round
-from backend.rounds.learning import evaluate_round, train_round
+from backend.rounds.judging import evaluate_round
+from backend.rounds.learning import train_round
 from backend.rounds.pictures import thumbnails
 from backend.rounds.receipt import note_annotations
 from backend.rounds.snapshots import Need
