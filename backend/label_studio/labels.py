@@ -292,7 +292,8 @@ def _smart_remarks(
                 "RectangleLabels or KeyPointLabels with the same labels"
             )
         elif element.tag in UNREAD_TAGS:
-            unknown = [v for label in element.iter("Label") if (v := label.get("value")) and v not in offered]
+            names = [label.get("alias") or label.get("value") for label in element.iter("Label")]
+            unknown = [name for name in names if name and name not in offered]
             if unknown:
                 yield (
                     f"{told} gets no answer for {', '.join(unknown)}, which no shape of the labelling config offers; "

@@ -90,6 +90,13 @@ def test_what_a_smart_tool_cannot_do_is_named_once(control: str, remark: str) ->
     assert re.search(remark, told)
 
 
+def test_a_label_of_a_smart_point_goes_by_its_alias() -> None:
+    xml = smart("KeyPointLabels name='s' toName='image' smartOnly='true'").replace(
+        "<Label value='leaf'/></KeyPointLabels>", "<Label value='Blatt' alias='leaf'/></KeyPointLabels>"
+    )
+    assert parse_label_config(xml).remarks == ()
+
+
 def test_a_label_that_only_a_smart_point_has_is_named() -> None:
     xml = smart("KeyPointLabels name='s' toName='image' smartOnly='true'").replace(
         "<Label value='leaf'/></KeyPointLabels>", "<Label value='leaf'/><Label value='pear'/></KeyPointLabels>"
