@@ -5,7 +5,8 @@ near copies is decided by their pixels, on grey thumbnails of 256 pixels whose c
 
 1. ORB corners (400 each) are matched both ways, and RANSAC looks for a turn, scale and shift that many follow.
    At least MATCHES = 28 must: of 4,094 pairs of photos of one class that the features take for the most alike (leaves,
-   nuclei, generated fields) only two have more, and these two are near copies.
+   nuclei, generated fields) only two have more, and these two are near copies. And at least ELSEWHERE = 8 of them lie
+   outside of the three blocks that hold the most: a scale bar or a legend that all images have makes none copies.
 2. After alignment by a homography through those corners, they must share SHARED = half of the smaller photo, and of
    the blocks there that show any texture at least SAME = 80 % must have it in common: its correlation, at the contrast
    of the whole, is above ALIKE = 0.3. So photos of a fixed camera, whose ground is the same, are told apart by their
@@ -38,6 +39,9 @@ SCALES = (0.5, 2.0)
 SHARED, SAME = 0.5, 0.8
 FINE_PX, COARSE_PX = 1.5, 10.0
 """Texture is what lies between these two blurs."""
+
+CROWDED, ELSEWHERE = 3, 8
+"""Blocks whose corners may all be those of a scale bar, and corners that must agree outside of them."""
 
 BLOCKS, SEEN, TEXTURED, ALIKE = 6, 0.5, 0.1, 0.3
 """Blocks along the longer side; how much of one must be seen; the least texture (1: the mean); and its correlation."""
@@ -143,8 +147,17 @@ def _placement(one: Glance, other: Glance) -> np.ndarray | None:
     )
     if moved is None or agree.sum() < MATCHES or not SCALES[0] < np.hypot(moved[0, 0], moved[1, 0]) < SCALES[1]:
         return None
-    placement, _ = cv2.findHomography(there[agree[:, 0] > 0], here[agree[:, 0] > 0], 0)
+    agreeing = here[agree[:, 0] > 0]
+    if _outside_of_crowds(agreeing, max(other.grey.shape) / BLOCKS) < ELSEWHERE:
+        return None
+    placement, _ = cv2.findHomography(there[agree[:, 0] > 0], agreeing, 0)
     return placement
+
+
+def _outside_of_crowds(corners: np.ndarray, side: float) -> int:
+    """How many of the corners (n, 2) lie outside of those blocks of a side that hold the most."""
+    _, counts = np.unique(corners // side, axis=0, return_counts=True)
+    return int(np.sort(counts)[:-CROWDED].sum())
 
 
 def _texture(grey: np.ndarray) -> np.ndarray:

@@ -5,8 +5,8 @@
 On leaves (`DIR/coffee_leaf`), nuclei (`DIR/nuclei_dsb2018`) and generated fields, all in one project. Missed: of so
 many photos and their near copies by transforms that the thresholds were not found with, by the pixels alone and by all
 of it (the photo also has to be among the nearest that are checked). Taken: of as many pairs of different photos of one
-class, drawn at random, and of the pairs that look most alike to the features; these are named, as some photos of public
-sets are near copies of others. And how long one image takes.
+class, drawn at random, of these with one scale bar on all of them, and of the pairs that look most alike to the
+features; these are named, as some photos of public sets are near copies of others. And how long one image takes.
 """
 
 from __future__ import annotations
@@ -105,7 +105,8 @@ def _shares(rows: list[tuple[str, str, bool, bool]]) -> dict[str, float]:
 
 
 def taken(photos: list[Photo], features: np.ndarray, glances: list[Glance], count: int) -> dict[str, Any]:
-    """Pairs of different photos of a class that are taken for near copies: of random ones, and of the most alike."""
+    """Pairs of different photos of a class that are taken for near copies: of random ones, also with one scale bar on
+    all of them, and of the most alike."""
     rng = np.random.default_rng(2)
     values = (features - features.mean(0)) / (features.std(0) + 1e-6)
     values /= np.linalg.norm(values, axis=1, keepdims=True)
@@ -113,15 +114,27 @@ def taken(photos: list[Photo], features: np.ndarray, glances: list[Glance], coun
     is_pair = np.triu(labels[:, None] == labels, 1)
     same = np.argwhere(is_pair)
     alike = same[np.argsort(-(values @ values.T)[is_pair], kind="stable")[:count]]
-    found = {}
-    for kind, pairs in {"random": same[rng.permutation(len(same))[:count]], "most_alike": alike}.items():
-        hits = [(int(i), int(j)) for i, j in pairs if is_near_copy(glances[i], glances[j])]
+    random = same[rng.permutation(len(same))[:count]]
+    barred = {int(i): at_a_glance(with_scale_bar(photos[i].image)) for i in np.unique(random)}
+    found, asked = {}, {"random": (random, glances), "with_scale_bar": (random, barred), "most_alike": (alike, glances)}
+    for kind, (pairs, shown) in asked.items():
+        hits = [(int(i), int(j)) for i, j in pairs if is_near_copy(shown[int(i)], shown[int(j)])]
         found[kind] = {"pairs": len(pairs), "taken": [[photos[i].name, photos[j].name] for i, j in hits]}
     return found
 
 
 def at_a_glance(image: np.ndarray) -> Glance:
     return glance(thumbnail(image))
+
+
+def with_scale_bar(image: np.ndarray) -> np.ndarray:
+    """The image as a microscope stores it, with a bar and its length at the lower right."""
+    shown, (height, width) = image.copy(), image.shape[:2]
+    ends = (round(0.7 * width), round(0.9 * height)), (round(0.95 * width), round(0.92 * height))
+    cv2.rectangle(shown, *ends, (255, 255, 255), -1)
+    place = round(0.72 * width), round(0.88 * height)
+    cv2.putText(shown, "50 um", place, cv2.FONT_HERSHEY_SIMPLEX, width / 500, (255, 255, 255), 1, cv2.LINE_AA)
+    return shown
 
 
 def perspective(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 
@@ -33,6 +34,29 @@ def test_another_object_on_the_same_ground_is_another_image() -> None:
     photo, other = textured(1), textured(1)
     other[30:120, 40:160] = textured(2)[30:120, 40:160]
     assert not are_near_copies(photo, other)
+
+
+def with_scale_bar(photo: np.ndarray) -> np.ndarray:
+    """The photo as a microscope stores it, with a bar and a text at the lower right."""
+    shown, (height, width) = photo.copy(), photo.shape[:2]
+    cv2.rectangle(shown, (width - 60, height - 14), (width - 10, height - 10), (255, 255, 255), -1)
+    cv2.putText(shown, "50 um", (width - 58, height - 20), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (255, 255, 255), 1)
+    return shown
+
+
+def faint(seed: int) -> np.ndarray:
+    """A photo of little contrast, one broad shape as in all of them, and its own faint texture."""
+    shape = cv2.GaussianBlur(cv2.circle(np.zeros((150, 200), np.float32), (100, 75), 50, 60, -1), (0, 0), 4)
+    noise = np.random.default_rng(seed).normal(size=(150, 200)).astype(np.float32)
+    grey = 120 - shape + 8 * cv2.GaussianBlur(noise, (0, 0), 2)
+    return np.repeat(grey.clip(0, 255).astype(np.uint8)[..., None], 3, axis=2)
+
+
+def test_a_scale_bar_on_all_images_makes_none_of_them_copies() -> None:
+    photos = [with_scale_bar(faint(seed)) for seed in range(8)]
+    assert not [1 for i, one in enumerate(photos) for other in photos[:i] if are_near_copies(one, other)]
+    photo = textured(0)
+    assert are_near_copies(with_scale_bar(photo), with_scale_bar(shot_again(photo))), "the same beside it, too"
 
 
 def test_a_dark_photo_is_told_by_what_little_there_is_to_see() -> None:
