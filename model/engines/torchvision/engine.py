@@ -163,7 +163,7 @@ class TorchvisionEngine:
         if exact or self.device.type != "cpu":
             pooled: torch.Tensor = pooler(levels, [boxes], [resized_hw])
             return pooled
-        return pool_boxes(pooler, levels, boxes, self._padded(resized_hw))
+        return pool_boxes(pooler, levels, boxes)
 
     def _looked_at(self, encoded: Encoded, boxes: torch.Tensor) -> Encoded:
         """The same image with a first look at boxes (n, 4), and no more proposals than are worth sampling.
@@ -213,9 +213,7 @@ class TorchvisionEngine:
 
     def _padded_hw(self, size_hw: tuple[int, int]) -> tuple[int, int]:
         """About the size of the network's input for an image of that size."""
-        return self._padded(self.scaling.size(size_hw, *self.training_size_hw))
-
-    def _padded(self, resized_hw: tuple[int, int]) -> tuple[int, int]:
+        resized_hw = self.scaling.size(size_hw, *self.training_size_hw)
         step = self.network.transform.size_divisible
         return math.ceil(resized_hw[0] / step) * step, math.ceil(resized_hw[1] / step) * step
 

@@ -7,7 +7,6 @@ the columns; boxes of about the same size are computed together.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -40,7 +39,7 @@ class FixedStrideRoIAlign(MultiScaleRoIAlign):
         self, x: Mapping[str, torch.Tensor], boxes: Sequence[torch.Tensor], image_shapes: Sequence[tuple[int, int]]
     ) -> torch.Tensor:
         """Levels (b, c, h, w) and per image boxes (n, 4) in pixels of the input -> (all boxes, c, m, m)."""
-        if (trained := pool_in_training(self, x, boxes, image_shapes)) is not None:
+        if (trained := pool_in_training(self, x, boxes)) is not None:
             return trained
         maps = [x[name] for name in self.featmap_names]
         images = torch.cat([b.new_full((len(b), 1), i) for i, b in enumerate(boxes)])
@@ -57,34 +56,36 @@ class FixedStrideRoIAlign(MultiScaleRoIAlign):
         return pooled
 
 
-def pool_boxes(
-    pooler: MultiScaleRoIAlign, levels: Mapping[str, torch.Tensor], boxes: torch.Tensor, input_hw: tuple[int, int]
-) -> torch.Tensor:
+def pool_boxes(pooler: MultiScaleRoIAlign, levels: Mapping[str, torch.Tensor], boxes: torch.Tensor) -> torch.Tensor:
     """What `pooler` makes of one image's levels (1, c, h, w) and boxes (n, 4): (n, c, m, m), in the levels' precision.
 
     Boxes lie in pixels of the network's input and inside of it. Fastest where the levels are channels_last.
     """
     maps = [levels[name] for name in pooler.featmap_names]
-    return _pool(maps, _plan(pooler, maps, [boxes], input_hw[0]))[0]
+    return _pool(maps, _plan(pooler, maps, [boxes]))[0]
 
 
 class TrainedRoIAlign(MultiScaleRoIAlign):
-    """torchvision's RoIAlign, which trains on a CPU by matrix products."""
+    """torchvision's RoIAlign, which trains on a CPU by matrix products.
+
+    torchvision finds the levels' strides from the first images that it sees, without the rim that pads them: where
+    these are less than 23 pixels high it takes others, and keeps them for all images that come later.
+    """
 
     def forward(
         self, x: Mapping[str, torch.Tensor], boxes: Sequence[torch.Tensor], image_shapes: Sequence[tuple[int, int]]
     ) -> torch.Tensor:
         """Levels (b, c, h, w) and per image boxes (n, 4) in pixels of the input -> (all boxes, c, m, m)."""
-        trained = pool_in_training(self, x, boxes, image_shapes)
-        pooled: torch.Tensor = super().forward(x, boxes, image_shapes) if trained is None else trained
+        if (trained := pool_in_training(self, x, boxes)) is not None:
+            return trained
+        height, width = x[self.featmap_names[0]].shape[-2:]
+        padded_hw = (height << FINEST_OCTAVE, width << FINEST_OCTAVE)
+        pooled: torch.Tensor = super().forward(x, boxes, [padded_hw])
         return pooled
 
 
 def pool_in_training(
-    pooler: MultiScaleRoIAlign,
-    levels: Mapping[str, torch.Tensor],
-    boxes: Sequence[torch.Tensor],
-    image_shapes: Sequence[tuple[int, int]],
+    pooler: MultiScaleRoIAlign, levels: Mapping[str, torch.Tensor], boxes: Sequence[torch.Tensor]
 ) -> torch.Tensor | None:
     """What `pooler` makes of a batch, with gradients for the levels and none for the boxes; None where it should do it.
 
@@ -93,7 +94,7 @@ def pool_in_training(
     maps = [levels[name] for name in pooler.featmap_names]
     if not pooler.training or maps[0].device.type != "cpu":
         return None
-    plan = _plan(pooler, maps, [some.detach() for some in boxes], max(height for height, _ in image_shapes))
+    plan = _plan(pooler, maps, [some.detach() for some in boxes])
     pooled: torch.Tensor = _Pooling.apply(plan, *maps)
     return pooled
 
@@ -162,11 +163,9 @@ class _Plan:
                 yield _Part(level, some, self.grid.cells(some, width, height, before), down, across)
 
 
-def _plan(
-    pooler: MultiScaleRoIAlign, maps: Sequence[torch.Tensor], boxes: Sequence[torch.Tensor], input_h: int
-) -> _Plan:
+def _plan(pooler: MultiScaleRoIAlign, maps: Sequence[torch.Tensor], boxes: Sequence[torch.Tensor]) -> _Plan:
     every = torch.cat(list(boxes))
-    octaves = [round(math.log2(input_h / m.shape[2])) for m in maps]  # 2, 3, 4, 5: strides of 4 to 32 pixels
+    octaves = [FINEST_OCTAVE + index for index in range(len(maps))]  # 2, 3, 4, 5: strides of 4 to 32 pixels
     level = _fitting_level(every, pooler, octaves)
     cells_xy = torch.tensor([[m.shape[3], m.shape[2]] for m in maps], device=every.device)[level]  # (n, 2)
     scaled = every * torch.tensor([0.5**o for o in octaves], device=every.device)[level][:, None]

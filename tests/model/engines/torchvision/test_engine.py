@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torchvision.ops import roi_align
 
 from model.engines.base import EngineConfig, Target
 from model.engines.torchvision.engine import TorchvisionEngine, has_bfloat16
@@ -88,3 +89,27 @@ def test_bfloat16_is_used_only_by_gpus_that_compute_with_it(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     assert has_bfloat16(torch.device("cuda:1")) is has
+
+
+def test_an_image_that_is_hardly_high_changes_nothing_for_those_after_it() -> None:
+    """torchvision's RoIAlign takes the strides of all images from the first one."""
+    torch.manual_seed(0)
+    engine = TorchvisionEngine(("red", "blue"), EngineConfig(network="nano", image_size=(96, 128)))
+    plain, thin = (np.random.default_rng(0).integers(0, 255, (h, 192, 3), np.uint8) for h in (144, 15))
+    [alone] = engine.encode([plain], exact=True)
+    other = TorchvisionEngine(("red", "blue"), engine.config)
+    other.load_tensors(engine.tensors(), engine.classes)
+    [first], [after] = (other.encode([image], exact=True) for image in (thin, plain))
+    assert len(first.rows) > 0 and torch.equal(alone.rows, after.rows)
+
+
+def test_training_and_prediction_read_an_image_that_is_hardly_high_in_the_same_places() -> None:
+    torch.manual_seed(0)
+    network = TorchvisionEngine(("red",), EngineConfig(network="nano", image_size=(96, 128))).network
+    levels = {str(i): torch.randn(1, 64, 32 >> (2 + i), 128 >> (2 + i)) for i in range(4)}
+    boxes = [torch.tensor([[90.0, 2.0, 120.0, 9.0], [3.0, 1.0, 9.0, 8.0]])]
+    pooler = network.roi_heads.box_roi_pool
+    trained, predicted = (pooler.train(mode)(levels, boxes, [(10, 128)]) for mode in (True, False))
+    assert torch.allclose(trained, predicted, atol=1e-4)
+    read = roi_align(levels["0"], boxes, 7, 0.25, 2)
+    assert torch.allclose(predicted, read, atol=1e-4)

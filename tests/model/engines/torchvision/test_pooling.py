@@ -25,7 +25,7 @@ def random_boxes(count: int) -> torch.Tensor:
 def pools_alike(levels: dict[str, torch.Tensor], boxes: torch.Tensor, bins: int) -> bool:
     pooler = MultiScaleRoIAlign(["0", "1", "2", "3"], bins, sampling_ratio=2)
     theirs = pooler(levels, [boxes], [INPUT_HW])
-    return torch.allclose(pool_boxes(pooler, levels, boxes, INPUT_HW), theirs, atol=1e-4)
+    return torch.allclose(pool_boxes(pooler, levels, boxes), theirs, atol=1e-4)
 
 
 @pytest.mark.parametrize("bins", [7, 14])
@@ -47,7 +47,7 @@ def test_of_many_large_boxes_some_are_read_at_once(levels: dict[str, torch.Tenso
 
 def test_no_box_gives_nothing(levels: dict[str, torch.Tensor]) -> None:
     pooler = MultiScaleRoIAlign(["0", "1", "2", "3"], 7, sampling_ratio=2)
-    assert pool_boxes(pooler, levels, torch.zeros(0, 4), INPUT_HW).shape == (0, 6, 7, 7)
+    assert pool_boxes(pooler, levels, torch.zeros(0, 4)).shape == (0, 6, 7, 7)
 
 
 def test_float32_stays_float32_whatever_autocast_would_make_of_it(levels: dict[str, torch.Tensor]) -> None:
@@ -59,7 +59,7 @@ def test_channels_last_bfloat16_stays_bfloat16(levels: dict[str, torch.Tensor]) 
     coarse = {name: level.bfloat16().to(memory_format=torch.channels_last) for name, level in levels.items()}
     pooler = MultiScaleRoIAlign(["0", "1", "2", "3"], 7, sampling_ratio=2)
     boxes = random_boxes(50)
-    pooled = pool_boxes(pooler, coarse, boxes, INPUT_HW)
+    pooled = pool_boxes(pooler, coarse, boxes)
     assert pooled.dtype == torch.bfloat16
     assert torch.allclose(pooled.float(), pooler(levels, [boxes], [INPUT_HW]), atol=0.05)
 
@@ -98,7 +98,7 @@ def test_products_read_as_the_fixed_strides_do(
     pooler = FixedStrideRoIAlign(NAMES, bins, samples, is_aligned=is_aligned).eval()
     boxes = torch.cat([random_boxes(200), torch.tensor(RIM, dtype=torch.float32)])
     wanted = pooler(levels, [boxes], None)
-    assert torch.allclose(pool_boxes(pooler, levels, boxes, INPUT_HW), wanted, atol=1e-4)
+    assert torch.allclose(pool_boxes(pooler, levels, boxes), wanted, atol=1e-4)
 
 
 def read_and_gradients(
