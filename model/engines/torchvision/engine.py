@@ -20,6 +20,7 @@ from model.engines.pasting import paste_masks
 from model.engines.selection import Selection, masks_of_any_class, proposals_of, propose_places, select
 from model.engines.torchvision.first_look import FirstLook, has_foreground, joined, worth_sampling
 from model.engines.torchvision.mask_samples import group_boxes, mask_probabilities, read_boxes
+from model.engines.torchvision.mask_targets import with_masks_at_corners
 from model.engines.torchvision.networks import (
     backbone_stages,
     build_network,
@@ -94,6 +95,7 @@ class TorchvisionEngine:
             self.network.backbone.to(memory_format=torch.channels_last)
         self.network.backbone.register_forward_pre_hook(_fast_layout_in_training)
         self.network.rpn.head.register_forward_hook(_in_float32)
+        self.network.roi_heads.register_forward_pre_hook(with_masks_at_corners)
 
     @property
     def input_range(self) -> InputRange | None:
