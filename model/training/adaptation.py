@@ -16,6 +16,9 @@ LEVELS = 5
 """Feature levels with anchors, each half as fine as the one before."""
 
 SMALLEST_ANCHOR = 4.0
+THINNEST = 0.5
+"""What is narrower, in pixels of the image, is no object."""
+
 STEP = 1.25
 """Input sizes are this factor apart."""
 
@@ -33,13 +36,17 @@ MOST_REPEATED = 2.0
 
 
 def object_sides(records: Sequence[Record]) -> np.ndarray:
-    """Side of each object's box (n,), the square root of its area, as a share of its image's shortest side."""
+    """Side of each object's box (n,), the square root of its area, as a share of its image's shortest side.
+
+    Boxes end where the image does; without those that can cover half of no pixel, as nobody learns from them.
+    """
     sides = []
     for record in records:
         for outline in record.outlines:
             points = np.concatenate([part.exterior for part in outline.parts])
-            width, height = np.maximum(np.ptp(points, axis=0), 1e-6)
-            sides.append(math.sqrt(width * height) / min(record.size_hw))
+            width, height = np.ptp(np.clip(points, 0, record.size_hw[::-1]), axis=0)
+            if min(width, height) >= THINNEST:
+                sides.append(math.sqrt(width * height) / min(record.size_hw))
     return np.array(sides, float)
 
 

@@ -89,6 +89,26 @@ def test_without_objects_all_is_as_usual() -> None:
     assert anchor_sizes([photo()], (192, 256), KNOWN) == (16, 32, 64, 128, 256)
 
 
+def test_of_an_object_only_what_is_in_the_image_counts() -> None:
+    inside, beyond = photo(100), photo(100)
+    ring = np.array([[500, 100], [9000, 100], [9000, 400], [500, 400]], float)
+    cut = np.array([[500, 100], [800, 100], [800, 400], [500, 400]], float)
+    beyond = Record("b.png", (600, 800), (*inside.outlines, Outline("leaf", (Polygon(ring),))))
+    inside = Record("b.png", (600, 800), (*inside.outlines, Outline("leaf", (Polygon(cut),))))
+    assert object_sides([beyond]) == pytest.approx(object_sides([inside]))
+    assert anchor_sizes([beyond] * 5, (192, 256), KNOWN) == anchor_sizes([inside] * 5, (192, 256), KNOWN)
+
+
+def test_outlines_without_an_extent_in_the_image_make_no_input_larger() -> None:
+    line = Polygon(np.array([[10, 10], [200, 10], [90, 10]], float))
+    outside = Polygon(np.array([[-90, -90], [-10, -90], [-10, -10]], float))
+    leaves = photo(300, 400, 500)
+    strays = tuple(Outline("leaf", (part,)) for part in (line, outside))
+    with_strays = Record(leaves.image, leaves.size_hw, (*leaves.outlines, *strays))
+    assert object_sides([with_strays]) == pytest.approx(object_sides([leaves]))
+    assert input_size([with_strays], KNOWN) == input_size([leaves], KNOWN) == (192, 256)
+
+
 def test_training_takes_longer_with_more_images() -> None:
     assert [iterations_for(images, 240) for images in (5, 30, 120, 3000)] == [240, 240, 480, 2400]
     assert [iterations_for(images, 240, 0.75) for images in (5, 30, 480, 2430)] == [240, 240, 1920, 6480]
