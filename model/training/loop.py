@@ -196,8 +196,9 @@ class _Run:
             self.state.step += 1
             if self.mean is not None:
                 self.mean.update(self.state.step)
-            with self.mean.in_place() if self.mean is not None else nullcontext():
-                self._look()
+            if self._is_look_due():
+                with self.mean.in_place() if self.mean is not None else nullcontext():
+                    self._look()
             now = time.monotonic()
             self.state.seconds = spent + now - started
             if self.rank == 0:
@@ -266,11 +267,12 @@ class _Run:
                 totals[name] = totals.get(name, 0.0) + value * share
         return totals
 
-    def _look(self) -> None:
-        """Measure the engine on the validation images if it is time to, and keep its weights if it is the best yet."""
+    def _is_look_due(self) -> bool:
         period, step = self.config.eval_period, self.state.step
-        if period is None or (step % period and step != self.config.iterations):
-            return
+        return period is not None and (step % period == 0 or step == self.config.iterations)
+
+    def _look(self) -> None:
+        """Measure the engine on the validation images, and keep its weights if it is the best yet."""
         value = self.validate() if self.validate is not None and self.rank == 0 else None
         if self.processes > 1:
             said = torch.tensor([math.nan if value is None else value], device=self.parameters[0].device)
@@ -278,8 +280,8 @@ class _Run:
             value = None if torch.isnan(said).item() else float(said)
         if value is None:
             return
-        self.state.evaluations.append((step, value))
-        if _best(self.state.evaluations)[0] == step:
+        self.state.evaluations.append((self.state.step, value))
+        if _best(self.state.evaluations)[0] == self.state.step:
             self.state.best = {name: tensor.detach().cpu().clone() for name, tensor in self.engine.tensors().items()}
 
     def _has_stalled(self) -> bool:

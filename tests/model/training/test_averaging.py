@@ -51,6 +51,19 @@ def test_what_training_keeps_and_measures_are_the_means() -> None:
     assert not torch.allclose(seen[-1], trained()) and torch.equal(seen[-1], trained(averaging=0.9))
 
 
+def test_weights_and_means_change_places_only_to_be_measured_and_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    swaps, swap = [], MeanWeights.swap
+    monkeypatch.setattr(MeanWeights, "swap", lambda mean: (swaps.append(mean), swap(mean)))
+    train(
+        fake_engine(),
+        RECORDS,
+        picture,
+        TrainingConfig(12, 0.05, averaging=0.9, eval_period=6),
+        validate=lambda: 0.5,
+    )
+    assert len(swaps) == 2 + 2 + 1, "each copies all weights"
+
+
 def test_keeping_nothing_of_the_mean_is_the_last_weights() -> None:
     assert torch.allclose(trained(averaging=0.0), trained())
 
