@@ -25,17 +25,24 @@ def coarse_passes(
     boxes: torch.Tensor,
     size_hw: tuple[int, int],
 ) -> tuple[CoarseInstances, ...]:
-    """Passes with masks on one coarse grid; masks (n, m, m) and boxes (n, 4) are those of all passes together."""
+    """Passes with masks on one coarse grid; masks (n, m, m) and boxes (n, 4) are those of all passes together.
+
+    A box beyond the image's rim, clipped to nothing, is left out.
+    """
     pasted, corners = paste_coarse(masks, boxes, size_hw)
-    ends = np.cumsum([len(s.labels) for s in found])
     all_boxes = boxes.cpu().numpy()
+    scores = torch.cat([selection.scores for selection in found]).cpu().numpy()
+    all_softmaxes = torch.cat(list(softmaxes)).cpu().numpy()
+    has_size = (boxes[:, 2:] > boxes[:, :2]).all(1).cpu().numpy()
+    ends = np.cumsum([len(s.labels) for s in found])
+    passes = [start + np.flatnonzero(has_size[start:end]) for start, end in zip([0, *ends[:-1]], ends, strict=True)]
     return tuple(
         CoarseInstances(
-            boxes_xyxy=all_boxes[start:end],
-            scores=selection.scores.cpu().numpy(),
-            softmaxes=softmax_rows.cpu().numpy(),
-            masks=pasted[start:end],
-            corners_yx=corners[start:end],
+            boxes_xyxy=all_boxes[rows],
+            scores=scores[rows],
+            softmaxes=all_softmaxes[rows],
+            masks=tuple(pasted[row] for row in rows),
+            corners_yx=corners[rows],
         )
-        for start, end, selection, softmax_rows in zip([0, *ends[:-1]], ends, found, softmaxes, strict=True)
+        for rows in passes
     )

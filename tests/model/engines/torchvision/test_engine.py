@@ -113,3 +113,11 @@ def test_training_and_prediction_read_an_image_that_is_hardly_high_in_the_same_p
     assert torch.allclose(trained, predicted, atol=1e-4)
     read = roi_align(levels["0"], boxes, 7, 0.25, 2)
     assert torch.allclose(predicted, read, atol=1e-4)
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_a_box_that_lies_beyond_the_image_is_no_object_that_the_passes_are_unsure_of(exact: bool) -> None:
+    engine = engine_in_doubt((0.8, 0.1))
+    assert certainty(engine, exact) > 0
+    torch.nn.init.constant_(engine.network.roi_heads.box_predictor.bbox_pred.bias, 1e4)  # all to the right
+    assert np.isnan(certainty(engine, exact))
