@@ -181,7 +181,7 @@ class TorchvisionEngine:
             if not has_foreground(looks[-1], self.config.confidence_threshold).any():
                 break
         look = joined(looks)
-        worth = worth_sampling(look, self.config.confidence_threshold)
+        worth = worth_sampling(look, self.config.confidence_threshold, self.config.detections_per_image)
         rows = torch.cat([part.rows for part in parts])
         return replace(encoded, proposals=look.proposals[worth], rows=rows[worth], first_look=look)
 

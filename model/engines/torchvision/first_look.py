@@ -18,6 +18,7 @@ OVERLAP = 0.4
 """Box IoU from which on two proposals are rivals."""
 
 MOST = 300
+"""So many proposals are sampled at most, or as many as objects are looked for, where these are more."""
 
 FEW = 100
 """So many proposals, as small networks make, cost next to nothing: only those without any foreground are left out."""
@@ -51,7 +52,7 @@ def joined(looks: Sequence[FirstLook]) -> FirstLook:
     return FirstLook(*(torch.cat([getattr(look, name) for look in looks]) for name in columns))
 
 
-def worth_sampling(look: FirstLook, confidence_threshold: float = 0.5) -> torch.Tensor:
+def worth_sampling(look: FirstLook, confidence_threshold: float = 0.5, objects: int = 0) -> torch.Tensor:
     """Rows (m,) of the proposals worth sampling, the ones with most foreground first.
 
     Those with some foreground that have few better rivals; of few proposals nearly all. What is found in one pass of
@@ -66,4 +67,4 @@ def worth_sampling(look: FirstLook, confidence_threshold: float = 0.5) -> torch.
     scores, labels = look.probabilities[rows].max(1)
     boxes = look.boxes[rows, labels]
     are_better = (box_iou(boxes, boxes) > OVERLAP) & (scores > scores[:, None])  # (m, m)
-    return rows[are_better.sum(1) < RIVALS][:MOST]
+    return rows[are_better.sum(1) < RIVALS][: max(MOST, objects)]

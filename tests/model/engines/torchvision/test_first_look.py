@@ -54,6 +54,12 @@ def test_there_are_never_more_than_a_limit() -> None:
     assert len(worth_sampling(look(*many))) == MOST
 
 
+def test_where_more_objects_are_looked_for_each_may_be_sampled() -> None:
+    many = [(0.9 - 0.001 * i, 0.0, (20.0 * i, 0.0, 20.0 * i + 10, 10.0)) for i in range(MOST + 50)]
+    assert worth_sampling(look(*many), objects=800).tolist() == list(range(MOST + 50)), "the last is the least certain"
+    assert len(worth_sampling(look(*many), objects=100)) == MOST
+
+
 def test_nothing_is_worth_nothing() -> None:
     for nothing in (look(), look((0.0, 0.01, LEFT))):
         assert len(worth_sampling(nothing)) == 0
