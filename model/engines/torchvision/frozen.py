@@ -28,6 +28,9 @@ LEVELS = {STRIDES.index(16): 16, STRIDES.index(32): 32}
 GRID = 3
 """A box is looked at in so many places across and down."""
 
+CELLS_LIE = "at multiples of the stride"
+"""Where the levels' cells are in the input, as those of a ResNet; a part of the digest."""
+
 
 @dataclass(frozen=True, eq=False)
 class FeatureMaps:
@@ -41,14 +44,17 @@ class FeatureMaps:
     image_hw: tuple[int, int]
 
     def of_boxes(self, boxes_xyxy: np.ndarray) -> np.ndarray:
-        """Features (n, d) float32 in boxes (n, 4) in the image's pixels: mean and maximum of each level."""
+        """Features (n, d) float32 in boxes (n, 4) in the image's pixels: mean and maximum of each level.
+
+        `aligned` stands for cells in the middle of their squares; these lie at the corners, see CELLS_LIE.
+        """
         height, width = self.image_hw
         found = []
         for level in self.levels:
             values = torch.from_numpy(level.astype(np.float32))[None]
             h, w = values.shape[-2:]
             boxes = torch.as_tensor(boxes_xyxy, dtype=torch.float32) * torch.tensor([w / width, h / height] * 2)
-            looks = roi_align(values, [boxes], GRID, sampling_ratio=2, aligned=True).flatten(2)  # (n, c, places)
+            looks = roi_align(values, [boxes], GRID, sampling_ratio=2, aligned=False).flatten(2)  # (n, c, places)
             found += [looks.mean(2), looks.amax(2)]
         return np.asarray(torch.cat(found, 1).numpy(), np.float32)
 
@@ -96,7 +102,7 @@ class FrozenBackbone:
 
 
 def _digest(weights: dict[str, torch.Tensor]) -> str:
-    whole = hashlib.sha256(repr((LITE, INPUT, sorted(LEVELS))).encode())
+    whole = hashlib.sha256(repr((LITE, INPUT, sorted(LEVELS), CELLS_LIE)).encode())
     for name in sorted(weights):
         whole.update(weights[name].contiguous().numpy().tobytes())
     return whole.hexdigest()[:12]

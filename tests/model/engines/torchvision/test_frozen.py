@@ -35,6 +35,22 @@ def test_a_box_is_known_by_what_it_shows_and_not_by_where_it_is(backbone: Frozen
     assert 2 * near < np.linalg.norm(striped - grey) + np.linalg.norm(striped_too - grey_too)
 
 
+@pytest.mark.parametrize("place_xy", [(100, 60), (140, 100), (260, 130)])
+def test_a_box_shows_what_lies_in_it_and_not_what_lies_beside(
+    backbone: FrozenBackbone, place_xy: tuple[int, int]
+) -> None:
+    blank = np.full((256, 384, 3), 120, np.uint8)  # as large as the input
+    (x, y), spotted = place_xy, blank.copy()
+    spotted[y - 12 : y + 12, x - 12 : x + 12] = np.random.default_rng(0).integers(0, 256, (24, 24, 3))
+    before, after = backbone.maps(blank), backbone.maps(spotted)
+    steps = np.arange(-32, 33, 8)
+    boxes = np.array([[x + dx - 12, y + dy - 12, x + dx + 12, y + dy + 12] for dy in steps for dx in steps], np.float32)
+    changed = np.linalg.norm(after.of_boxes(boxes) - before.of_boxes(boxes), axis=1).reshape(len(steps), len(steps))
+    share = changed**2 / (changed**2).sum()
+    offset = [float(share.sum(axis) @ steps) for axis in (0, 1)]
+    assert np.abs(offset).max() < 7, "pixels of the input; half a cell of the coarser level is 16"
+
+
 def test_patches_divide_the_image_row_by_row(backbone: FrozenBackbone) -> None:
     assert patches((20, 40), 2).tolist() == [[0, 0, 20, 10], [20, 0, 40, 10], [0, 10, 20, 20], [20, 10, 40, 20]]
     found = backbone.maps(half_striped(True)).of_patches()
