@@ -52,6 +52,9 @@ EARLIEST_STOP = 0.6
 
 LONGEST_GRADIENT = 10.0
 
+GENTLER = "lower learning_rate or lengthen warmup_iterations"
+"""What mends a training that diverges."""
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -116,7 +119,8 @@ def train(
     `validate` measures the engine's mask AP where `config.eval_period` asks for it. With a `checkpoint` file a killed
     run goes on from the last minute; the caller removes it in the end. `new_images` are those that `config.replay`
     does not count as old. In a group of processes (torch.distributed) each computes its part of every batch.
-    Raises BadRecord if there is nothing to train on and FloatingPointError if the loss is no longer a number.
+    Raises BadRecord if there is nothing to train on, and FloatingPointError if the loss or a weight is no longer a
+    number.
     """
     if not records:
         raise BadRecord("training needs at least one annotated image outside of the validation split, got none")
@@ -217,6 +221,8 @@ class _Run:
         if state.best is not None and state.evaluations[-1][1] < (1 - CHANCE) * _best(state.evaluations)[1]:
             self.engine.load_tensors(state.best, self.engine.classes)
             kept, _ = _best(state.evaluations)
+        if not all(parameter.isfinite().all() for parameter in self.parameters):  # by a gradient of the last step
+            raise FloatingPointError(f"the trained weights are no longer numbers; {GENTLER}")
         self.engine.network.eval()
         loss = float(np.mean(state.losses[-max(1, len(state.losses) // 10) :]))
         return Trained(loss, state.step, kept, tuple(state.evaluations), round(state.seconds, 1))
@@ -228,9 +234,7 @@ class _Run:
         losses = self._backward(images, targets)
         total = sum(losses.values())
         if not math.isfinite(total):
-            raise FloatingPointError(
-                f"the training loss became {total}; lower learning_rate or lengthen warmup_iterations"
-            )
+            raise FloatingPointError(f"the training loss became {total}; {GENTLER}")
         if self.processes > 1:
             _average([p.grad if p.grad is not None else torch.zeros_like(p) for p in self.parameters], self.parameters)
         torch.nn.utils.clip_grad_norm_(self.parameters, max_norm=LONGEST_GRADIENT)

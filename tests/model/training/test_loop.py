@@ -146,6 +146,13 @@ def test_a_loss_that_is_no_number_stops_the_training_before_the_weights_follow()
         train(engine, RECORDS, picture, config())
 
 
+def test_a_gradient_that_is_no_number_stops_the_training_even_in_its_last_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = fake_engine()
+    monkeypatch.setattr(engine, "losses", lambda *batch: {"loss": (engine.network.colours * 0).sqrt().sum()})
+    with pytest.raises(FloatingPointError, match="weights are no longer numbers; lower learning_rate or lengthen"):
+        train(engine, RECORDS, picture, config(iterations=1))
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
