@@ -26,7 +26,7 @@ def proposals(*rows: tuple[list[float], list[float]]) -> Proposals:
 
 
 def test_each_proposal_has_the_features_of_its_box() -> None:
-    seen = seen_image(maps(), proposals(([0, 0, 20, 64], [0.9, 0.0]), ([44, 0, 64, 64], [0.0, 0.9])))
+    seen = seen_image(maps(), proposals(([0, 0, 14, 64], [0.9, 0.0]), ([44, 0, 64, 64], [0.0, 0.9])))
     left, right = seen.objects.features
     assert left == pytest.approx([1, 1, 1, 1]) and right == pytest.approx([3, 3, 3, 3])
     assert seen.whole == pytest.approx([2, 3, 2, 3])
