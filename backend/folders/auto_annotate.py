@@ -283,8 +283,9 @@ def _kept(name: str, found: Instances, classes: tuple[str, ...], keep: Callable[
 def _lacking(form: Output, options: AutoAnnotateOptions, out: Path, image: str) -> Path | None:
     """Where the tool wants a copy of an image that is not there; BadRecord if another image is."""
     source, target = options.img_dir / image, out / form.image_path(image)
-    is_same = target.exists() and (target.samefile(source) or filecmp.cmp(source, target, shallow=False))
-    if is_same or not form.wants_images:
+    if not form.wants_images:
+        return None
+    if target.exists() and (target.samefile(source) or filecmp.cmp(source, target, shallow=False)):
         return None
     if target.exists() and not options.overwrite:
         raise BadRecord(f"{target} is another image than {source}; give another --out, or --overwrite")
