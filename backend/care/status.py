@@ -23,7 +23,7 @@ from backend.rounds.need import need_of
 from backend.rounds.payoff import payoff_in_words, read_payoff
 from backend.rounds.plan import find_plan, proposal
 from backend.rounds.reading import Chosen, read_snapshot_of
-from backend.rounds.snapshots import Snapshot
+from backend.rounds.snapshots import Need, Snapshot
 from backend.rounds.summary import front_in_words
 from backend.rounds.trial import choosing_in_words
 from backend.settings import Settings
@@ -98,8 +98,7 @@ def _outlook_lines(settings: Settings, folder: ProjectFolder, redis: Redis | Non
     if current := unfinished(folder):
         yield f"  round {current.state.number} is under way; what the next one needs is known after it"
     else:
-        state = "is due" if need.is_due else f"needs {need.missing} more annotation{'s' * (need.missing != 1)}"
-        yield f"  the next round {state} ({need.reason})"
+        yield f"  {_need_in_words(need)} ({need.reason})"
     yield from (f"  {line}" for line in first_images_in_words(place, project, LISTED))
     annotated = {entry.task for entry in now.entries}
     yield from (f"  {line}" for line in near_copies_in_words(folder, annotated if in_full else None))
@@ -113,6 +112,14 @@ def _outlook_lines(settings: Settings, folder: ProjectFolder, redis: Redis | Non
         yield from _left_out_lines(folder, now)
     else:
         yield f"  which annotations do not count is told by `maskal status --project {folder.project_id}`"
+
+
+def _need_in_words(need: Need) -> str:
+    if need.missing is None:
+        return "no further round begins by itself"
+    return "the next round " + (
+        "is due" if need.is_due else f"needs {need.missing} more annotation{'s' * (need.missing != 1)}"
+    )
 
 
 def _left_out_lines(folder: ProjectFolder, now: Snapshot) -> Iterator[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from backend.label_studio.client import Project
 from backend.project.workplace import Workplace
-from backend.rounds.folder import all_rounds, last_concluded
+from backend.rounds.folder import CANCELLED, all_rounds, last_concluded
 from backend.rounds.reading import read_snapshot_of
 from backend.rounds.snapshots import Need, Snapshot, assess_need
 
@@ -24,6 +24,14 @@ def need_of(
         return Need(
             False, project.counters[1], missing, f"{project.counters[1]} annotations of {config.initial_datasize}"
         )
+    if before is not None and config.loops is not None and not is_forced:
+        ended = sum(one.is_concluded and one.state.state != CANCELLED for one in all_rounds(folder))
+        if ended > config.loops:
+            reason = (
+                f"`loops: {config.loops}` of the settings are done; Start Training begins one more round, "
+                "a larger number lets them go on"
+            )
+            return Need(False, 0, None, reason)
     if before is not None and before.newest and not is_forced and not in_full:
         touched = place.client.count_annotated(folder.project_id, before.newest)
         fewer = len(before.entries) + len(before.left_out) - place.client.count_annotated(folder.project_id)

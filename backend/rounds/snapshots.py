@@ -68,11 +68,11 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Need:
-    """Whether a round is due, and why."""
+    """Whether a round is due, and why; `missing` annotations until it is, None where none begins by itself any more."""
 
     is_due: bool
     changed: int
-    missing: int
+    missing: int | None
     reason: str
 
 

@@ -42,7 +42,8 @@ class Standing:
 
     label_studio  its address as browsers know it
     changed       new or changed annotations since the last round
-    missing       so many more until the next one, and why (`reason`); None while a round is under way
+    missing       so many more until the next one, and why (`reason`); None while a round is under way, when nothing is
+                  said, and where none begins by itself any more
     unreadable    images that are not scored, the newest; `unreadable_count` of them in all
     left_out      annotated tasks that do not count, the newest; `left_out_count` of them in all
     front         the first open tasks while there is no version

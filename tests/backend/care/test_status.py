@@ -9,6 +9,7 @@ import torch
 
 from backend.care import status
 from backend.errors import NotFound
+from backend.project.config import ProjectConfig
 from backend.project.folder import connect_folder
 from backend.rounds.folder import start_round
 from backend.rounds.history import note_version
@@ -17,6 +18,7 @@ from backend.rounds.learning import train_round
 from backend.rounds.payoff import note_payoff
 from backend.rounds.plan import Plan
 from backend.rounds.snapshots import split_of
+from backend.rounds.steps import run
 from backend.settings import Settings
 from model.engines.base import EngineConfig
 from model.files import write_json
@@ -149,6 +151,18 @@ def test_more_of_a_rare_class_is_offered_while_tasks_are_open(tmp_path: Path, mo
             server.annotations[task] = [{"id": task, "result": [], "updated_at": "2026-01-01T00:00:00Z"}]
     told = lines(tmp_path)
     assert any("the next round" in line for line in told) and not any("rare" in line for line in told)
+
+
+def test_status_says_where_no_further_round_begins_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = connect_folder(tmp_path, "1.1")
+    settings = {"engine": "fake", "train_iterations_base": 2, "initial_datasize": 4, "loops": 0}
+    folder.store_config(ProjectConfig.model_validate(settings))
+    server = FakeLabelStudio("1.1", 20, 4)
+    monkeypatch.setattr(status, "find_project", lambda settings, folder: server.project(1))
+    monkeypatch.setattr(status, "open_workplace", lambda settings, folder, project: place_of(folder, server))
+    run(place_of(folder, server), start_round(folder, 0), quiet)
+    [told] = [line for line in lines(tmp_path) if "round" in line and "begins by itself" in line]
+    assert told.startswith("  no further round begins by itself (`loops: 0` of the settings are done")
 
 
 def test_while_a_round_is_under_way_nothing_is_said_of_what_the_next_one_needs(

@@ -236,6 +236,13 @@ def test_without_redis_a_page_says_so_and_shows_the_rest(tmp_path: Path) -> None
     assert "<strong>Redis</strong> does not answer" in page and "Round 7 is under way" in page and "0.55" in page
 
 
+def test_the_page_says_where_no_further_round_begins_by_itself(client: FlaskClient, shown: ShownProject, main) -> None:
+    reason = "`loops: 1` of the settings are done; Start Training begins one more round"
+    shown.look(changed=0, missing=None, reason=reason)
+    page = client.get("/p/3/now", auth=main).text
+    assert "No further round begins by itself" in page and "<code>loops: 1</code> of the settings are done" in page
+
+
 def test_a_project_without_versions_says_what_will_come(client: FlaskClient, settings: Settings, main) -> None:
     connect_folder(settings.data_dir, UID)
     page = client.get("/p/3/", auth=main).text
