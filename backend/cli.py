@@ -29,6 +29,8 @@ ACTIONS = {
     "connection": ("backend.care.connect", "Connection"),
     "open_redis": ("backend.queue.connection", "open_redis"),
     "status": ("backend.care.status", "describe"),
+    "show_settings": ("backend.care.project_settings", "show"),
+    "replace_settings": ("backend.care.project_settings", "replace"),
     "examine": ("backend.care.doctor", "examine"),
     "write_report": ("backend.web.report", "write_report"),
     "cancel": ("backend.care.cancel", "cancel"),
@@ -153,6 +155,20 @@ def status(project_id: int | None) -> None:
     """Show versions, rounds, jobs and unreadable images of the connected projects."""
     settings = read_settings()
     for line in _action("status")(settings, _redis_if_up(settings), project_id):
+        click.echo(line)
+
+
+@main.command()
+@click.option("--project", "project_id", type=int, required=True, help="Number of the Label Studio project.")
+@click.argument("file", type=FILE, required=False)
+def config(project_id: int, file: Path | None) -> None:
+    """Show a project's settings as YAML, or take those of FILE in their place."""
+    settings = read_settings()
+    folder = _action("find_folder")(settings.data_dir, project_id)
+    if file is not None:
+        click.echo(_action("replace_settings")(settings, folder, file))
+        return
+    for line in _action("show_settings")(folder):
         click.echo(line)
 
 

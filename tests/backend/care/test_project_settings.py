@@ -1,0 +1,79 @@
+"""A project's settings: shown as a file that sets them, and replaced by one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from backend.care import project_settings as care
+from backend.cli import main
+from backend.errors import BadSetting
+from backend.project.config import ProjectConfig, check_config
+from backend.project.folder import ProjectFolder, connect_folder
+from backend.project.settings_yaml import parse_settings
+from backend.settings import Settings
+from model.errors import BadCheckpoint
+from tests.backend.fake_label_studio import FakeLabelStudio
+
+OWN = {
+    "strategy": "coverage",
+    "step_ratios": [0.5, 0.9],
+    "minority_classes": ["rust: brown", "no"],
+    "learning_rate": 1e-3,
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ProjectFolder:
+    """Of a project with settings of its own."""
+    server = FakeLabelStudio("1.1", 4, 0)
+    monkeypatch.setattr(care, "find_project", lambda settings, folder: server.project(1))
+    found = connect_folder(tmp_path, "1.1")
+    found.store_config(ProjectConfig.model_validate(OWN))
+    return found
+
+
+def replaced(folder: ProjectFolder, text: str) -> str:
+    path = folder.path.parent / "new.yaml"
+    path.write_text(text)
+    return care.replace(Settings(data_dir=folder.path.parents[1]), folder, path)
+
+
+def test_what_is_shown_is_a_file_that_sets_the_same(folder: ProjectFolder) -> None:
+    shown = "\n".join(care.show(folder))
+    assert check_config(parse_settings(shown.encode()), "shown").model_dump(exclude_unset=True) == OWN
+
+
+def test_all_settings_are_shown_with_what_holds(folder: ProjectFolder) -> None:
+    shown = list(care.show(folder))
+    assert "strategy: coverage" in shown and "step_ratios: [0.5, 0.9]" in shown
+    assert "# pool_size: 20" in shown and "# device: chosen by network, device and data" in shown
+    assert "# loops: no limit" in shown
+    assert len(shown) == 1 + len(ProjectConfig.model_fields)
+
+
+def test_the_command_shows_them(folder: ProjectFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATA_DIR", str(folder.path.parents[1]))
+    result = CliRunner().invoke(main, ["config", "--project", "1"])
+    assert result.exit_code == 0 and result.output.splitlines() == list(care.show(folder))
+
+
+def test_a_file_takes_the_place_of_all_settings_and_it_is_told_what_changes(folder: ProjectFolder) -> None:
+    told = replaced(folder, "strategy: coverage\nstep_ratios: [0.5, 0.9]\npool_size: 10\n")
+    left = "chosen by network, device and data"
+    assert told == (
+        f"project 1: pool_size from 20 to 10, learning_rate from 0.001 to {left}, minority_classes from "
+        f"['rust: brown', 'no'] to {left}; a worker follows at its next look"
+    )
+    assert folder.config().pool_size == 10 and folder.config().learning_rate is None
+    assert replaced(folder, "strategy: coverage\nstep_ratios: [0.5, 0.9]\npool_size: 10\n").endswith("nothing changes")
+
+
+def test_a_file_that_does_not_fit_changes_nothing(folder: ProjectFolder) -> None:
+    with pytest.raises(BadSetting, match="pool_size"):
+        replaced(folder, "pool_size: 0\n")
+    with pytest.raises(BadCheckpoint):
+        replaced(folder, "pretrained_weights: /nowhere/model.pth\n")
+    assert folder.config().model_dump(exclude_unset=True) == OWN
