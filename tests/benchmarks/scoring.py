@@ -24,7 +24,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from model.engines.torchvision.engine import TorchvisionEngine, has_bfloat16
+from model.engines.torchvision.engine import TorchvisionEngine
+from model.engines.torchvision.precision import has_bfloat16
 from model.files import write_json
 from sampling.mc_dropout import ScoringConfig, score
 from tests.benchmarks.fields import fields

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 import torchvision
 
-from model.engines.torchvision.engine import has_bfloat16
+from model.engines.torchvision.precision import has_bfloat16
 from tests.gpu.checks import Job, Measured
 
 

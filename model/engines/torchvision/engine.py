@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from model.engines.batching import in_halves
 from model.engines.passes import coarse_passes, together
 from model.engines.pasting import paste_masks
 from model.engines.selection import Selection, masks_of_any_class, proposals_of, propose_places, select
+from model.engines.torchvision.encoded import Encoded, Features
 from model.engines.torchvision.first_look import FirstLook, has_foreground, joined, worth_sampling
 from model.engines.torchvision.mask_samples import group_boxes, mask_probabilities, read_boxes
 from model.engines.torchvision.mask_targets import with_masks_at_corners
@@ -29,6 +30,7 @@ from model.engines.torchvision.networks import (
     with_facts,
 )
 from model.engines.torchvision.pooling import pool_boxes
+from model.engines.torchvision.precision import has_bfloat16, in_float32, single
 from model.engines.torchvision.weights import coco_weights, fitted, imagenet_weights, translated
 from model.errors import BadEngine
 from model.instances import CoarseInstances, Instances, Proposals
@@ -43,39 +45,6 @@ LOOKED_AT_ONCE = 200
 
 MIN_OBJECTNESS = 0.01
 """What the proposal network thinks less of is left out where it need not be exact: mostly half of the proposals."""
-
-
-@dataclass(frozen=True, eq=False)
-class Encoded:
-    """All of an image that dropout does not touch.
-
-    features    FPN level name -> (1, c, h, w)
-    proposals   (n, 4) boxes in the resized image's pixels: all, or those worth sampling
-    rows        (n, d) their box features, as the first dropout layer sees them
-    first_look  what the box head says of all proposals, None in an exact encoding
-    resized_hw, original_hw   sizes of the network's input (without padding) and of the image
-    """
-
-    features: dict[str, torch.Tensor]
-    proposals: torch.Tensor
-    rows: torch.Tensor
-    first_look: FirstLook | None
-    resized_hw: tuple[int, int]
-    original_hw: tuple[int, int]
-
-    @property
-    def is_exact(self) -> bool:
-        """Whether it is as published, in full precision."""
-        return self.first_look is None
-
-
-@dataclass(frozen=True, eq=False)
-class Features:
-    """What `segment` needs of an image: FPN level name -> (1, c, h, w), and the sizes as in Encoded."""
-
-    levels: dict[str, torch.Tensor]
-    resized_hw: tuple[int, int]
-    original_hw: tuple[int, int]
 
 
 class TorchvisionEngine:
@@ -94,7 +63,7 @@ class TorchvisionEngine:
         if not self._kind.is_exact_as_detectron2:
             self.network.backbone.to(memory_format=torch.channels_last)
         self.network.backbone.register_forward_pre_hook(_fast_layout_in_training)
-        self.network.rpn.head.register_forward_hook(_in_float32)
+        self.network.rpn.head.register_forward_hook(in_float32)
         self.network.roi_heads.register_forward_pre_hook(with_masks_at_corners)
 
     @property
@@ -135,7 +104,7 @@ class TorchvisionEngine:
             levels = self.network.backbone(resized.tensors)
             proposals = self.network.rpn(resized, levels)[0]
         if exact or self.device.type != "cpu":
-            levels = {name: _single(level).contiguous() for name, level in levels.items()}
+            levels = {name: single(level).contiguous() for name, level in levels.items()}
         encoded = []
         for i, (image, size_hw, boxes) in enumerate(zip(images, resized.image_sizes, proposals, strict=True)):
             own = {name: level[i : i + 1] for name, level in levels.items()}
@@ -311,7 +280,7 @@ class TorchvisionEngine:
         heads, (h, w), (resized_h, resized_w) = self.network.roi_heads, features.original_hw, features.resized_hw
         box = torch.as_tensor(box_xyxy, dtype=torch.float32, device=self.device)[None]
         resized = [box * box.new_tensor([resized_w / w, resized_h / h] * 2)]
-        levels = {name: _single(level) for name, level in features.levels.items()}
+        levels = {name: single(level) for name, level in features.levels.items()}
         pooled = heads.mask_roi_pool(levels, resized, [features.resized_hw])
         masks = heads.mask_predictor(heads.mask_head(pooled))[0, 1:].sigmoid()  # (1, 1 + c, m, m) -> (c, m, m)
         if label is None:
@@ -330,8 +299,8 @@ class TorchvisionEngine:
         for start in range(0, passes, at_once):
             t = min(at_once, passes - start)
             logits, deltas = heads.box_predictor(heads.box_head.tail(encoded.rows.expand(t, -1, -1)))
-            decoded = heads.box_coder.decode(_single(deltas).flatten(0, 1), [encoded.proposals.repeat(t, 1)])
-            probabilities.append(softmax(_single(logits), -1)[..., 1:])
+            decoded = heads.box_coder.decode(single(deltas).flatten(0, 1), [encoded.proposals.repeat(t, 1)])
+            probabilities.append(softmax(single(logits), -1)[..., 1:])
             boxes.append(clip_boxes_to_image(decoded.view(t, n, 1 + c, 4), encoded.resized_hw)[:, :, 1:])
         return torch.cat(probabilities), torch.cat(boxes)
 
@@ -355,7 +324,7 @@ class TorchvisionEngine:
         """Mask probabilities (n, m, m) in boxes (n, 4): those of labels (n,), or with weights (n, c) of all classes."""
         heads = self.network.roi_heads
         pooled = self._pooled(heads.mask_roi_pool, encoded.features, boxes, encoded.resized_hw, encoded.is_exact)
-        logits = _single(heads.mask_predictor(heads.mask_head(pooled)))
+        logits = single(heads.mask_predictor(heads.mask_head(pooled)))
         if weights is None:
             rows = torch.arange(len(labels), device=labels.device)
             return logits[rows, labels + 1].sigmoid()  # background is channel 0
@@ -441,31 +410,9 @@ class TorchvisionEngine:
         return self
 
 
-def has_bfloat16(device: torch.device) -> bool:
-    """Whether a device computes with bfloat16 itself; where it is emulated it is slower than float32.
-
-    torch.cuda.is_bf16_supported() says yes to older GPUs too, which can hold bfloat16 but have no convolutions for it.
-    torch's own ATEN_CPU_CAPABILITY=avx2 in the environment turns it off on a CPU.
-    """
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device) >= (8, 0)
-    return torch.cpu._is_avx512_bf16_supported() and torch.backends.cpu.get_cpu_capability() == "AVX512"
-
-
 def _fast_layout_in_training(backbone: torch.nn.Module, inputs: tuple[torch.Tensor]) -> tuple[torch.Tensor] | None:
     """A batch to train on is laid out channels_last, whatever the weights are."""
     return (inputs[0].contiguous(memory_format=torch.channels_last),) if backbone.training else None
-
-
-def _in_float32(head: torch.nn.Module, given: object, result: tuple[list[torch.Tensor], list[torch.Tensor]]) -> object:
-    """The RPN head's output in float32: box corners in bfloat16 would be off by some pixels."""
-    scores, deltas = result
-    return [_single(s) for s in scores], [_single(d) for d in deltas]
-
-
-def _single(values: torch.Tensor) -> torch.Tensor:
-    """Values in float32 at least: what came out of bfloat16 is widened, float64 stays."""
-    return values if values.dtype == torch.float64 else values.float()
 
 
 def _equally_large(sizes_hw: Sequence[tuple[int, int]]) -> list[list[int]]:

@@ -6,7 +6,8 @@ import torch
 from torchvision.ops import roi_align
 
 from model.engines.base import EngineConfig, Target
-from model.engines.torchvision.engine import TorchvisionEngine, has_bfloat16
+from model.engines.torchvision.engine import TorchvisionEngine
+from model.engines.torchvision.precision import has_bfloat16
 from sampling.mc_dropout import ScoringConfig, score
 
 
