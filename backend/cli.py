@@ -165,10 +165,8 @@ def config(project_id: int, file: Path | None) -> None:
     """Show a project's settings as YAML, or take those of FILE in their place."""
     settings = read_settings()
     folder = _action("find_folder")(settings.data_dir, project_id)
-    if file is not None:
-        click.echo(_action("replace_settings")(settings, folder, file))
-        return
-    for line in _action("show_settings")(folder):
+    shown = _action("show_settings")(folder) if file is None else _action("replace_settings")(settings, folder, file)
+    for line in shown:
         click.echo(line)
 
 

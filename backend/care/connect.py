@@ -73,6 +73,8 @@ def connect(settings: Settings, wanted: Connection) -> Project:
     config = read_config(wanted.config) if isinstance(wanted.config, Path) else wanted.config
     if config is not None:
         check_start(config.pretrained_weights, config.network_config, config.engine, labels.classes)
+        for remark in config.remarks(labels.classes):
+            logger.warning("settings: %s", remark)
     credentials = store_label_studio(settings, client.url, client.auth.api_key, client.public_url)
     folder = connect_folder(settings.data_dir, project.uid)
     if config is not None:

@@ -33,8 +33,8 @@ def show(folder: ProjectFolder) -> Iterator[str]:
             yield f"# {name}: {_text(name, value)}"
 
 
-def replace(settings: Settings, folder: ProjectFolder, path: Path) -> str:
-    """Take the settings of a YAML file in place of a project's own; says what that changes.
+def replace(settings: Settings, folder: ProjectFolder, path: Path) -> tuple[str, ...]:
+    """Take the settings of a YAML file in place of a project's own; lines say what that changes, and what does nothing.
 
     Weights and network are checked first, so that nothing is changed if they are wrong. Raises BadSetting,
     BadCheckpoint or BadEngine.
@@ -49,7 +49,8 @@ def replace(settings: Settings, folder: ProjectFolder, path: Path) -> str:
         if getattr(before, name) != getattr(after, name)
     ]
     told = f"{', '.join(changes)}; a worker follows at its next look" if changes else "nothing changes"
-    return f"project {folder.project_id}: {told}"
+    notes = (f"note: {line}" for line in after.remarks(labels.classes))
+    return f"project {folder.project_id}: {told}", *notes
 
 
 def _text(name: str, value: Any) -> str:

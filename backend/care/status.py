@@ -107,7 +107,7 @@ def _outlook_lines(settings: Settings, folder: ProjectFolder, redis: Redis | Non
     if project.counters[1] < project.counters[0]:
         objects = annotated_objects(now, chosen, place.labels)
         yield from (f"  {line}" for line in rare_in_words(folder.project_id, objects))
-    yield from (f"  note: {line}" for line in place.labels.remarks)
+    yield from (f"  note: {line}" for line in (*place.labels.remarks, *place.config.remarks(place.labels.classes)))
     if in_full:
         yield from _left_out_lines(folder, now)
     else:

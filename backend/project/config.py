@@ -169,6 +169,14 @@ class ProjectConfig(BaseModel):
         exact = self.scoring == "exact"
         return ScoringConfig(passes=self.mcd_iterations, iou_threshold=self.iou_thres, mode=self.mode, exact=exact)
 
+    def remarks(self, classes: Sequence[str]) -> Iterator[str]:
+        """A line for each setting that does nothing in a project of these classes."""
+        if unknown := [name for name in self.minority_classes or () if name not in classes]:
+            yield (
+                f"minority_classes names {', '.join(map(repr, unknown))}, which the labelling config does not have, so "
+                f"that no image is repeated; its labels are {', '.join(classes)}"
+            )
+
     @property
     def has_seen_before(self) -> bool:
         """Whether learning starts from a network that has seen images before."""

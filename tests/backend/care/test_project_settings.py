@@ -35,7 +35,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ProjectFolder:
     return found
 
 
-def replaced(folder: ProjectFolder, text: str) -> str:
+def replaced(folder: ProjectFolder, text: str) -> tuple[str, ...]:
     path = folder.path.parent / "new.yaml"
     path.write_text(text)
     return care.replace(Settings(data_dir=folder.path.parents[1]), folder, path)
@@ -61,14 +61,15 @@ def test_the_command_shows_them(folder: ProjectFolder, monkeypatch: pytest.Monke
 
 
 def test_a_file_takes_the_place_of_all_settings_and_it_is_told_what_changes(folder: ProjectFolder) -> None:
-    told = replaced(folder, "strategy: coverage\nstep_ratios: [0.5, 0.9]\npool_size: 10\n")
+    [told] = replaced(folder, "strategy: coverage\nstep_ratios: [0.5, 0.9]\npool_size: 10\n")
     left = "chosen by network, device and data"
     assert told == (
         f"project 1: pool_size from 20 to 10, learning_rate from 0.001 to {left}, minority_classes from "
         f"['rust: brown', 'no'] to {left}; a worker follows at its next look"
     )
     assert folder.config().pool_size == 10 and folder.config().learning_rate is None
-    assert replaced(folder, "strategy: coverage\nstep_ratios: [0.5, 0.9]\npool_size: 10\n").endswith("nothing changes")
+    [told] = replaced(folder, "strategy: coverage\nstep_ratios: [0.5, 0.9]\npool_size: 10\n")
+    assert told == "project 1: nothing changes"
 
 
 def test_a_file_that_does_not_fit_changes_nothing(folder: ProjectFolder) -> None:
@@ -77,3 +78,9 @@ def test_a_file_that_does_not_fit_changes_nothing(folder: ProjectFolder) -> None
     with pytest.raises(BadCheckpoint):
         replaced(folder, "pretrained_weights: /nowhere/model.pth\n")
     assert folder.config().model_dump(exclude_unset=True) == OWN
+
+
+def test_a_minority_class_that_the_project_has_not_is_told(folder: ProjectFolder) -> None:
+    _, told = replaced(folder, "minority_classes: [leaf, spott]\n")
+    assert told.startswith("note: minority_classes names 'spott', which the labelling config does not have")
+    assert folder.config().minority_classes == ["leaf", "spott"]
