@@ -349,10 +349,15 @@ class TorchvisionEngine:
         )
 
     def losses(self, images: Sequence[torch.Tensor], targets: Sequence[Target]) -> dict[str, torch.Tensor]:
-        """torchvision's five losses by name; images are float (3, h, w) in 0..1, reviewed-empty ones included."""
+        """torchvision's five losses by name; images are float (3, h, w) in 0..1, reviewed-empty ones included.
+
+        Images that all have the network's size are not scaled once more, and nor are their masks: one float32 mask of
+        the whole image for each object would be made for nothing.
+        """
         train_mode(self.network)
         self.network.rpn.score_thresh = 0.0
-        device = self.device
+        sizes, device = [tuple(image.shape[-2:]) for image in images], self.device
+        self.network.transform._skip_resize = all(self.scaling.size(s, *self.training_size_hw) == s for s in sizes)
         dicts = [
             {"boxes": t.boxes_xyxy.to(device), "labels": t.labels.to(device) + 1, "masks": t.masks.to(device)}
             for t in targets

@@ -28,6 +28,7 @@ from model.engines.dropout import DropoutConvHead, DropoutMaskPredictor, Dropout
 from model.engines.torchvision import detectron2_networks, timm_networks
 from model.engines.torchvision.anchors import SteadyAnchors
 from model.engines.torchvision.heads import ASPECT_RATIOS, SCALES, mask_rcnn, plain_anchors, poolers
+from model.engines.torchvision.overlaps import overlaps
 from model.engines.torchvision.timm_networks import TimmBackbone, TimmFacts
 from model.errors import BadEngine
 from model.scaling import AREA, DETECTRON2, Scaling
@@ -162,6 +163,7 @@ def build_network(config: EngineConfig, num_classes: int) -> MaskRCNN:
         network.rpn.anchor_generator = chosen.anchors(config.anchor_sizes)
     elif not isinstance(usual, SteadyAnchors):
         network.rpn.anchor_generator = SteadyAnchors(usual.sizes, usual.aspect_ratios)
+    network.rpn.box_similarity = overlaps
     _leave_room(network.rpn, config.detections_per_image)
     network.register_buffer(NORM_IS_FROZEN, torch.tensor(False))
     return network

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
+from torchvision.models.detection import transform
 from torchvision.ops import roi_align
 
 from model.engines.base import EngineConfig, Target
@@ -73,6 +76,32 @@ def test_a_fast_look_leaves_training_all_proposals() -> None:
         with torch.no_grad():
             losses.append({name: float(loss) for name, loss in engine.losses([image], [target]).items()})
     assert losses[0] == pytest.approx(losses[1])
+
+
+def train_on(side: int) -> None:
+    """Show a network whose input is 96 pixels wide a square image with one object."""
+    torch.manual_seed(3)
+    engine = TorchvisionEngine(("leaf",), EngineConfig("nano", image_size=(96, 96)))
+    image = torch.rand(3, side, side, generator=torch.Generator().manual_seed(1))
+    mask = torch.zeros(1, side, side, dtype=torch.uint8)
+    mask[:, side // 4 : side // 2, side // 4 : side // 2] = 1
+    corner = torch.tensor([[side // 4, side // 4, side // 2, side // 2]], dtype=torch.float32)
+    engine.losses([image], [Target(corner, torch.tensor([0]), mask)])
+
+
+def test_what_has_the_networks_size_is_not_scaled_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    scaled = []
+
+    def spy(image: torch.Tensor, *others: Any) -> Any:
+        scaled.append(tuple(image.shape[-2:]))
+        return theirs(image, *others)
+
+    theirs = transform._resize_image_and_masks
+    monkeypatch.setattr(transform, "_resize_image_and_masks", spy)
+    train_on(96)
+    assert not scaled
+    train_on(192)
+    assert scaled == [(192, 192)]
 
 
 @pytest.mark.parametrize(("capability", "has"), [("AVX512", True), ("AVX2", False)])
