@@ -356,7 +356,7 @@ class TorchvisionEngine:
         """
         train_mode(self.network)
         self.network.rpn.score_thresh = 0.0
-        sizes, device = [tuple(image.shape[-2:]) for image in images], self.device
+        sizes, device = [(image.shape[-2], image.shape[-1]) for image in images], self.device
         self.network.transform._skip_resize = all(self.scaling.size(s, *self.training_size_hw) == s for s in sizes)
         dicts = [
             {"boxes": t.boxes_xyxy.to(device), "labels": t.labels.to(device) + 1, "masks": t.masks.to(device)}
