@@ -10,7 +10,6 @@ from flask import Flask, Response, g, jsonify, request
 from redis import Redis
 from redis.exceptions import RedisError, ResponseError
 from werkzeug.exceptions import HTTPException
-from werkzeug.routing import RequestRedirect
 
 from backend.errors import BackendError, BadLabelConfig, BadSetting, LabelStudioBusy, NotFound, TooBusy
 from backend.logs import about
@@ -75,8 +74,7 @@ def _refuse_strangers(settings: Settings) -> tuple[Response, int, dict[str, str]
     g.role = role = role_of(request, load_credentials(settings), settings)
     if role is Role.COLLECTOR and request.endpoint == "metrics":
         return None
-    is_slash = isinstance(request.routing_exception, RequestRedirect)  # a page's address without the one at its end
-    is_page = request.blueprint == "pages" or request.endpoint == "static" or is_slash
+    is_page = request.blueprint == "pages" or request.endpoint == "static"
     if role is Role.MAIN or (role is Role.WEBHOOK and request.path.endswith("/webhook")):
         return None
     if role is Role.VIEWER and is_page:

@@ -98,6 +98,12 @@ def projects() -> str:
     return _pages().renderer.page("projects.html", root=FROM_ROOT, projects=seen)
 
 
+@pages.get("/p/<int:project_id>")
+def without_slash(project_id: int) -> Any:
+    """Lead to the page relatively, as a proxy may keep it below a path; Flask's own way names host and path."""
+    return redirect(f"{project_id}/", 308)
+
+
 @pages.get("/p/<int:project_id>/")
 def project(project_id: int) -> str:
     """One project."""
