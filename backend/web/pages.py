@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,6 +24,9 @@ from backend.settings import Settings
 from backend.web.access import Role, is_from_here, is_token, make_token
 from backend.web.background import Actions, Checkups, Outcome
 from backend.web.rendering import Renderer, thumbnail_bytes
+from model.errors import ModelError
+
+logger = logging.getLogger(__name__)
 
 pages = Blueprint("pages", __name__)
 
@@ -91,11 +95,23 @@ def _tell(err: BackendError) -> tuple[str, int]:
     return _told("That does not work", str(err), 404 if isinstance(err, NotFound) else 400)
 
 
+@pages.errorhandler(ModelError)
+def _tell_damage(err: ModelError) -> tuple[str, int]:
+    logger.error("%s: %s", request.path, err)
+    return _told("This cannot be read", str(err), 500)
+
+
 @pages.get("/")
 def projects() -> str:
-    """All connected projects."""
-    seen = [_pages().overview(folder) for folder in connected_projects(_pages().settings.data_dir)]
-    return _pages().renderer.page("projects.html", root=FROM_ROOT, projects=seen)
+    """All connected projects; what is wrong with one that cannot be read."""
+    seen, unreadable = [], []
+    for folder in connected_projects(_pages().settings.data_dir):
+        try:
+            seen.append(_pages().overview(folder))
+        except (BackendError, ModelError) as err:
+            logger.error("project %s: %s", folder.uid, err)
+            unreadable.append((folder.project_id, Discretion(_pages().settings).of(str(err))))
+    return _pages().renderer.page("projects.html", root=FROM_ROOT, projects=seen, unreadable=unreadable)
 
 
 @pages.get("/p/<int:project_id>")

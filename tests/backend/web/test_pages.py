@@ -280,6 +280,20 @@ def test_settings_that_cannot_be_read_hide_no_page(client: FlaskClient, settings
     assert page.status_code == 200 and "No version yet" in page.text and "random order" not in page.text
 
 
+@pytest.mark.parametrize(("content", "told"), [('{"format": 99}', "upgrade"), ("", "wanted JSON in DATA_DIR")])
+def test_a_project_that_cannot_be_read_is_told_and_hides_no_other(
+    client: FlaskClient, shown, main, settings: Settings, content: str, told: str
+) -> None:
+    broken = connect_folder(settings.data_dir, "4.1700000000")
+    (broken.rounds / "1").mkdir()
+    (broken.rounds / "1" / "state.json").write_text(content)
+    page, all_of_them = client.get("/p/4/", auth=main), client.get("/", auth=main)
+    assert page.status_code == 500 and "<h1>" in page.text and told in page.text
+    assert all_of_them.status_code == 200 and "Broccoli, field 7" in all_of_them.text
+    assert "Project 4" in all_of_them.text and told in all_of_them.text
+    assert str(settings.data_dir) not in page.text + all_of_them.text
+
+
 def test_just_after_a_round_the_page_does_not_say_that_nobody_looked(client: FlaskClient, shown, main) -> None:
     shown.look(missing=None, reason="")
     page = client.get("/p/3/now", auth=main).text
