@@ -53,6 +53,8 @@ def describe(settings: Settings, redis: Redis | None, project_id: int | None = N
         try:
             yield from list(_project_lines(settings, folder, redis, in_full=is_one))
         except ModelError as err:  # of a newer release, or damaged
+            if is_one:
+                raise
             yield f"project {folder.project_id} ({folder.uid}) is left alone: {err}"
 
 
