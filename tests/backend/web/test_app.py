@@ -107,6 +107,11 @@ def test_health_and_setup_are_answered_while_more_predictions_wait_than_there_ar
         ("/p/3/setup", {"project": "3.18"}, 404, "3.18 is not connected"),
         ("/p/3/setup", {"project": "../../etc"}, 400, "should be <id>.<created>"),
         ("/p/3/predict", {"project": UID, "tasks": "all"}, 400, "should be a list of tasks, got a str"),
+        ("/p/3/predict", {"project": UID, "tasks": [5]}, 400, "should be objects with a number as `id`"),
+        ("/p/3/predict", {"project": UID, "tasks": [{"id": None}]}, 400, "should be objects with a number as `id`"),
+        ("/p/3/predict", {"project": UID, "tasks": [{"id": 1, "data": "x"}]}, 400, "and an object as `data`"),
+        ("/p/3/predict", {"project": UID, "tasks": [], "params": [1]}, 400, "`params` should be an object"),
+        ("/p/3/predict", {"project": UID, "tasks": [], "label_config": 5}, 400, "`label_config` should be a text"),
         ("/p/3/webhook", [1], 400, "should carry a JSON object"),
         ("/p/3/webhook", {"action": "TASKS_CREATED"}, 503, "Redis does not answer"),
         ("/p/3/nothing", {}, 404, "not found"),
@@ -118,6 +123,11 @@ def test_a_bad_request_says_what_was_wanted(
     answer = client.post(path, json=body, auth=password)
     assert answer.status_code == status
     assert message.lower() in answer.json["error"].lower()
+
+
+@pytest.mark.parametrize("header", ["Basic \xfc", "Basic w7w=", "Basic", "Bearer x", "\xe9\xe9"])
+def test_a_login_that_cannot_be_read_is_a_strangers(client: FlaskClient, header: str) -> None:
+    assert client.get("/p/3/versions", headers={"Authorization": header}).status_code == 401
 
 
 def test_an_event_that_redis_does_not_take_is_told_as_what_it_is(
