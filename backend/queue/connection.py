@@ -40,6 +40,12 @@ def refusal(redis: Redis) -> str:
     return ""
 
 
+def require_writable(redis: Redis) -> None:
+    """QueueUnavailable where a Redis that answers takes no data."""
+    if why := refusal(redis):
+        raise QueueUnavailable(f"Redis {why}")
+
+
 def redis_address(settings: Settings) -> str:
     """Where the queue's Redis is, without its password."""
     login, at, place = (settings.redis_url or DEFAULT_REDIS_URL).rpartition("@")

@@ -18,7 +18,7 @@ from backend.care.words import Discretion
 from backend.errors import BackendError, BadSetting, NotFound
 from backend.project.credentials import load_credentials
 from backend.project.folder import ProjectFolder, connected_projects, find_folder
-from backend.queue.connection import open_redis
+from backend.queue.connection import open_redis, require_writable
 from backend.queue.jobs import hint
 from backend.settings import Settings
 from backend.web.access import Role, is_from_here, is_token, make_token
@@ -152,7 +152,9 @@ def start_round(project_id: int) -> Any:
     """Ask for a round."""
 
     def ask(folder: ProjectFolder) -> str:
-        hint(open_redis(_settings), folder.uid, is_forced=True)
+        redis = open_redis(_settings)
+        require_writable(redis)
+        hint(redis, folder.uid, is_forced=True)
         return "a round was asked for; it begins within a minute"
 
     _settings = _pages().settings

@@ -353,6 +353,16 @@ def test_an_action_that_fails_says_why_on_the_page(app: Flask, client: FlaskClie
 
 
 @pytest.mark.parametrize("action", ["round", "cancel", "rollback"])
+def test_an_action_that_redis_does_not_take_is_told_as_what_it_is(
+    app: Flask, client: FlaskClient, shown, main, settings, full_redis: Redis, action: str
+) -> None:
+    if action == "cancel":
+        shown.begin_round()
+    client.post(f"/p/3/{action}", data={"token": make_token(load_credentials(settings), UID)}, auth=main)
+    assert "Redis takes no data (" in wait_for_outcome(app)
+
+
+@pytest.mark.parametrize("action", ["round", "cancel", "rollback"])
 def test_a_form_of_another_site_does_nothing(client: FlaskClient, shown, main, redis: Redis, settings, action) -> None:
     known = load_credentials(settings)
     good = make_token(known, UID)
