@@ -51,9 +51,14 @@ def forget_label_studio(settings: Settings) -> None:
     write_json(settings.data_dir / "secrets.json", passwords, mode=0o600)
 
 
-def fingerprint(credentials: Credentials) -> str:
-    """A short hash by which two processes see whether they have the same secrets, and so the same DATA_DIR."""
-    secret = f"{credentials.basic_password}:{credentials.webhook_secret}"
+def fingerprint(settings: Settings) -> str:
+    """A short hash by which two processes see whether they have the same DATA_DIR.
+
+    It is of the stored passwords: some processes may be given others by their environment.
+    """
+    load_credentials(settings)  # which makes them
+    stored = _stored(settings.data_dir / "secrets.json")
+    secret = ":".join(stored[name] for name in PASSWORDS)
     return hashlib.sha256(secret.encode()).hexdigest()[:16]
 
 
