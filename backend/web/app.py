@@ -7,7 +7,6 @@ from contextlib import ExitStack
 from threading import BoundedSemaphore
 
 from flask import Flask, Response, g, jsonify, request
-from redis import Redis
 from redis.exceptions import RedisError, ResponseError
 from werkzeug.exceptions import HTTPException
 
@@ -15,7 +14,8 @@ from backend.errors import BackendError, BadLabelConfig, BadSetting, LabelStudio
 from backend.logs import about
 from backend.project.credentials import load_credentials
 from backend.project.folder import connected_projects
-from backend.settings import DEFAULT_REDIS_URL, Settings
+from backend.queue.connection import redis_of
+from backend.settings import Settings
 from backend.web.access import Role, role_of
 from backend.web.metrics import Metrics
 from backend.web.pages import Pages, pages
@@ -34,9 +34,7 @@ def create_app(settings: Settings) -> Flask:
     app.config["MASKAL_SETTINGS"] = settings
     app.extensions["maskal_predictor"] = predictor = Predictor(settings)
     app.extensions["maskal_predictions"] = BoundedSemaphore(PREDICTIONS_AT_ONCE)
-    app.extensions["maskal_redis"] = Redis.from_url(
-        settings.redis_url or DEFAULT_REDIS_URL, socket_connect_timeout=0.5, socket_timeout=0.5
-    )
+    app.extensions["maskal_redis"] = redis_of(settings, connect_timeout_s=0.5, timeout_s=0.5)
     load_credentials(settings)
     for folder in connected_projects(settings.data_dir):
         predictor.read_ahead(folder)

@@ -75,6 +75,12 @@ def test_serve_tells_of_damaged_secrets_in_one_line(tmp_path: Path) -> None:
     )
 
 
+def test_serve_tells_of_an_address_that_is_no_redis_in_one_line(tmp_path: Path) -> None:
+    shown = run("serve", DATA_DIR=str(tmp_path), PORT=str(free_port()), REDIS_URL="redis:6379")
+    assert shown.exit_code == 1
+    assert shown.output.startswith("maskal: REDIS_URL must be an address such as") and "Traceback" not in shown.output
+
+
 def test_a_damaged_file_of_a_project_is_named_in_one_line(tmp_path: Path) -> None:
     damaged = connect_folder(tmp_path, "1.1").path / "failed_images.json"
     damaged.write_text("{broken")

@@ -169,3 +169,17 @@ def test_the_requests_of_label_studio_mls_own_api_tests_are_answered(tmp_path: P
     assert answers["predict"].json == {"results": [[]]}
     assert client.get("/p/1/metrics", auth=auth).status_code == 200
     assert client.get("/p/1/health").json == {"model_class": "MaskAL", "status": "UP"}
+
+
+@pytest.mark.parametrize(("file", "content"), [("current", "the newest"), ("rounds/4/state.json", '{"format": 99}')])
+def test_a_project_that_cannot_be_read_keeps_no_other_from_being_served(
+    settings: Settings, client: FlaskClient, password, file: str, content: str
+) -> None:
+    broken = connect_folder(settings.data_dir, "4.1700000000")
+    fields = VersionFields(4, ("leaf",), "fake", {"network": "nano"}, {}, None, "x", True, "first version")
+    add_version(broken.registry, fields, {"colours": torch.zeros(1, 3)})
+    broken.registry.set_current("maskal-r4")
+    (broken.rounds / "4").mkdir()
+    (broken.path / file).write_text(content)
+    answer = create_app(settings).test_client().post("/p/3/setup", json={"project": UID}, auth=password)
+    assert answer.json == {"model_version": "maskal-r0"}
