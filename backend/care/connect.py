@@ -30,8 +30,10 @@ from backend.settings import Settings, read_address, read_key
 logger = logging.getLogger(__name__)
 
 SWITCHES = (
-    "check that the backend runs and that Label Studio can reach it; for a private address Label Studio must be "
-    "started with ML_BLOCK_LOCAL_IP=false and SSRF_PROTECTION_ENABLED=false, and its host name needs a dot in it"
+    "check that the backend runs and that Label Studio can reach it (in a container 127.0.0.1 and localhost are the "
+    "container: give HOST=0.0.0.0 to `maskal serve`, and this machine's address as --backend-url); for a private "
+    "address Label Studio must be started with ML_BLOCK_LOCAL_IP=false and SSRF_PROTECTION_ENABLED=false, and its host "
+    "name needs a dot in it"
 )
 
 

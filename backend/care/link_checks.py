@@ -38,7 +38,7 @@ def reachable(case: Case) -> str:
     if not refuses_password(answer, case.address):
         raise Fault(
             f"Label Studio cannot reach the backend at {case.address} ({answer}); start `maskal serve` there, open the "
-            "firewall, or connect with another --backend-url"
+            "firewall, or connect with another --backend-url (in a container 127.0.0.1 and localhost are the container)"
         )
     return "Label Studio reaches it"
 

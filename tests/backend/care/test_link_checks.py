@@ -22,7 +22,7 @@ def case(answer: str) -> Any:
 
 @pytest.mark.parametrize("told", ["port=40121", "<HTTPConnection object at 0x7f21401a4d50>", f"{ADDRESS}/setup"])
 def test_a_backend_that_is_down_is_told_whatever_numbers_the_error_holds(told: str) -> None:
-    with pytest.raises(Fault, match="start `maskal serve` there"):
+    with pytest.raises(Fault, match=r"start `maskal serve` there.*localhost are the container"):
         reachable(case(f"HTTPConnectionPool({told}): Max retries exceeded (Connection refused)"))
 
 
