@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from contextlib import suppress
 from pathlib import Path
 
 from model.files import write_atomically
+
+logger = logging.getLogger(__name__)
 
 
 def cached_path(folder: Path, name: str) -> Path:
@@ -15,19 +18,23 @@ def cached_path(folder: Path, name: str) -> Path:
 
 
 def read_cached(path: Path) -> bytes | None:
-    """A cached file's content, which counts as used now; None if it is not there."""
+    """A cached file's content, which counts as used now if the disk takes that; None if it is not there."""
     try:
         content = path.read_bytes()
-        os.utime(path)
     except FileNotFoundError:
         return None
+    with suppress(OSError):  # it can only be read, is another user's, or is just deleted
+        os.utime(path)
     return content
 
 
 def write_cached(path: Path, content: bytes) -> None:
-    """Put a file into a cache."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, content)
+    """Put a file into a cache; on a full disk, say, it is logged that it is not there, as it can be made again."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, content)
+    except OSError as err:
+        logger.warning("%s cannot be kept, work goes on without: %s", path, err)
 
 
 def trim_cache(folder: Path, limit_bytes: float) -> int:

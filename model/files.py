@@ -6,7 +6,9 @@ import json
 import logging
 import os
 import secrets
+import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,6 +19,7 @@ from model.errors import DamagedFile, NewerFormat
 logger = logging.getLogger(__name__)
 
 TEMPORARY_PREFIX = ".tmp-"  # of files and folders that are not finished; a crash may leave one behind
+LEFTOVER_AGE_S = 24 * 3600.0
 
 READ_AT_ONCE = 1 << 16
 """Bytes."""
@@ -58,6 +61,21 @@ def replacing(path: Path, *, mode: int | None = None) -> Iterator[Path]:
     finally:
         temporary.unlink(missing_ok=True)
     sync_folder(path.parent)
+
+
+def remove_leftovers(folder: Path) -> int:
+    """Remove what crashes left in a folder, at any depth, more than a day ago; returns how many files or folders."""
+    oldest = time.time() - LEFTOVER_AGE_S
+    removed = 0
+    for leftover in list(folder.rglob(f"{TEMPORARY_PREFIX}*")):
+        try:
+            if leftover.stat().st_mtime >= oldest:
+                continue
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+            removed += 1
+        except FileNotFoundError:
+            continue  # another process was quicker, or it lay in a folder just removed
+    return removed
 
 
 def sync(path: Path) -> None:

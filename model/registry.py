@@ -7,7 +7,6 @@ import logging
 import os
 import re
 import shutil
-import time
 from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -16,7 +15,6 @@ from typing import Any
 
 from model.errors import BadVersion
 from model.files import (
-    TEMPORARY_PREFIX,
     read_formatted,
     read_json,
     sync_folder,
@@ -30,7 +28,6 @@ from model.rankings import RowFinder, StoredRows, append_rows, read_rows, write_
 logger = logging.getLogger(__name__)
 
 NAME = re.compile(r"maskal-r([1-9][0-9]*)")
-LEFTOVER_AGE_S = 24 * 3600.0
 WEIGHTS = "weights.safetensors"
 
 FORMAT = 1
@@ -223,20 +220,6 @@ class Registry:
         """What `write_summary` stored; None where a version has none, ValueError where it cannot be read."""
         path = self._folder_of(name) / "summary.json"
         return dict(read_json(path)) if path.exists() else None
-
-    def clean(self) -> int:
-        """Remove what crashes left in the project's folder more than a day ago; returns how many files or folders."""
-        oldest = time.time() - LEFTOVER_AGE_S
-        removed = 0
-        for leftover in list(self.folder.rglob(f"{TEMPORARY_PREFIX}*")):
-            try:
-                if leftover.stat().st_mtime >= oldest:
-                    continue
-                shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
-                removed += 1
-            except FileNotFoundError:
-                continue  # another process was quicker, or it lay in a folder just removed
-        return removed
 
     def _folder_of(self, name: str) -> Path:
         """Folder of a stored version; the name is checked first, so that none leads out of the registry."""

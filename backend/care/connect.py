@@ -19,7 +19,7 @@ from backend.label_studio.labels import parse_label_config
 from backend.label_studio.tabs import NEXT, provide_next
 from backend.project.config import ProjectConfig, read_config
 from backend.project.credentials import BASIC_USER, SECRET_HEADER, Credentials, load_credentials, store_label_studio
-from backend.project.folder import ProjectFolder, connect_folder
+from backend.project.folder import ProjectFolder, connect_folder, connected_projects
 from backend.queue.connection import open_redis
 from backend.queue.jobs import hint
 from backend.queue.marks import address_of_worker
@@ -30,8 +30,10 @@ from backend.settings import Settings, read_address, read_key
 logger = logging.getLogger(__name__)
 
 SWITCHES = (
-    "check that the backend runs and that Label Studio can reach it; for a private address Label Studio must be "
-    "started with ML_BLOCK_LOCAL_IP=false and SSRF_PROTECTION_ENABLED=false, and its host name needs a dot in it"
+    "check that the backend runs and that Label Studio can reach it (in a container 127.0.0.1 and localhost are the "
+    "container: give HOST=0.0.0.0 to `maskal serve`, and this machine's address as --backend-url); for a private "
+    "address Label Studio must be started with ML_BLOCK_LOCAL_IP=false and SSRF_PROTECTION_ENABLED=false, and its host "
+    "name needs a dot in it"
 )
 
 
@@ -77,6 +79,7 @@ def connect(settings: Settings, wanted: Connection) -> Project:
             logger.warning("settings: %s", remark)
     credentials = store_label_studio(settings, client.url, client.auth.api_key, client.public_url)
     folder = connect_folder(settings.data_dir, project.uid)
+    _leave_others(folder)
     if config is not None:
         folder.store_config(config)
     _add_backend(client, Backend(project.id, address, BASIC_USER, credentials.basic_password, labels.has_smart_tool))
@@ -88,6 +91,19 @@ def connect(settings: Settings, wanted: Connection) -> Project:
     _hint(settings, project.uid, client.url)
     logger.info("project %d is connected, labels %s", project.id, ", ".join(labels.classes))
     return client.project(project.id)
+
+
+def _leave_others(folder: ProjectFolder) -> None:
+    """Look no longer after other databases' projects of this number, by which pages and events name a project."""
+    for other in connected_projects(folder.data_dir):
+        if other.project_id == folder.project_id and other.uid != folder.uid:
+            other.disconnect()
+            logger.warning(
+                "project %s is of another Label Studio or an earlier database and no longer looked after; %s is kept, "
+                "and `maskal connect` there goes on with it",
+                other.uid,
+                other.path,
+            )
 
 
 def _client(settings: Settings, wanted: Connection) -> LabelStudio:

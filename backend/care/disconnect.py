@@ -14,6 +14,7 @@ from backend.label_studio.tabs import find_like, remove_tab
 from backend.project.credentials import BASIC_USER, SECRET_HEADER, forget_label_studio
 from backend.project.folder import ProjectFolder, connected_projects
 from backend.project.workplace import find_project, open_client
+from backend.queue.connection import require_writable
 from backend.queue.jobs import EXAMINE, RUN_ROUND
 from backend.queue.locks import held
 from backend.settings import Settings
@@ -30,8 +31,10 @@ def disconnect(settings: Settings, redis: Redis | None, folder: ProjectFolder, *
 
     Its tasks, annotations and predictions stay as they are, and so do its versions unless `is_deleted`. With the last
     project the address and key of Label Studio are forgotten. `redis` is None where it is down, and then no worker
-    runs. Raises BadSetting while a worker is at the project.
+    runs. Raises BadSetting while a worker is at the project, and QueueUnavailable where Redis takes no data.
     """
+    if redis is not None:
+        require_writable(redis)
     with ExitStack() as stack:
         locks = [held(redis, f"{kind.lock}:{folder.uid}", wait_s=WAIT_S) for kind in KINDS] if redis else []
         for lock in locks:

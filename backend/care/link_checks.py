@@ -38,7 +38,7 @@ def reachable(case: Case) -> str:
     if not refuses_password(answer, case.address):
         raise Fault(
             f"Label Studio cannot reach the backend at {case.address} ({answer}); start `maskal serve` there, open the "
-            "firewall, or connect with another --backend-url"
+            "firewall, or connect with another --backend-url (in a container 127.0.0.1 and localhost are the container)"
         )
     return "Label Studio reaches it"
 
@@ -123,7 +123,7 @@ def workers(case: Case) -> str:
     theirs = data_of_worker(case.redis)
     if theirs is None:
         raise Fault("the workers' clock does not tick; start `maskal worker` again")
-    if theirs != fingerprint(case.credentials):
+    if theirs != fingerprint(case.settings):
         raise Fault("the worker uses another DATA_DIR than this command; give all of them the same one")
     address = address_of_worker(case.redis)
     own = f", with the LABEL_STUDIO_URL={address} of the worker's environment" if address else ""

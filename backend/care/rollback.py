@@ -7,6 +7,7 @@ from redis import Redis
 from backend.errors import BadSetting
 from backend.project.folder import ProjectFolder
 from backend.project.workplace import Workplace, open_workplace
+from backend.queue.connection import require_writable
 from backend.queue.jobs import hint
 from backend.queue.locks import held
 from backend.rounds import task_queue
@@ -25,8 +26,10 @@ def roll_back(settings: Settings, redis: Redis, folder: ProjectFolder, to: str |
 
     The predictions come from the ranking that the version made; tasks that are new since then are scored by the
     worker. Nothing is trained: the next round waits for new annotations and starts from this version. Raises BadSetting
-    where there is no such version to go back to, or while a round is under way that would publish its own.
+    where there is no such version to go back to, or while a round is under way that would publish its own, and
+    QueueUnavailable where Redis takes no data.
     """
+    require_writable(redis)
     wait_s = 0 if unfinished(folder) else WAIT_S
     with (
         held(redis, f"round:{folder.uid}", wait_s=wait_s) as is_free,

@@ -27,7 +27,7 @@ from backend.rounds.snapshots import Need, Snapshot
 from backend.rounds.summary import front_in_words
 from backend.rounds.trial import choosing_in_words
 from backend.settings import Settings
-from model.errors import BadVersion, NewerFormat
+from model.errors import BadVersion, ModelError
 from model.registry import Version
 
 LISTED = 10
@@ -52,7 +52,9 @@ def describe(settings: Settings, redis: Redis | None, project_id: int | None = N
     for folder in folders:
         try:
             yield from list(_project_lines(settings, folder, redis, in_full=is_one))
-        except NewerFormat as err:
+        except ModelError as err:  # of a newer release, or damaged
+            if is_one:
+                raise
             yield f"project {folder.project_id} ({folder.uid}) is left alone: {err}"
 
 

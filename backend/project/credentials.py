@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import secrets
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,6 +17,8 @@ from model.files import read_json, write_json
 BASIC_USER = "maskal"
 SECRET_HEADER = "X-Maskal-Secret"
 PASSWORDS = ("basic_password", "webhook_secret")
+SENDABLE = re.compile(r"[!-~]([ -~]*[!-~])?")
+"""What Label Studio can put into a header: it encodes passwords as Latin-1, where others expect UTF-8."""
 
 
 @dataclass(frozen=True)
@@ -48,28 +51,41 @@ def forget_label_studio(settings: Settings) -> None:
     write_json(settings.data_dir / "secrets.json", passwords, mode=0o600)
 
 
-def fingerprint(credentials: Credentials) -> str:
-    """A short hash by which two processes see whether they have the same secrets, and so the same DATA_DIR."""
-    secret = f"{credentials.basic_password}:{credentials.webhook_secret}"
+def fingerprint(settings: Settings) -> str:
+    """A short hash by which two processes see whether they have the same DATA_DIR.
+
+    It is of the stored passwords: some processes may be given others by their environment.
+    """
+    load_credentials(settings)  # which makes them
+    stored = _stored(settings.data_dir / "secrets.json")
+    secret = ":".join(stored[name] for name in PASSWORDS)
     return hashlib.sha256(secret.encode()).hexdigest()[:16]
 
 
 def load_credentials(settings: Settings) -> Credentials:
     """Read the credentials, making and storing the passwords that do not exist yet.
 
-    BadSetting if the file was damaged, or changed by hand into what it cannot be.
+    BadSetting if the file was damaged, or changed by hand into what it cannot be, or if Label Studio cannot send one.
     """
     path = settings.data_dir / "secrets.json"
     if not path.exists():
         _make_passwords(path)
     stored = _stored(path)
-    return Credentials(
+    credentials = Credentials(
         label_studio_url=settings.label_studio_url or stored.get("label_studio_url"),
         label_studio_api_key=settings.label_studio_api_key or stored.get("label_studio_api_key"),
         basic_password=settings.basic_password or stored["basic_password"],
         webhook_secret=settings.webhook_secret or stored["webhook_secret"],
         label_studio_public_url=settings.label_studio_public_url or stored.get("label_studio_public_url"),
     )
+    for name in PASSWORDS:
+        if not SENDABLE.fullmatch(getattr(credentials, name)):
+            raise BadSetting(
+                f"{name} (in MASKAL_{name.upper()} or secrets.json) must be of letters without umlauts and the like, "
+                "digits and signs, no blank at its ends: Label Studio cannot send others; choose another one and run "
+                "`maskal connect` for each project"
+            )
+    return credentials
 
 
 def _stored(path: Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from redis import Redis
+from redis.client import Pipeline
 from redis.exceptions import RedisError
 from rq import Queue, Worker
 from rq.exceptions import NoSuchJobError, StopRequested
@@ -23,6 +24,8 @@ ROUNDS, SHORT = "rounds", "short"
 TIMEOUT_S = {ROUNDS: 24 * 3600, SHORT: 6 * 3600}
 START_GRACE_S = 30.0
 RETRY_S = 1.0
+WORKER_TTL_S = 60
+"""A worker without a job says about so often that it lives."""
 
 FUNCTIONS_IN = "backend.workers.jobs"
 """The module that a worker takes a job's function from; named only, so that who enqueues needs not what they need."""
@@ -153,7 +156,7 @@ def run_jobs(redis: Redis, queue: str) -> None:
     """
     while True:
         try:
-            worker = _Worker([Queue(queue, connection=redis)], connection=redis)
+            worker = _Worker([Queue(queue, connection=redis)], connection=redis, worker_ttl=WORKER_TTL_S)
             worker.work(logging_level="WARNING")
             if worker.is_stopped:
                 return
@@ -177,6 +180,13 @@ class _Worker(Worker):
         """As RQ does, which is called by the signal."""
         self.is_stopped = True
         super().request_stop(signum, frame)
+
+    def heartbeat(self, timeout: int | None = None, pipeline: Pipeline | None = None) -> None:
+        """As RQ does, which tells a Redis of a worker once: one that has lost its data since is told again."""
+        if not self.connection.sismember(self.redis_workers_keys, self.key):
+            self.connection.delete(self.key)
+            self.register_birth()
+        super().heartbeat(timeout, pipeline)
 
     def handle_exception(self, job: Job, *exc_info: Any) -> None:
         """As RQ does, which logs a traceback; not where a job ended because the worker stops, as it has said so."""

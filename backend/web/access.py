@@ -34,7 +34,10 @@ class Role(Enum):
 
 def role_of(request: Request, credentials: Credentials, settings: Settings) -> Role:
     """Who asks, by the Basic password or the webhook's secret."""
-    given = request.authorization
+    try:
+        given = request.authorization
+    except ValueError:  # it is neither base64 nor ASCII
+        given = None
     user, password = (given.username, given.password) if given is not None else (None, None)
     if _same(user, BASIC_USER) and _same(password, credentials.basic_password):
         return Role.MAIN

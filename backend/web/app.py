@@ -7,16 +7,15 @@ from contextlib import ExitStack
 from threading import BoundedSemaphore
 
 from flask import Flask, Response, g, jsonify, request
-from redis import Redis
 from redis.exceptions import RedisError, ResponseError
 from werkzeug.exceptions import HTTPException
-from werkzeug.routing import RequestRedirect
 
 from backend.errors import BackendError, BadLabelConfig, BadSetting, LabelStudioBusy, NotFound, TooBusy
 from backend.logs import about
 from backend.project.credentials import load_credentials
 from backend.project.folder import connected_projects
-from backend.settings import DEFAULT_REDIS_URL, Settings
+from backend.queue.connection import redis_of
+from backend.settings import Settings
 from backend.web.access import Role, role_of
 from backend.web.metrics import Metrics
 from backend.web.pages import Pages, pages
@@ -35,9 +34,7 @@ def create_app(settings: Settings) -> Flask:
     app.config["MASKAL_SETTINGS"] = settings
     app.extensions["maskal_predictor"] = predictor = Predictor(settings)
     app.extensions["maskal_predictions"] = BoundedSemaphore(PREDICTIONS_AT_ONCE)
-    app.extensions["maskal_redis"] = Redis.from_url(
-        settings.redis_url or DEFAULT_REDIS_URL, socket_connect_timeout=0.5, socket_timeout=0.5
-    )
+    app.extensions["maskal_redis"] = redis_of(settings, connect_timeout_s=0.5, timeout_s=0.5)
     load_credentials(settings)
     for folder in connected_projects(settings.data_dir):
         predictor.read_ahead(folder)
@@ -75,8 +72,7 @@ def _refuse_strangers(settings: Settings) -> tuple[Response, int, dict[str, str]
     g.role = role = role_of(request, load_credentials(settings), settings)
     if role is Role.COLLECTOR and request.endpoint == "metrics":
         return None
-    is_slash = isinstance(request.routing_exception, RequestRedirect)  # a page's address without the one at its end
-    is_page = request.blueprint == "pages" or request.endpoint == "static" or is_slash
+    is_page = request.blueprint == "pages" or request.endpoint == "static"
     if role is Role.MAIN or (role is Role.WEBHOOK and request.path.endswith("/webhook")):
         return None
     if role is Role.VIEWER and is_page:

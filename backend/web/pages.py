@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,12 +18,15 @@ from backend.care.words import Discretion
 from backend.errors import BackendError, BadSetting, NotFound
 from backend.project.credentials import load_credentials
 from backend.project.folder import ProjectFolder, connected_projects, find_folder
-from backend.queue.connection import open_redis
+from backend.queue.connection import open_redis, require_writable
 from backend.queue.jobs import hint
 from backend.settings import Settings
 from backend.web.access import Role, is_from_here, is_token, make_token
 from backend.web.background import Actions, Checkups, Outcome
 from backend.web.rendering import Renderer, thumbnail_bytes
+from model.errors import ModelError
+
+logger = logging.getLogger(__name__)
 
 pages = Blueprint("pages", __name__)
 
@@ -91,11 +95,29 @@ def _tell(err: BackendError) -> tuple[str, int]:
     return _told("That does not work", str(err), 404 if isinstance(err, NotFound) else 400)
 
 
+@pages.errorhandler(ModelError)
+def _tell_damage(err: ModelError) -> tuple[str, int]:
+    logger.error("%s: %s", request.path, err)
+    return _told("This cannot be read", str(err), 500)
+
+
 @pages.get("/")
 def projects() -> str:
-    """All connected projects."""
-    seen = [_pages().overview(folder) for folder in connected_projects(_pages().settings.data_dir)]
-    return _pages().renderer.page("projects.html", root=FROM_ROOT, projects=seen)
+    """All connected projects; what is wrong with one that cannot be read."""
+    seen, unreadable = [], []
+    for folder in connected_projects(_pages().settings.data_dir):
+        try:
+            seen.append(_pages().overview(folder))
+        except (BackendError, ModelError) as err:
+            logger.error("project %s: %s", folder.uid, err)
+            unreadable.append((folder.project_id, Discretion(_pages().settings).of(str(err))))
+    return _pages().renderer.page("projects.html", root=FROM_ROOT, projects=seen, unreadable=unreadable)
+
+
+@pages.get("/p/<int:project_id>")
+def without_slash(project_id: int) -> Any:
+    """Lead to the page relatively, as a proxy may keep it below a path; Flask's own way names host and path."""
+    return redirect(f"{project_id}/", 308)
 
 
 @pages.get("/p/<int:project_id>/")
@@ -130,7 +152,9 @@ def start_round(project_id: int) -> Any:
     """Ask for a round."""
 
     def ask(folder: ProjectFolder) -> str:
-        hint(open_redis(_settings), folder.uid, is_forced=True)
+        redis = open_redis(_settings)
+        require_writable(redis)
+        hint(redis, folder.uid, is_forced=True)
         return "a round was asked for; it begins within a minute"
 
     _settings = _pages().settings

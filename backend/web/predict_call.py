@@ -26,15 +26,29 @@ class PredictCall:
 
 
 def read_call(tasks: Any, label_config: Any, params: Any) -> PredictCall:
-    """A call's parts from JSON; BadSetting if the tasks are none. A single task may stand alone."""
+    """A call's parts from JSON; BadSetting if they are something else. A single task may stand alone."""
     listed = [tasks] if isinstance(tasks, dict) else tasks
     if not isinstance(listed, list):
         raise BadSetting(f"`tasks` should be a list of tasks, got a {type(tasks).__name__}")
-    wanted = tuple(Task(int(task["id"]), task.get("data") or {}, False) for task in listed)
-    params = params or {}
+    params, label_config = params or {}, label_config or ""
+    if not isinstance(params, dict):
+        raise BadSetting(f"`params` should be an object, got a {type(params).__name__}")
+    if not isinstance(label_config, str):
+        raise BadSetting(f"`label_config` should be a text, got a {type(label_config).__name__}")
+    wanted = tuple(map(_task, listed))
     login = (str(params["login"]), str(params.get("password") or "")) if params.get("login") else None
     context = params.get("context")
-    return PredictCall(wanted, label_config or "", login, context if isinstance(context, dict) else {})
+    return PredictCall(wanted, label_config, login, context if isinstance(context, dict) else {})
+
+
+def _task(sent: Any) -> Task:
+    try:
+        number, data = int(sent["id"]), sent.get("data") or {}
+        if not isinstance(data, dict):
+            raise TypeError(f"wanted an object, got a {type(data).__name__}")
+    except (KeyError, TypeError, ValueError) as err:
+        raise BadSetting("`tasks` should be objects with a number as `id` and an object as `data`") from err
+    return Task(number, data, False)
 
 
 def answer(predictor: Predictor, folder: ProjectFolder, call: PredictCall) -> list[Result]:

@@ -61,8 +61,14 @@ class Predictor:
     def read_ahead(self, folder: ProjectFolder) -> None:
         """Read a newly served engine in the background where boxes are drawn, so that no box waits for it.
 
-        Called at each event: looks once at each version.
+        Called at each event: looks once at each version. What cannot be read of a project is told where it is needed.
         """
+        try:
+            self._look_ahead(folder)
+        except (BackendError, ModelError) as err:
+            logger.warning("project %s is not read ahead: %s", folder.uid, err)
+
+    def _look_ahead(self, folder: ProjectFolder) -> None:
         version = folder.registry.current()
         if version is None or self._looked_at.get(folder.uid) == version:
             return

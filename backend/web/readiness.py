@@ -9,10 +9,10 @@ import time
 from redis import Redis
 from redis.exceptions import RedisError
 
-from backend.errors import BackendError, QueueUnavailable
+from backend.errors import BackendError
 from backend.label_studio.client import LabelStudio
 from backend.project.credentials import load_credentials
-from backend.queue.connection import refusal
+from backend.queue.connection import require_writable
 from backend.settings import Settings
 from model.files import check_writable
 
@@ -55,8 +55,7 @@ class Readiness:
         return tuple(failing)
 
     def _redis(self) -> None:
-        if why := refusal(self.redis):
-            raise QueueUnavailable(f"it {why}")
+        require_writable(self.redis)
 
     def _data_dir(self) -> None:
         check_writable(self.settings.data_dir)

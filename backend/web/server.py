@@ -10,6 +10,7 @@ from gunicorn.config import Config
 from gunicorn.glogging import Logger as GunicornLogger
 
 from backend.project.credentials import load_credentials
+from backend.queue.connection import redis_of
 from backend.settings import Settings
 from backend.system.processes import require_port_free
 from backend.web.app import create_app
@@ -64,6 +65,7 @@ class Server(BaseApplication):
 def serve(settings: Settings) -> None:
     """Serve until stopped; ProcessFailed if the port is taken, BadSetting or OSError if DATA_DIR cannot be used."""
     require_port_free(settings.port, "the backend", "PORT")
-    load_credentials(settings)  # what is wrong there gunicorn would tell by a traceback
+    load_credentials(settings)  # what is wrong there or with REDIS_URL gunicorn would tell by a traceback
+    redis_of(settings, connect_timeout_s=1, timeout_s=1)
     logger.info("serving on http://%s:%d, data in %s", settings.host, settings.port, settings.data_dir)
     Server(settings).run()

@@ -6,7 +6,7 @@ import time
 
 from redis import Redis
 
-from backend.project.credentials import fingerprint, load_credentials
+from backend.project.credentials import fingerprint
 from backend.project.folder import connected_projects
 from backend.queue.jobs import EXAMINE, TIDY, enqueue
 from backend.queue.marks import changed_before, forget_change, note_worker
@@ -23,7 +23,7 @@ EVERYWHERE = "all"
 
 def tick(redis: Redis, settings: Settings) -> None:
     """Enqueue what is due; called about once a second by every `maskal worker`. A flushed Redis loses nothing."""
-    note_worker(redis, fingerprint(load_credentials(settings)), settings.label_studio_url)
+    note_worker(redis, fingerprint(settings), settings.label_studio_url)
     if redis.set(RECONCILED, 1, nx=True, ex=RECONCILE_S):
         for folder in connected_projects(settings.data_dir):
             enqueue(redis, EXAMINE, folder.uid)

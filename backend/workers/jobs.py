@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 
 from backend.errors import Cancelled, LockLost, NotFound, TurnOver
 from backend.logs import about
-from backend.project.folder import UID, ProjectFolder, connected_projects
+from backend.project.folder import UID, ProjectFolder
 from backend.project.workplace import Workplace, find_project, open_workplace
 from backend.queue import marks
 from backend.queue.connection import open_redis
@@ -40,6 +40,7 @@ from backend.settings import Settings, read_settings
 from backend.workers.looks import Look
 from backend.workers.turns import SHARE_S, Turn, has_to_wait
 from model.file_cache import trim_cache
+from model.files import remove_leftovers
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +84,7 @@ def run_round(uid: str) -> None:
 
 
 def tidy(uid: str) -> None:
-    """Job: keep the caches at their sizes, and remove what crashes left in the registries."""
+    """Job: keep the caches at their sizes, and remove what crashes left beside and in the projects."""
     settings = read_settings()
     with _logged(TIDY, uid), held(open_redis(settings), f"{TIDY.lock}:{uid}") as is_mine:
         if is_mine:
@@ -91,8 +92,7 @@ def tidy(uid: str) -> None:
             trim_cache(thumbnails(settings.data_dir), min(CACHE_BYTES, settings.image_cache_gb * 1e9))
             trim_cache(glances_folder(settings.data_dir), min(GLANCES_BYTES, settings.image_cache_gb * 1e9))
             trim_cache(settings.data_dir / "cache" / "features", settings.feature_cache_gb * 1e9)
-            for folder in connected_projects(settings.data_dir):
-                folder.registry.clean()
+            remove_leftovers(settings.data_dir / "projects")
 
 
 def _computing(name: str) -> Callable[..., Any]:

@@ -8,6 +8,7 @@ from click.testing import CliRunner
 
 from backend.cli import main
 from backend.project.folder import connect_folder
+from backend.rounds.folder import start_round
 from backend.system.processes import free_port
 
 
@@ -74,6 +75,12 @@ def test_serve_tells_of_damaged_secrets_in_one_line(tmp_path: Path) -> None:
     )
 
 
+def test_serve_tells_of_an_address_that_is_no_redis_in_one_line(tmp_path: Path) -> None:
+    shown = run("serve", DATA_DIR=str(tmp_path), PORT=str(free_port()), REDIS_URL="redis:6379")
+    assert shown.exit_code == 1
+    assert shown.output.startswith("maskal: REDIS_URL must be an address such as") and "Traceback" not in shown.output
+
+
 def test_a_damaged_file_of_a_project_is_named_in_one_line(tmp_path: Path) -> None:
     damaged = connect_folder(tmp_path, "1.1").path / "failed_images.json"
     damaged.write_text("{broken")
@@ -94,3 +101,13 @@ def test_no_command_has_an_option_twice() -> None:
         names = [name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)]
         assert len(names) == len(set(names)), command.name
         waiting += command.commands.values() if isinstance(command, click.Group) else ()
+
+
+@pytest.mark.parametrize("argv", [["cancel"], ["rollback"], ["disconnect"]], ids=lambda argv: argv[0])
+@pytest.mark.usefixtures("full_redis")
+def test_a_redis_that_takes_no_data_is_told_in_one_line(tmp_path: Path, redis_url: str, argv: list[str]) -> None:
+    start_round(connect_folder(tmp_path, "1.1"), 0)
+    shown = run(*argv, "--project", "1", DATA_DIR=str(tmp_path), REDIS_URL=redis_url)
+    assert shown.exit_code == 1
+    assert len(shown.output.splitlines()) == 1 and shown.output.startswith("maskal: Redis takes no data (")
+    assert "raise its maxmemory" in shown.output

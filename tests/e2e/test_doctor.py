@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -224,8 +225,8 @@ def test_another_redis_is_noticed_by_the_missing_event_and_worker(stack: Stack, 
     assert "start `maskal worker`" in found["worker"]
 
 
-def test_a_worker_with_another_data_dir_is_noticed(stack: Stack, patient: Patient) -> None:
-    other = replace(stack.settings, basic_password="another one")
+def test_a_worker_with_another_data_dir_is_noticed(stack: Stack, patient: Patient, tmp_path: Path) -> None:
+    other = replace(stack.settings, data_dir=tmp_path)
     assert broken(other, patient[0].id)["worker"].startswith("the worker uses another DATA_DIR")
 
 

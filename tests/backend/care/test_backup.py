@@ -2,14 +2,17 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import stat
 import tarfile
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from redis import Redis
 
 from backend.care import backup
 from backend.care.backup import back_up
@@ -19,7 +22,10 @@ from backend.project.credentials import load_credentials
 from backend.project.folder import ProjectFolder, connect_folder, find_folder
 from backend.rounds.folder import all_rounds, start_round
 from backend.settings import Settings
+from backend.workers.clock import EVERYWHERE
+from backend.workers.jobs import tidy
 from model.errors import NewerFormat
+from model.files import temporary_sibling
 from model.registry import VersionFields
 from model.stored_weights import add_version, load_weights
 from tests.backend.shown_project import UID, ShownProject
@@ -220,3 +226,18 @@ def test_a_project_without_a_file_yet_is_backed_up_and_restored(tmp_path: Path) 
     assert back_up(folder, tmp_path / "b.tar").startswith("project 7 (no version yet): 0 files")
     restore(Settings(tmp_path / "other"), tmp_path / "b.tar")
     assert find_folder(tmp_path / "other", 7).uid == "7.1"
+
+
+def test_what_a_killed_restore_left_is_tidied_away(
+    redis: Redis, redis_url: str, fresh: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = temporary_sibling(fresh.data_dir / "projects" / UID)
+    (left / "versions").mkdir(parents=True)
+    monkeypatch.setenv("DATA_DIR", str(fresh.data_dir))
+    monkeypatch.setenv("REDIS_URL", redis_url)
+    tidy(EVERYWHERE)
+    assert left.is_dir(), "a restore may be at it"
+    yesterday = time.time() - 25 * 3600
+    os.utime(left, (yesterday, yesterday))
+    tidy(EVERYWHERE)
+    assert not left.exists()

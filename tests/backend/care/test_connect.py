@@ -13,7 +13,7 @@ from backend.care.connect import Connection, connect
 from backend.errors import BadSetting, LabelStudioError
 from backend.label_studio.client import TITLE, Backend, Project
 from backend.project.credentials import BASIC_USER
-from backend.project.folder import connect_folder
+from backend.project.folder import connect_folder, connected_projects, find_folder
 from backend.settings import Settings
 from model.errors import BadCheckpoint
 from tests.backend.configs import POLYGONS
@@ -114,6 +114,20 @@ def test_a_backend_s_address_that_is_not_said_again_stays_as_it_was_connected_he
     connect(settings, Connection(4, "http://127.0.0.1:9", "key"))
     assert label_studio.rows[0]["url"] == wanted
     assert label_studio.hooks == [f"{wanted}/webhook"]
+
+
+def test_the_project_that_was_connected_last_is_the_one_of_its_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A trial database was connected meanwhile; its project of the same number is younger."""
+    label_studio = Connected("http://127.0.0.1:9090/p/4")
+    monkeypatch.setattr(module, "LabelStudio", lambda *given, **options: label_studio)
+    trial = connect_folder(tmp_path, "4.2")
+    connect_folder(tmp_path, "5.1")
+    connect(Settings(data_dir=tmp_path, redis_url="redis://127.0.0.1:9/0"), Connection(4, "http://127.0.0.1:9", "key"))
+    assert find_folder(tmp_path, 4).uid == "4.1"
+    assert [folder.uid for folder in connected_projects(tmp_path)] == ["4.1", "5.1"]
+    assert trial.path.is_dir() and f"{trial.path} is kept" in caplog.text
 
 
 class Instructed:

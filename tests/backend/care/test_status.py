@@ -100,6 +100,16 @@ def test_a_project_of_a_newer_release_does_not_hide_the_others(tmp_path: Path) -
     assert told[1].startswith("project 2 (2.2), serving no version yet")
 
 
+def test_a_damaged_project_is_told_and_does_not_hide_the_others(tmp_path: Path) -> None:
+    damaged = connect_folder(tmp_path, "1.1")
+    connect_folder(tmp_path, "2.2")
+    start_round(damaged, 0)
+    (damaged.rounds / "1" / "state.json").write_text("")
+    told = lines(tmp_path)
+    assert "project 1 (1.1) is left alone: wanted JSON in" in told[0] and "restore the file" in told[0]
+    assert told[1].startswith("project 2 (2.2), serving no version yet")
+
+
 def test_without_a_project_it_says_what_to_do(tmp_path: Path) -> None:
     assert "run `maskal connect`" in lines(tmp_path)[0]
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import io
 import multiprocessing
 import os
@@ -29,6 +30,29 @@ def test_an_image_is_fetched_once_with_the_key_and_then_cached(label_studio: Ser
     first, second = loader.load("/data/upload/1/a.png", 7), loader.load("/data/upload/1/a.png", 7)
     assert first.shape == (30, 40, 3) and first.dtype == np.uint8 and (first == second).all()
     assert label_studio.seen == [("/data/upload/1/a.png", "Token the-key")]
+
+
+def test_an_image_that_a_full_disk_does_not_take_is_used_all_the_same(
+    label_studio: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Who draws a box waits for its outline, and not for room."""
+    label_studio.files["/a.png"] = png(40, 30)
+    monkeypatch.setattr(os, "fsync", lambda handle: refuse(errno.ENOSPC))
+    assert images(label_studio, tmp_path).load("/a.png", 7).shape == (30, 40, 3)
+    assert "cannot be kept" in caplog.text
+
+
+def refuse(reason: int) -> None:
+    raise OSError(reason, os.strerror(reason))
+
+
+def test_a_cached_image_is_used_on_a_disk_that_can_only_be_read(
+    label_studio: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    label_studio.files["/a.png"] = png(40, 30)
+    images(label_studio, tmp_path).load("/a.png", 7)
+    monkeypatch.setattr(os, "utime", lambda path: refuse(errno.EROFS))
+    assert images(label_studio, tmp_path).load("/a.png", 7).shape == (30, 40, 3)
 
 
 @pytest.mark.parametrize("orientation", range(10))

@@ -9,6 +9,7 @@ import pytest
 from backend.errors import BadSetting
 from backend.project.credentials import load_credentials, store_label_studio
 from backend.settings import Settings
+from model.files import write_json
 
 
 def test_passwords_are_made_once_and_only_the_owner_can_read_them(tmp_path) -> None:
@@ -48,6 +49,26 @@ def test_a_damaged_file_is_named_with_its_mend_and_without_what_it_holds(tmp_pat
     with pytest.raises(BadSetting, match=f"^secrets.json in DATA_DIR {what}; restore it .*`maskal connect`") as caught:
         load_credentials(Settings(data_dir=tmp_path))
     assert "the-password" not in str(caught.value) and str(tmp_path) not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"basic_password": "Grünkohl"}, "basic_password"),
+        ({"webhook_secret": "白菜"}, "webhook_secret"),
+        ({"webhook_secret": " pasted"}, "webhook_secret"),
+    ],
+)
+@pytest.mark.parametrize("is_stored", [False, True], ids=["environment", "file"])
+def test_a_secret_that_label_studio_cannot_send_is_refused(tmp_path, given: dict, named: str, is_stored: bool) -> None:
+    settings = Settings(data_dir=tmp_path)
+    if is_stored:
+        write_json(tmp_path / "secrets.json", {"basic_password": "a b", "webhook_secret": "c", **given})
+    else:
+        settings = replace(settings, **given)
+    with pytest.raises(BadSetting, match=f"^{named} .*without umlauts") as caught:
+        load_credentials(settings)
+    assert given[named] not in str(caught.value)
 
 
 def test_no_secret_shows_when_printed(tmp_path) -> None:

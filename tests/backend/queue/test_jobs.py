@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
 from redis import Redis
 from rq import Queue
 from rq.job import Job, JobStatus
 
+from backend.demo.stack import environment_of
 from backend.queue.jobs import (
     EXAMINE,
     FUNCTIONS_IN,
@@ -15,13 +21,16 @@ from backend.queue.jobs import (
     TIDY,
     describe,
     enqueue,
+    has_worker,
     round_job,
     take_event,
 )
 from backend.queue.locks import held
 from backend.queue.marks import DIRTY, is_forced, last_event
+from backend.settings import Settings
 from backend.workers import jobs
 from tests.backend.conftest import UID, queued
+from tests.e2e.waiting import wait_for
 
 
 def test_every_kind_of_job_has_its_function() -> None:
@@ -80,3 +89,24 @@ def test_an_event_is_noted_with_all_that_it_means(redis: Redis) -> None:
     take_event(redis, UID, is_forced=True)
     assert is_forced(redis, UID)
     assert redis.zscore(DIRTY, UID) == first, "a burst of events must not put the look off"
+
+
+@pytest.fixture
+def worker(redis: Redis, settings: Settings) -> Iterator[None]:
+    """Of the queue of short jobs."""
+    argv = [sys.executable, "-m", "backend.cli", "worker", "--queue", SHORT]
+    process = subprocess.Popen(argv, env=environment_of(settings))
+    try:
+        wait_for(lambda: has_worker(redis, SHORT), "the worker", 60)
+        yield
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_worker_is_known_again_to_a_redis_that_lost_its_data(redis: Redis) -> None:
+    redis.flushall()
+    assert not has_worker(redis, SHORT)
+    enqueue(redis, EXAMINE, "9.1700000000")  # which finds no such project
+    wait_for(lambda: has_worker(redis, SHORT), "the worker, which works", 20)

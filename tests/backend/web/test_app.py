@@ -107,6 +107,11 @@ def test_health_and_setup_are_answered_while_more_predictions_wait_than_there_ar
         ("/p/3/setup", {"project": "3.18"}, 404, "3.18 is not connected"),
         ("/p/3/setup", {"project": "../../etc"}, 400, "should be <id>.<created>"),
         ("/p/3/predict", {"project": UID, "tasks": "all"}, 400, "should be a list of tasks, got a str"),
+        ("/p/3/predict", {"project": UID, "tasks": [5]}, 400, "should be objects with a number as `id`"),
+        ("/p/3/predict", {"project": UID, "tasks": [{"id": None}]}, 400, "should be objects with a number as `id`"),
+        ("/p/3/predict", {"project": UID, "tasks": [{"id": 1, "data": "x"}]}, 400, "and an object as `data`"),
+        ("/p/3/predict", {"project": UID, "tasks": [], "params": [1]}, 400, "`params` should be an object"),
+        ("/p/3/predict", {"project": UID, "tasks": [], "label_config": 5}, 400, "`label_config` should be a text"),
         ("/p/3/webhook", [1], 400, "should carry a JSON object"),
         ("/p/3/webhook", {"action": "TASKS_CREATED"}, 503, "Redis does not answer"),
         ("/p/3/nothing", {}, 404, "not found"),
@@ -118,6 +123,11 @@ def test_a_bad_request_says_what_was_wanted(
     answer = client.post(path, json=body, auth=password)
     assert answer.status_code == status
     assert message.lower() in answer.json["error"].lower()
+
+
+@pytest.mark.parametrize("header", ["Basic \xfc", "Basic w7w=", "Basic", "Bearer x", "\xe9\xe9"])
+def test_a_login_that_cannot_be_read_is_a_strangers(client: FlaskClient, header: str) -> None:
+    assert client.get("/p/3/versions", headers={"Authorization": header}).status_code == 401
 
 
 def test_an_event_that_redis_does_not_take_is_told_as_what_it_is(
@@ -159,3 +169,17 @@ def test_the_requests_of_label_studio_mls_own_api_tests_are_answered(tmp_path: P
     assert answers["predict"].json == {"results": [[]]}
     assert client.get("/p/1/metrics", auth=auth).status_code == 200
     assert client.get("/p/1/health").json == {"model_class": "MaskAL", "status": "UP"}
+
+
+@pytest.mark.parametrize(("file", "content"), [("current", "the newest"), ("rounds/4/state.json", '{"format": 99}')])
+def test_a_project_that_cannot_be_read_keeps_no_other_from_being_served(
+    settings: Settings, client: FlaskClient, password, file: str, content: str
+) -> None:
+    broken = connect_folder(settings.data_dir, "4.1700000000")
+    fields = VersionFields(4, ("leaf",), "fake", {"network": "nano"}, {}, None, "x", True, "first version")
+    add_version(broken.registry, fields, {"colours": torch.zeros(1, 3)})
+    broken.registry.set_current("maskal-r4")
+    (broken.rounds / "4").mkdir()
+    (broken.path / file).write_text(content)
+    answer = create_app(settings).test_client().post("/p/3/setup", json={"project": UID}, auth=password)
+    assert answer.json == {"model_version": "maskal-r0"}
