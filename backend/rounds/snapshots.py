@@ -83,8 +83,9 @@ def split_of(data: Mapping[str, Any], task_id: int, uid: str) -> str:
     """
     if data.get("split") in SPLITS:
         return str(data["split"])
-    group = str(data.get("split_group") or task_id)
-    share = int.from_bytes(hashlib.sha256(f"{uid}:{group}".encode()).digest()[:8], "big") / 2**64
+    group = data.get("split_group")
+    named = task_id if group is None or group == "" else group
+    share = int.from_bytes(hashlib.sha256(f"{uid}:{named}".encode()).digest()[:8], "big") / 2**64
     return "val" if share < VAL_SHARE else "train"
 
 
