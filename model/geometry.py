@@ -75,10 +75,12 @@ def rings_to_polygons(rings: Sequence[np.ndarray]) -> tuple[Polygon, ...]:
         [other for other in range(len(rings)) if areas[other] > areas[index] and _is_inside(ring, rings[other])]
         for index, ring in enumerate(rings)
     ]
-    holes: dict[int, list[np.ndarray]] = {index: [] for index, outer in enumerate(around) if len(outer) % 2 == 0}
+    even = {index for index, outer in enumerate(around) if len(outer) % 2 == 0}
+    parts = [index for index, outer in enumerate(around) if index in even or not even.intersection(outer)]
+    holes: dict[int, list[np.ndarray]] = {index: [] for index in parts}
     for index, outer in enumerate(around):
-        if len(outer) % 2:
-            holes[min((other for other in outer if other in holes), key=areas.__getitem__)].append(rings[index])
+        if index not in holes:
+            holes[min(even.intersection(outer), key=areas.__getitem__)].append(rings[index])
     return tuple(Polygon(rings[index], tuple(inner)) for index, inner in holes.items())
 
 
