@@ -11,7 +11,9 @@ from faster_coco_eval.core import mask as coco_mask
 from model.judging.evaluation import IOU_THRESHOLDS, MAX_DETECTIONS, Detections, Truth, any_class, check_pairs
 
 RECALLS = np.linspace(0.0, 1.0, 101)
-MIN_INTERVAL_IMAGES = 5
+MIN_IMAGES_WITH_OBJECTS = 5
+"""Images that show an object, from which on chance can be told: of four, all get worse at once in one of 16 cases."""
+
 BLOCK = 2_000_000  # draws times detections worked on at once, to bound the memory
 
 
@@ -66,8 +68,9 @@ def ap_difference(
     """Paired bootstrap over images of mask AP(new) - AP(old); None if no image holds an object.
 
     The bounds are one-sided (0.95: the 5th and the 95th percentile): `upper < 0` says that new is worse than old,
-    wrongly so in at most 5 % of the cases where it is not. Both models see the same draws; a model compared with
-    itself differs by exactly 0. A draw without any object is left out, and so is a class without truth in its draw.
+    wrongly so in about 5 % of the cases where it is not (up to 10 % where few images show an object of a class, and
+    more below MIN_IMAGES_WITH_OBJECTS). Both models see the same draws; a model compared with itself differs by
+    exactly 0. A draw without any object is left out, and so is a class without truth in its draw.
     """
     check_pairs(truths, old)
     check_pairs(truths, new)
@@ -98,16 +101,24 @@ def ap_intervals(
 ) -> Intervals:
     """Bootstrap over images of one model's mask AP, the same share being cut off at both ends.
 
-    None below MIN_INTERVAL_IMAGES images, and for classes without truth.
+    None where fewer than MIN_IMAGES_WITH_OBJECTS images show an object, or one of the class.
     """
     check_pairs(truths, found)
     images = len(truths)
-    if images < MIN_INTERVAL_IMAGES:
+    if images_with_objects(truths) < MIN_IMAGES_WITH_OBJECTS:
         return Intervals(None, (None,) * num_classes)
     times = np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), size=draws)
     by_class = _precisions_by_class(truths, found, num_classes, times)
-    per_class = tuple(_interval(row, confidence) for row in by_class)
+    is_shown = [sum(label in t.labels for t in truths) >= MIN_IMAGES_WITH_OBJECTS for label in range(num_classes)]
+    per_class = tuple(
+        _interval(row, confidence) if shown else None for row, shown in zip(by_class, is_shown, strict=True)
+    )
     return Intervals(_interval(_class_means(by_class), confidence), per_class)
+
+
+def images_with_objects(truths: Sequence[Truth]) -> int:
+    """Number of images that show an object."""
+    return sum(len(truth.labels) > 0 for truth in truths)
 
 
 def _interval(values: np.ndarray, confidence: float) -> tuple[float, float] | None:

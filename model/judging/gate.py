@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from model.judging.comparison import ap_difference
+from model.judging.comparison import MIN_IMAGES_WITH_OBJECTS, ap_difference, images_with_objects
 from model.judging.evaluation import Detections, Truth, any_class, on_classes
 
 MIN_IMAGES = 10
@@ -35,7 +35,7 @@ def judge(truths: Sequence[Truth], new: Contender, others: Mapping[str, Contende
 
     Refused if the upper 95 % bound of the difference in mask AP (paired bootstrap over images, 1,000
     draws) is below 0 for any of them. Compared on common classes, without regard to class if none is
-    common. Under 10 validation images it is promoted, and the reason says so.
+    common. Under 10 validation images, or 5 that show an object to compare, it is promoted, and the reason says so.
     """
     if not others:
         return Verdict(True, "first version")
@@ -44,7 +44,8 @@ def judge(truths: Sequence[Truth], new: Contender, others: Mapping[str, Contende
     compared = [_compare(truths, new, other, name, seed) for name, other in others.items()]
     comparisons = tuple(comparison for comparison in compared if comparison is not None)
     if not comparisons:
-        return Verdict(True, f"no object to compare in the {len(truths)} validation images")
+        few = f"fewer than {MIN_IMAGES_WITH_OBJECTS} of the {len(truths)} validation images show an object to compare"
+        return Verdict(True, few)
     worse = [comparison for comparison in comparisons if comparison["upper"] < 0]
     told = "; ".join(
         f"mask AP {c['mean']:+.3f} ({c['lower']:+.3f} to {c['upper']:+.3f}) against {c['version']}"
@@ -62,7 +63,9 @@ def _compare(truths: Sequence[Truth], new: Contender, old: Contender, version: s
     else:
         truths = [any_class(truth) for truth in truths]
         found = [[any_class(d) for d in c.found] for c in (old, new)]
-    difference = ap_difference(truths, found[0], found[1], max(len(common), 1), draws=DRAWS, seed=seed)
+    is_enough = images_with_objects(truths) >= MIN_IMAGES_WITH_OBJECTS
+    classes = max(len(common), 1)
+    difference = ap_difference(truths, *found, classes, draws=DRAWS, seed=seed) if is_enough else None
     if difference is None:
         return None
     rounded = {key: round(value, 5) for key, value in asdict(difference).items()}

@@ -131,5 +131,8 @@ def test_an_interval_holds_the_ap_and_widens_with_fewer_images():
 def test_no_interval_is_told_of_very_few_images_or_of_a_class_without_truth():
     truths, found = random_scenes(2, images=10, classes=2)
     assert ap_intervals(truths[:4], found[:4], 2, seed=1).overall is None
+    empty = boxes_to_truth([], []), boxes_to_detections([], [], [])
+    sparse = ap_intervals([*truths[:2], *[empty[0]] * 40], [*found[:2], *[empty[1]] * 40], 2, seed=1, draws=20)
+    assert (sparse.overall, sparse.per_class) == (None, (None, None)), "40 images without objects add none"
     lone = ap_intervals(truths, found, 3, seed=1, draws=20)
     assert lone.overall is not None and lone.per_class[2] is None
