@@ -64,8 +64,9 @@ def _compare(truths: Sequence[Truth], new: Contender, old: Contender, version: s
         truths = [any_class(truth) for truth in truths]
         found = [[any_class(d) for d in c.found] for c in (old, new)]
     is_enough = images_with_objects(truths) >= MIN_IMAGES_WITH_OBJECTS
+    old_found, new_found = found
     classes = max(len(common), 1)
-    difference = ap_difference(truths, *found, classes, draws=DRAWS, seed=seed) if is_enough else None
+    difference = ap_difference(truths, old_found, new_found, classes, draws=DRAWS, seed=seed) if is_enough else None
     if difference is None:
         return None
     rounded = {key: round(value, 5) for key, value in asdict(difference).items()}
