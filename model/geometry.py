@@ -108,7 +108,7 @@ def box_of(mask: np.ndarray) -> np.ndarray:
     """The box (4,) float x0, y0, x1, y1 around the pixels of a (h, w) bool mask; all 0 if it is empty."""
     if mask.flags.f_contiguous and not mask.flags.c_contiguous:  # as COCO's lie: OpenCV would turn all of it over
         return box_of(mask.T)[[1, 0, 3, 2]]
-    x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
+    x, y, width, height = cv2.boundingRect(mask.view(np.uint8))
     return np.array([x, y, x + width, y + height], float)
 
 
