@@ -12,7 +12,7 @@ from backend.label_studio.annotations import doubts_about, read_outlines
 from backend.label_studio.client import Task
 from backend.project.workplace import Workplace
 from backend.rounds.folder import AnnotatedImage, Report, Round, last_concluded, left_out_before
-from backend.rounds.snapshots import Entry, LeftOut, Snapshot, assess_need, take_snapshot, write_snapshot
+from backend.rounds.snapshots import Entry, LeftOut, Snapshot, assess_need, group_of, take_snapshot, write_snapshot
 from model.image_files import DARK
 
 logger = logging.getLogger(__name__)
@@ -98,7 +98,8 @@ def _look_at(place: Workplace, entry: Entry, chosen: Chosen, found: _Found) -> N
         found.left_out.append(LeftOut(task.id, entry.annotation, entry.digest, unread))
         return
     found.doubts += [f"task {task.id}: {line}" for line in doubts_about(annotation, place.labels)]
-    found.rows.append(AnnotatedImage(task.id, str(uri), size_hw, entry.split, entry.annotation, annotation["result"]))
+    facts = (task.id, str(uri), size_hw, entry.split, entry.annotation, annotation["result"])
+    found.rows.append(AnnotatedImage(*facts, group_of(task.data, task.id)))
 
 
 def _darkness(found: _Found) -> list[str]:

@@ -64,8 +64,12 @@ def ap_difference(
     seed: int,
     class_agnostic: bool = False,
     confidence: float = 0.95,
+    groups: Sequence[str] | None = None,
 ) -> Difference | None:
     """Paired bootstrap over images of mask AP(new) - AP(old); None if no image holds an object.
+
+    `groups` names each image's group, such as the plant that it shows: it is drawn as a whole, as all images of one
+    plant say little more than one of them does.
 
     The bounds are one-sided (0.95: the 5th and the 95th percentile): `upper < 0` says that new is worse than old,
     wrongly so in about 5 % of the cases where it is not (up to 10 % where few images show an object of a class, and
@@ -80,7 +84,7 @@ def ap_difference(
         truths, old, new = [any_class(t) for t in truths], [any_class(d) for d in old], [any_class(d) for d in new]
         num_classes = 1
     images = len(truths)
-    drawn = np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), size=draws)
+    drawn = _drawn(truths, groups, draws, seed)
     times = np.concatenate([np.ones((1, images), np.int64), drawn])  # the first row: every image once
     difference = _average_precisions(truths, new, num_classes, times) - _average_precisions(
         truths, old, num_classes, times
@@ -98,16 +102,16 @@ def ap_intervals(
     draws: int = 1000,
     seed: int,
     confidence: float = 0.95,
+    groups: Sequence[str] | None = None,
 ) -> Intervals:
-    """Bootstrap over images of one model's mask AP, the same share being cut off at both ends.
+    """Bootstrap over images, or groups of them, of one model's mask AP, the same share being cut off at both ends.
 
     None where fewer than MIN_IMAGES_WITH_OBJECTS images show an object, or one of the class.
     """
     check_pairs(truths, found)
-    images = len(truths)
     if images_with_objects(truths) < MIN_IMAGES_WITH_OBJECTS:
         return Intervals(None, (None,) * num_classes)
-    times = np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), size=draws)
+    times = _drawn(truths, groups, draws, seed)
     by_class = _precisions_by_class(truths, found, num_classes, times)
     is_shown = [sum(label in t.labels for t in truths) >= MIN_IMAGES_WITH_OBJECTS for label in range(num_classes)]
     per_class = tuple(
@@ -119,6 +123,21 @@ def ap_intervals(
 def images_with_objects(truths: Sequence[Truth]) -> int:
     """Number of images that show an object."""
     return sum(len(truth.labels) > 0 for truth in truths)
+
+
+def _drawn(truths: Sequence[Truth], groups: Sequence[str] | None, draws: int, seed: int) -> np.ndarray:
+    """How often each image counts in each draw: (draws, images) int; those of a group as often as one another.
+
+    Each image is drawn by itself where fewer than MIN_IMAGES_WITH_OBJECTS groups show an object.
+    """
+    members: np.ndarray = np.arange(len(truths))
+    if groups is not None:
+        _, grouped = np.unique(list(groups), return_inverse=True)
+        shown = {group for truth, group in zip(truths, grouped.tolist(), strict=True) if len(truth.labels)}
+        members = grouped if len(shown) >= MIN_IMAGES_WITH_OBJECTS else members
+    number = int(members.max()) + 1
+    drawn = np.random.default_rng(seed).multinomial(number, np.full(number, 1 / number), size=draws)
+    return np.asarray(drawn[:, members])
 
 
 def _interval(values: np.ndarray, confidence: float) -> tuple[float, float] | None:

@@ -83,6 +83,29 @@ def test_the_same_seed_gives_the_same_answer():
     assert first == again != other
 
 
+def test_copies_of_an_image_that_belong_together_say_no_more_than_the_image():
+    truths, old = random_scenes(4, images=20, classes=2)
+    new = worse(old, 0, share=0.1)
+    times = lambda rows: [row for row in rows for _ in range(5)]  # noqa: E731
+    groups = [f"plant {image // 5}" for image in range(100)]
+    once = ap_difference(truths, old, new, 2, draws=400, seed=1)
+    together = ap_difference(times(truths), times(old), times(new), 2, draws=400, seed=1, groups=groups)
+    apart = ap_difference(times(truths), times(old), times(new), 2, draws=400, seed=1)
+    assert together.upper - together.lower == pytest.approx(once.upper - once.lower, rel=0.15)
+    assert apart.upper - apart.lower < 0.6 * (once.upper - once.lower)
+    (lower, upper), narrow = (
+        ap_intervals(times(truths), times(old), 2, draws=400, seed=1, groups=g).overall for g in (groups, None)
+    )
+    assert narrow[1] - narrow[0] < 0.6 * (upper - lower)
+
+
+def test_groups_of_which_fewer_than_five_show_an_object_are_no_ground_and_their_images_are_drawn():
+    truths, old = random_scenes(4, images=20, classes=2)
+    new = worse(old, 0)
+    alone = ap_difference(truths, old, new, 2, draws=50, seed=1)
+    assert ap_difference(truths, old, new, 2, draws=50, seed=1, groups=["a", "b"] * 10) == alone
+
+
 def test_names_do_not_matter_when_all_classes_are_one():
     truths, found = random_scenes(0, images=10, classes=3)
     renamed = [any_class(each) for each in found]
