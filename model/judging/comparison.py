@@ -14,6 +14,9 @@ RECALLS = np.linspace(0.0, 1.0, 101)
 MIN_IMAGES_WITH_OBJECTS = 5
 """Images that show an object, from which on chance can be told: of four, all get worse at once in one of 16 cases."""
 
+FEWER = 3
+"""A draw holds so many fewer than there are, which widens the bounds about as Student's t does for as few."""
+
 BLOCK = 2_000_000  # draws times detections worked on at once, to bound the memory
 
 
@@ -72,9 +75,9 @@ def ap_difference(
     plant say little more than one of them does.
 
     The bounds are one-sided (0.95: the 5th and the 95th percentile): `upper < 0` says that new is worse than old,
-    wrongly so in about 5 % of the cases where it is not (up to 10 % where few images show an object of a class, and
-    more below MIN_IMAGES_WITH_OBJECTS). Both models see the same draws; a model compared with itself differs by
-    exactly 0. A draw without any object is left out, and so is a class without truth in its draw.
+    wrongly so in about 5 % of the cases where it is not, from MIN_IMAGES_WITH_OBJECTS on. Both models see the same
+    draws; a model compared with itself differs by exactly 0. A draw without any object is left out, and so is a class
+    without truth in its draw.
     """
     check_pairs(truths, old)
     check_pairs(truths, new)
@@ -136,7 +139,8 @@ def _drawn(truths: Sequence[Truth], groups: Sequence[str] | None, draws: int, se
         shown = {group for truth, group in zip(truths, grouped.tolist(), strict=True) if len(truth.labels)}
         members = grouped if len(shown) >= MIN_IMAGES_WITH_OBJECTS else members
     number = int(members.max()) + 1
-    drawn = np.random.default_rng(seed).multinomial(number, np.full(number, 1 / number), size=draws)
+    size = max(1, number - FEWER)
+    drawn = np.random.default_rng(seed).multinomial(size, np.full(number, 1 / number), size=draws)
     return np.asarray(drawn[:, members])
 
 

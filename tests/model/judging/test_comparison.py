@@ -38,7 +38,7 @@ def test_without_resampling_it_is_the_difference_of_the_library_aps(score_decima
 def test_a_resampled_ap_is_the_ap_of_the_repeated_images():
     truths, old = random_scenes(3, images=6, classes=2)
     new = worse(old, 0)
-    drawn = np.random.default_rng(5).multinomial(6, np.full(6, 1 / 6), size=1)[0]
+    drawn = np.random.default_rng(5).multinomial(3, np.full(6, 1 / 6), size=1)[0]
     chosen = np.repeat(np.arange(6), drawn)
     aps = [evaluate([truths[i] for i in chosen], [found[i] for i in chosen], NAMES[:2]).mask_ap for found in (old, new)]
     difference = ap_difference(truths, old, new, 2, draws=1, seed=5)
@@ -104,6 +104,20 @@ def test_groups_of_which_fewer_than_five_show_an_object_are_no_ground_and_their_
     new = worse(old, 0)
     alone = ap_difference(truths, old, new, 2, draws=50, seed=1)
     assert ap_difference(truths, old, new, 2, draws=50, seed=1, groups=["a", "b"] * 10) == alone
+
+
+def test_of_few_images_equal_models_are_called_worse_in_about_one_of_twenty_cases():
+    random = np.random.default_rng(0)
+    truths = [boxes_to_truth([(0, 0, 40, 40)], [0])] * 6
+
+    def found():  # an object of an image as wide as chance has it
+        return [
+            boxes_to_detections([(0, 0, width, 40)], [0], [random.random()]) for width in random.integers(16, 41, 6)
+        ]
+
+    cases = [ap_difference(truths, found(), found(), 1, draws=200, seed=case) for case in range(300)]
+    outside = sum((case.upper < 0) + (case.lower > 0) for case in cases)
+    assert 0.02 < outside / 600 < 0.08
 
 
 def test_names_do_not_matter_when_all_classes_are_one():
