@@ -185,6 +185,18 @@ def test_a_round_keeps_what_each_image_belongs_to(folder: ProjectFolder) -> None
     }
 
 
+def test_a_split_that_there_is_not_is_told(folder: ProjectFolder) -> None:
+    client = FakeLabelStudio(folder.uid, 12, 8)
+    of_tasks, splits = client.annotated_tasks, {2: "valid", 3: "Test", 4: "test", 5: "", 6: None}
+    client.annotated_tasks = lambda project_id: (  # type: ignore[method-assign]
+        replace(task, data={**task.data, "split": splits.get(task.id)}) for task in of_tasks(project_id)
+    )
+    current = start_round(folder, 0, is_forced=True)
+    read(place_of(folder, client), current, quiet)
+    (line,) = read_json(current.path / "snapshot.json")["problems"]
+    assert line.startswith("2 annotated tasks, such as 2, have the split 'Test' or 'valid', wanted one of train")
+
+
 def test_a_round_that_can_read_no_image_says_so_waits_and_goes_on(folder: ProjectFolder) -> None:
     client = FakeLabelStudio(folder.uid, 12, 8)
     current = start_round(folder, 0)
