@@ -75,10 +75,12 @@ def rings_to_polygons(rings: Sequence[np.ndarray]) -> tuple[Polygon, ...]:
         [other for other in range(len(rings)) if areas[other] > areas[index] and _is_inside(ring, rings[other])]
         for index, ring in enumerate(rings)
     ]
-    holes: dict[int, list[np.ndarray]] = {index: [] for index, outer in enumerate(around) if len(outer) % 2 == 0}
+    even = {index for index, outer in enumerate(around) if len(outer) % 2 == 0}
+    parts = [index for index, outer in enumerate(around) if index in even or not even.intersection(outer)]
+    holes: dict[int, list[np.ndarray]] = {index: [] for index in parts}
     for index, outer in enumerate(around):
-        if len(outer) % 2:
-            holes[min((other for other in outer if other in holes), key=areas.__getitem__)].append(rings[index])
+        if index not in holes:
+            holes[min(even.intersection(outer), key=areas.__getitem__)].append(rings[index])
     return tuple(Polygon(rings[index], tuple(inner)) for index, inner in holes.items())
 
 
@@ -106,7 +108,7 @@ def box_of(mask: np.ndarray) -> np.ndarray:
     """The box (4,) float x0, y0, x1, y1 around the pixels of a (h, w) bool mask; all 0 if it is empty."""
     if mask.flags.f_contiguous and not mask.flags.c_contiguous:  # as COCO's lie: OpenCV would turn all of it over
         return box_of(mask.T)[[1, 0, 3, 2]]
-    x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
+    x, y, width, height = cv2.boundingRect(mask.view(np.uint8))
     return np.array([x, y, x + width, y + height], float)
 
 

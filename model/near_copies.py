@@ -70,7 +70,9 @@ def thumbnail(image: np.ndarray) -> np.ndarray:
 
 
 def glance(grey: np.ndarray) -> Glance:
-    """What is compared of a thumbnail (h, w) uint8."""
+    """What is compared of a thumbnail (h, w) uint8; no corners in one that is too narrow for any."""
+    if min(grey.shape) <= 2 * ORB_EDGE:  # which OpenCV's pyramid may shrink to nothing
+        return Glance(grey, np.zeros((0, 2), np.float32), np.zeros((0, 32), np.uint8))
     orb = cv2.ORB.create(CORNERS, edgeThreshold=ORB_EDGE, patchSize=ORB_PATCH, fastThreshold=ORB_CONTRAST)
     points, words = orb.detectAndCompute(grey, None)
     corners = np.array([point.pt for point in points], np.float32).reshape(-1, 2)

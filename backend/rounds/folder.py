@@ -46,7 +46,10 @@ class Report(Protocol):
 
 @dataclass(frozen=True)
 class AnnotatedImage:
-    """One annotated task as a round found it: its image's address and size, its split, and the annotation's regions."""
+    """One annotated task as a round found it: its image's address and size, its split, and the annotation's regions.
+
+    group  what its image belongs to, such as a plant; empty in rounds of releases that kept none
+    """
 
     task: int
     uri: str
@@ -54,6 +57,7 @@ class AnnotatedImage:
     split: str
     annotation: int
     regions: list[dict[str, Any]]
+    group: str = ""
 
 
 @dataclass

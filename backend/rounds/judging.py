@@ -18,7 +18,7 @@ from backend.rounds.findings import Validated, write_findings
 from backend.rounds.folder import Report, Round
 from backend.rounds.history import note_version
 from backend.rounds.plan import device_of, read_plan
-from backend.rounds.records import Loader, records_of
+from backend.rounds.records import Loader, groups_of, records_of
 from backend.rounds.scoring import LOADERS, images_at_once
 from model import checkpoints
 from model.engines.base import Engine
@@ -94,7 +94,7 @@ def _judged(place: Workplace, current: Round, report: Report) -> Version:
         engine=place.config.engine,
         config=asdict(plan.engine),
         metrics={
-            **_measure(shown.truths, new, seed),
+            **_measure(shown, new, seed),
             "comparisons": list(verdict.comparisons),
             LEFT_OUT: {str(task): other for task, other in left_out_of_evaluation(current).items()},
             BOXES: _answers_to_boxes(engine, shown.records, shown.images, seed),
@@ -118,18 +118,20 @@ def _trained(current: Round) -> dict[str, torch.Tensor]:
 
 @dataclass(frozen=True, eq=False)
 class _Validation:
-    """The round's validation images: their records, what is annotated on them, and what loads them."""
+    """The round's validation images: their records, addresses, objects and groups, and what loads them."""
 
     records: Sequence[Record]
     addresses: Sequence[str]
     truths: Sequence[Truth]
+    groups: Sequence[str]
     images: Loader
 
     @classmethod
     def of(cls, place: Workplace, current: Round, classes: tuple[str, ...]) -> _Validation:
         records, uris = records_of(place, current, "val")
-        addresses = [uris[record.image] for record in records]
-        return cls(records, addresses, [truth_of(record, classes) for record in records], Loader(place, uris))
+        addresses, belonging = [uris[record.image] for record in records], groups_of(current)
+        truths, groups = [truth_of(r, classes) for r in records], [belonging[r.image] for r in records]
+        return cls(records, addresses, truths, groups, Loader(place, uris))
 
     @property
     def tasks(self) -> list[int]:
@@ -146,12 +148,13 @@ def _compare(
     tell = lambda: report("evaluate", next(looks) / total)  # noqa: E731
     new = Contender(engine.classes, _detect(engine, shown.records, shown.images, tell))
     others = _contenders(place, opponents, shown, tell)
-    return new, judge(shown.truths, new, others, seed=seed)
+    return new, judge(shown.truths, new, others, seed=seed, groups=shown.groups)
 
 
-def _measure(truths: Sequence[Truth], new: Contender, seed: int) -> dict[str, Any]:
+def _measure(shown: _Validation, new: Contender, seed: int) -> dict[str, Any]:
     """AP of a version, and between which values each lies (95 %)."""
-    intervals = ap_intervals(truths, new.found, len(new.classes), seed=seed)
+    truths = shown.truths
+    intervals = ap_intervals(truths, new.found, len(new.classes), seed=seed, groups=shown.groups)
     per_class = dict(zip(new.classes, intervals.per_class, strict=True))
     interval = {"mask_ap": intervals.overall, "per_class": per_class}
     return {**evaluate(truths, new.found, new.classes).as_dict(), "interval": interval}

@@ -12,7 +12,16 @@ from backend.label_studio.annotations import doubts_about, read_outlines
 from backend.label_studio.client import Task
 from backend.project.workplace import Workplace
 from backend.rounds.folder import AnnotatedImage, Report, Round, last_concluded, left_out_before
-from backend.rounds.snapshots import Entry, LeftOut, Snapshot, assess_need, take_snapshot, write_snapshot
+from backend.rounds.snapshots import (
+    SPLITS,
+    Entry,
+    LeftOut,
+    Snapshot,
+    assess_need,
+    group_of,
+    take_snapshot,
+    write_snapshot,
+)
 from model.image_files import DARK
 
 logger = logging.getLogger(__name__)
@@ -58,7 +67,7 @@ def read(place: Workplace, current: Round, report: Report) -> None:
     for index, entry in enumerate(snapshot.entries, start=1):
         report("read", index / len(snapshot.entries))
         _look_at(place, entry, chosen, found)
-    problems = [*_label_changes(place), *found.unreadable, *found.doubts, *_darkness(found)]
+    problems = [*_label_changes(place), *_unknown_splits(chosen), *found.unreadable, *found.doubts, *_darkness(found)]
     for line in (*problems, *(reason for one in found.left_out for reason in one.reasons)):
         logger.warning("project %s: %s", place.folder.uid, line)
     dropped = {one.task for one in found.left_out}
@@ -98,7 +107,21 @@ def _look_at(place: Workplace, entry: Entry, chosen: Chosen, found: _Found) -> N
         found.left_out.append(LeftOut(task.id, entry.annotation, entry.digest, unread))
         return
     found.doubts += [f"task {task.id}: {line}" for line in doubts_about(annotation, place.labels)]
-    found.rows.append(AnnotatedImage(task.id, str(uri), size_hw, entry.split, entry.annotation, annotation["result"]))
+    facts = (task.id, str(uri), size_hw, entry.split, entry.annotation, annotation["result"])
+    found.rows.append(AnnotatedImage(*facts, group_of(task.data, task.id)))
+
+
+def _unknown_splits(chosen: Chosen) -> list[str]:
+    """One line if tasks name a split that there is not, as other tools' `valid`: it decides nothing."""
+    named = {task.id: task.data.get("split") for task, _ in chosen.values()}
+    unknown = {task: split for task, split in named.items() if split not in (None, "", *SPLITS)}
+    if not unknown:
+        return []
+    words = " or ".join(sorted({repr(split) for split in unknown.values()})[:NAMED])
+    return [
+        f"{len(unknown)} annotated tasks, such as {min(unknown)}, have the split {words}, wanted one of "
+        f"{', '.join(SPLITS)}; they are split by chance until that is corrected in their data"
+    ]
 
 
 def _darkness(found: _Found) -> list[str]:

@@ -26,6 +26,11 @@ def records_of(place: Workplace, current: Round, split: str) -> tuple[list[Recor
     return records, {str(row.task): row.uri for row in rows}
 
 
+def groups_of(current: Round) -> dict[str, str]:
+    """What each of the round's images belongs to, by record: a group of images, or itself."""
+    return {str(row.task): row.group or str(row.task) for row in current.annotated()}
+
+
 class Loader:
     """Loads a record's image."""
 

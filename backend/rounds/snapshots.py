@@ -83,9 +83,14 @@ def split_of(data: Mapping[str, Any], task_id: int, uid: str) -> str:
     """
     if data.get("split") in SPLITS:
         return str(data["split"])
-    group = str(data.get("split_group") or task_id)
-    share = int.from_bytes(hashlib.sha256(f"{uid}:{group}".encode()).digest()[:8], "big") / 2**64
+    share = int.from_bytes(hashlib.sha256(f"{uid}:{group_of(data, task_id)}".encode()).digest()[:8], "big") / 2**64
     return "val" if share < VAL_SHARE else "train"
+
+
+def group_of(data: Mapping[str, Any], task_id: int) -> str:
+    """What a task's image belongs to: `split_group` of its data, or nothing but itself."""
+    group = data.get("split_group")
+    return str(task_id if group is None or group == "" else group)
 
 
 def take_snapshot(

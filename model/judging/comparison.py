@@ -11,7 +11,12 @@ from faster_coco_eval.core import mask as coco_mask
 from model.judging.evaluation import IOU_THRESHOLDS, MAX_DETECTIONS, Detections, Truth, any_class, check_pairs
 
 RECALLS = np.linspace(0.0, 1.0, 101)
-MIN_INTERVAL_IMAGES = 5
+MIN_IMAGES_WITH_OBJECTS = 5
+"""Images that show an object, from which on chance can be told: of four, all get worse at once in one of 16 cases."""
+
+FEWER = 3
+"""A draw holds so many fewer than there are, which widens the bounds about as Student's t does for as few."""
+
 BLOCK = 2_000_000  # draws times detections worked on at once, to bound the memory
 
 
@@ -62,12 +67,17 @@ def ap_difference(
     seed: int,
     class_agnostic: bool = False,
     confidence: float = 0.95,
+    groups: Sequence[str] | None = None,
 ) -> Difference | None:
     """Paired bootstrap over images of mask AP(new) - AP(old); None if no image holds an object.
 
+    `groups` names each image's group, such as the plant that it shows: it is drawn as a whole, as all images of one
+    plant say little more than one of them does.
+
     The bounds are one-sided (0.95: the 5th and the 95th percentile): `upper < 0` says that new is worse than old,
-    wrongly so in at most 5 % of the cases where it is not. Both models see the same draws; a model compared with
-    itself differs by exactly 0. A draw without any object is left out, and so is a class without truth in its draw.
+    wrongly so in about 5 % of the cases where it is not, from MIN_IMAGES_WITH_OBJECTS on. Both models see the same
+    draws; a model compared with itself differs by exactly 0. A draw without any object is left out, and so is a class
+    without truth in its draw.
     """
     check_pairs(truths, old)
     check_pairs(truths, new)
@@ -77,7 +87,7 @@ def ap_difference(
         truths, old, new = [any_class(t) for t in truths], [any_class(d) for d in old], [any_class(d) for d in new]
         num_classes = 1
     images = len(truths)
-    drawn = np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), size=draws)
+    drawn = _drawn(truths, groups, draws, seed)
     times = np.concatenate([np.ones((1, images), np.int64), drawn])  # the first row: every image once
     difference = _average_precisions(truths, new, num_classes, times) - _average_precisions(
         truths, old, num_classes, times
@@ -95,19 +105,43 @@ def ap_intervals(
     draws: int = 1000,
     seed: int,
     confidence: float = 0.95,
+    groups: Sequence[str] | None = None,
 ) -> Intervals:
-    """Bootstrap over images of one model's mask AP, the same share being cut off at both ends.
+    """Bootstrap over images, or groups of them, of one model's mask AP, the same share being cut off at both ends.
 
-    None below MIN_INTERVAL_IMAGES images, and for classes without truth.
+    None where fewer than MIN_IMAGES_WITH_OBJECTS images show an object, or one of the class.
     """
     check_pairs(truths, found)
-    images = len(truths)
-    if images < MIN_INTERVAL_IMAGES:
+    if images_with_objects(truths) < MIN_IMAGES_WITH_OBJECTS:
         return Intervals(None, (None,) * num_classes)
-    times = np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), size=draws)
+    times = _drawn(truths, groups, draws, seed)
     by_class = _precisions_by_class(truths, found, num_classes, times)
-    per_class = tuple(_interval(row, confidence) for row in by_class)
+    is_shown = [sum(label in t.labels for t in truths) >= MIN_IMAGES_WITH_OBJECTS for label in range(num_classes)]
+    per_class = tuple(
+        _interval(row, confidence) if shown else None for row, shown in zip(by_class, is_shown, strict=True)
+    )
     return Intervals(_interval(_class_means(by_class), confidence), per_class)
+
+
+def images_with_objects(truths: Sequence[Truth]) -> int:
+    """Number of images that show an object."""
+    return sum(len(truth.labels) > 0 for truth in truths)
+
+
+def _drawn(truths: Sequence[Truth], groups: Sequence[str] | None, draws: int, seed: int) -> np.ndarray:
+    """How often each image counts in each draw: (draws, images) int; those of a group as often as one another.
+
+    Each image is drawn by itself where fewer than MIN_IMAGES_WITH_OBJECTS groups show an object.
+    """
+    members: np.ndarray = np.arange(len(truths))
+    if groups is not None:
+        _, grouped = np.unique(list(groups), return_inverse=True)
+        shown = {group for truth, group in zip(truths, grouped.tolist(), strict=True) if len(truth.labels)}
+        members = grouped if len(shown) >= MIN_IMAGES_WITH_OBJECTS else members
+    number = int(members.max()) + 1
+    size = max(1, number - FEWER)
+    drawn = np.random.default_rng(seed).multinomial(size, np.full(number, 1 / number), size=draws)
+    return np.asarray(drawn[:, members])
 
 
 def _interval(values: np.ndarray, confidence: float) -> tuple[float, float] | None:

@@ -266,3 +266,10 @@ def test_rings_side_by_side_or_crossing_are_parts():
     assert [len(part.holes) for part in rings_to_polygons([box(0, 0, 4, 4), box(4, 0, 8, 4)])] == [0, 0]
     assert [len(part.holes) for part in rings_to_polygons([box(0, 0, 9, 9), box(5, 5, 12, 12)])] == [0, 0]
     assert rings_to_polygons([]) == ()
+
+
+def test_a_ring_in_one_that_only_seems_to_lie_in_another_one_is_not_lost():
+    arch = np.array([[0, 0], [10, 0], [10, 30], [20, 30], [20, 0], [30, 0], [30, 40], [0, 40]], float)
+    across, between = box(5, 5, 25, 20), box(12, 8, 18, 15)  # all corners of `across` lie in the arch, not its edges
+    parts = rings_to_polygons([arch, across, between])
+    assert sum(1 + len(part.holes) for part in parts) == 3

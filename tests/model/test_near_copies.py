@@ -77,6 +77,12 @@ def features(groups: np.ndarray) -> np.ndarray:
     return rng.normal(size=(groups.max() + 1, 20))[groups] + rng.normal(0, 0.1, (len(groups), 20))
 
 
+@pytest.mark.parametrize("size_hw", [(1, 5000), (4000, 3), (1, 1)])
+def test_a_line_of_a_line_camera_is_no_copy_and_no_error(size_hw: tuple[int, int]) -> None:
+    line = np.random.default_rng(0).integers(0, 256, (*size_hw, 3), np.uint8)
+    assert not len(at_a_glance(line).corners) and not are_near_copies(line, line)
+
+
 def test_copies_are_found_among_the_nearest_each_pair_from_one_side_at_least() -> None:
     groups = np.repeat(np.arange(15), 2)
     photos = [at_a_glance(textured(group) if i % 2 else shot_again(textured(group))) for i, group in enumerate(groups)]

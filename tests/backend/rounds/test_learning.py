@@ -21,7 +21,8 @@ from model.engines.loader import ENGINES
 from model.files import read_json
 from model.registry import VersionFields
 from model.stored_weights import add_version
-from tests.backend.round_places import COLOURS, label_of, quiet, read_round, workplace
+from tests.backend.configs import POLYGONS
+from tests.backend.round_places import COLOURS, label_of, quiet, read_round, region_of, workplace
 
 TRUTH = torch.tensor([COLOURS["leaf"], COLOURS["spot"]]) / 255
 TASKS = {task: "a" for task in range(1, 9)}
@@ -130,6 +131,28 @@ def test_evaluation_tells_each_image_so_that_it_can_be_stopped(tmp_path: Path) -
     assert version.metrics["per_class"]["leaf"]["instances"] == sum(label_of(t) == "leaf" for t in range(9, 17))
     boxes = version.metrics["smart_boxes"]
     assert boxes["objects"] == 8 and boxes["network"] > 0.5 and boxes["grabcut"] > 0.5
+
+
+def test_validation_images_of_one_group_say_less_than_as_many_of_several(tmp_path: Path) -> None:
+    """On every second plant the objects are drawn where there are none."""
+
+    def width(folder: str, group: str) -> float:
+        place = workplace(tmp_path / folder, train_iterations_base=80)
+        current = read_round(place, 1, {task: "a" for task in range(1, 65)}, val=56)
+        rows = [
+            replace(
+                row,
+                group=group.format(plant=row.task // 8, task=row.task),
+                regions=[region_of(row.task + (row.task // 8 % 2 if row.split == "val" else 0))],
+            )
+            for row in current.annotated()
+        ]
+        current.write_annotated(rows, POLYGONS)
+        train_round(place, current, quiet)
+        lower, upper = evaluate_round(place, current, quiet).metrics["interval"]["mask_ap"]
+        return float(upper - lower)
+
+    assert width("together", "plant {plant}") > 1.5 * width("apart", "photo {task}") > 0
 
 
 def test_the_best_version_of_an_engine_that_is_gone_is_not_compared_with(

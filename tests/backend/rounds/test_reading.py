@@ -170,6 +170,33 @@ def test_what_an_older_release_learned_from_is_named_and_corrected(folder: Proje
     assert need_of(place, client.project(1), in_full=True).is_due, "it counts as changed, with the two new ones"
 
 
+def test_a_round_keeps_what_each_image_belongs_to(folder: ProjectFolder) -> None:
+    client = FakeLabelStudio(folder.uid, 12, 8)
+    of_tasks = client.annotated_tasks
+    client.annotated_tasks = lambda project_id: (  # type: ignore[method-assign]
+        replace(task, data={**task.data, "split_group": 0} if task.id < 4 else task.data)
+        for task in of_tasks(project_id)
+    )
+    current = start_round(folder, 0, is_forced=True)
+    read(place_of(folder, client), current, quiet)
+    assert {row.task: row.group for row in current.annotated() if row.task < 6} == {
+        **{1: "0", 2: "0", 3: "0"},
+        **{4: "4", 5: "5"},
+    }
+
+
+def test_a_split_that_there_is_not_is_told(folder: ProjectFolder) -> None:
+    client = FakeLabelStudio(folder.uid, 12, 8)
+    of_tasks, splits = client.annotated_tasks, {2: "valid", 3: "Test", 4: "test", 5: "", 6: None}
+    client.annotated_tasks = lambda project_id: (  # type: ignore[method-assign]
+        replace(task, data={**task.data, "split": splits.get(task.id)}) for task in of_tasks(project_id)
+    )
+    current = start_round(folder, 0, is_forced=True)
+    read(place_of(folder, client), current, quiet)
+    (line,) = read_json(current.path / "snapshot.json")["problems"]
+    assert line.startswith("2 annotated tasks, such as 2, have the split 'Test' or 'valid', wanted one of train")
+
+
 def test_a_round_that_can_read_no_image_says_so_waits_and_goes_on(folder: ProjectFolder) -> None:
     client = FakeLabelStudio(folder.uid, 12, 8)
     current = start_round(folder, 0)

@@ -38,6 +38,17 @@ def test_photos_of_one_group_stay_together_and_the_data_can_say_it_itself() -> N
     assert split_of({"split": "nonsense"}, 1, "1.1") in ("train", "val")
 
 
+@pytest.mark.parametrize("group", [0, "0", 0.0])
+def test_a_group_that_is_called_zero_is_a_group(group: object) -> None:
+    for uid in ("1.1", "2.1", "3.1"):
+        assert len({split_of({"split_group": group}, task, uid) for task in range(40)}) == 1
+
+
+@pytest.mark.parametrize("group", [None, ""])
+def test_an_empty_field_is_no_group(group: object) -> None:
+    assert {split_of({"split_group": group}, task, "1.1") for task in range(40)} == {"train", "val"}
+
+
 def test_skipped_tasks_are_not_annotated_and_reviewed_empty_ones_are() -> None:
     def task(number: int, **annotation: object) -> Task:
         return Task(number, {}, True, [{"id": number, "updated_at": "x", "result": [], **annotation}])

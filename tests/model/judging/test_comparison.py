@@ -38,7 +38,7 @@ def test_without_resampling_it_is_the_difference_of_the_library_aps(score_decima
 def test_a_resampled_ap_is_the_ap_of_the_repeated_images():
     truths, old = random_scenes(3, images=6, classes=2)
     new = worse(old, 0)
-    drawn = np.random.default_rng(5).multinomial(6, np.full(6, 1 / 6), size=1)[0]
+    drawn = np.random.default_rng(5).multinomial(3, np.full(6, 1 / 6), size=1)[0]
     chosen = np.repeat(np.arange(6), drawn)
     aps = [evaluate([truths[i] for i in chosen], [found[i] for i in chosen], NAMES[:2]).mask_ap for found in (old, new)]
     difference = ap_difference(truths, old, new, 2, draws=1, seed=5)
@@ -81,6 +81,43 @@ def test_the_same_seed_gives_the_same_answer():
     new = worse(old, 0)
     first, again, other = (ap_difference(truths, old, new, 2, draws=50, seed=seed) for seed in (1, 1, 2))
     assert first == again != other
+
+
+def test_copies_of_an_image_that_belong_together_say_no_more_than_the_image():
+    truths, old = random_scenes(4, images=20, classes=2)
+    new = worse(old, 0, share=0.1)
+    times = lambda rows: [row for row in rows for _ in range(5)]  # noqa: E731
+    groups = [f"plant {image // 5}" for image in range(100)]
+    once = ap_difference(truths, old, new, 2, draws=400, seed=1)
+    together = ap_difference(times(truths), times(old), times(new), 2, draws=400, seed=1, groups=groups)
+    apart = ap_difference(times(truths), times(old), times(new), 2, draws=400, seed=1)
+    assert together.upper - together.lower == pytest.approx(once.upper - once.lower, rel=0.15)
+    assert apart.upper - apart.lower < 0.6 * (once.upper - once.lower)
+    (lower, upper), narrow = (
+        ap_intervals(times(truths), times(old), 2, draws=400, seed=1, groups=g).overall for g in (groups, None)
+    )
+    assert narrow[1] - narrow[0] < 0.6 * (upper - lower)
+
+
+def test_groups_of_which_fewer_than_five_show_an_object_are_no_ground_and_their_images_are_drawn():
+    truths, old = random_scenes(4, images=20, classes=2)
+    new = worse(old, 0)
+    alone = ap_difference(truths, old, new, 2, draws=50, seed=1)
+    assert ap_difference(truths, old, new, 2, draws=50, seed=1, groups=["a", "b"] * 10) == alone
+
+
+def test_of_few_images_equal_models_are_called_worse_in_about_one_of_twenty_cases():
+    random = np.random.default_rng(0)
+    truths = [boxes_to_truth([(0, 0, 40, 40)], [0])] * 6
+
+    def found():  # an object of an image as wide as chance has it
+        return [
+            boxes_to_detections([(0, 0, width, 40)], [0], [random.random()]) for width in random.integers(16, 41, 6)
+        ]
+
+    cases = [ap_difference(truths, found(), found(), 1, draws=200, seed=case) for case in range(300)]
+    outside = sum((case.upper < 0) + (case.lower > 0) for case in cases)
+    assert 0.02 < outside / 600 < 0.08
 
 
 def test_names_do_not_matter_when_all_classes_are_one():
@@ -131,5 +168,8 @@ def test_an_interval_holds_the_ap_and_widens_with_fewer_images():
 def test_no_interval_is_told_of_very_few_images_or_of_a_class_without_truth():
     truths, found = random_scenes(2, images=10, classes=2)
     assert ap_intervals(truths[:4], found[:4], 2, seed=1).overall is None
+    empty = boxes_to_truth([], []), boxes_to_detections([], [], [])
+    sparse = ap_intervals([*truths[:2], *[empty[0]] * 40], [*found[:2], *[empty[1]] * 40], 2, seed=1, draws=20)
+    assert (sparse.overall, sparse.per_class) == (None, (None, None)), "40 images without objects add none"
     lone = ap_intervals(truths, found, 3, seed=1, draws=20)
     assert lone.overall is not None and lone.per_class[2] is None

@@ -1,8 +1,10 @@
 import json
 import logging
+import tracemalloc
 
 import numpy as np
 import pytest
+from faster_coco_eval.core import mask as coco_mask
 
 from model.errors import BadRecord
 from model.instances import Instances
@@ -141,6 +143,31 @@ def test_instances_become_detections():
     assert evaluate([boxes_to_truth([A], [0])], [found], ("a",)).box_ap == pytest.approx(1.0)
     nothing = detections_of(Instances.none((64, 64), 1))
     assert evaluate([boxes_to_truth([A], [0])], [nothing], ("a",)).mask_ap == 0.0
+
+
+def test_run_lengths_are_those_of_the_library_wherever_an_object_lies():
+    random = np.random.default_rng(0)
+    masks = [np.zeros((5, 7), bool), np.ones((5, 7), bool), np.ones((1, 1), bool)]
+    for _ in range(300):
+        mask = np.zeros(random.integers(1, 9, 2), bool)
+        (y0, y1), (x0, x1) = (np.sort(random.integers(0, side + 1, 2)) for side in mask.shape)
+        mask[y0:y1, x0:x1] = random.random((y1 - y0, x1 - x0)) < random.choice([0.3, 0.9, 1.0])
+        masks.append(mask)
+    for mask in masks:
+        instances = Instances(np.zeros((1, 4)), np.ones(1), np.zeros(1, int), np.ones((1, 1)), mask[None])
+        assert detections_of(instances).rles == (coco_mask.encode(np.asfortranarray(mask.astype(np.uint8))),)
+
+
+def test_a_small_object_of_a_large_image_costs_what_it_covers():
+    masks = np.zeros((1, 2000, 3000), bool)
+    masks[0, 700:720, 900:950] = True
+    instances = Instances(np.zeros((1, 4)), np.ones(1), np.zeros(1, int), np.ones((1, 1)), masks)
+    tracemalloc.start()
+    [rle] = detections_of(instances).rles
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert coco_mask.area(rle) == 1000
+    assert peak < masks.size / 10, "no copy of the whole image, which takes a hundred times as long"
 
 
 def test_two_models_can_be_compared_on_their_common_classes():

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from model.judging.evaluation import Detections, Truth
-from model.judging.gate import Contender, judge
+from model.judging.gate import Contender, Verdict, judge
 from tests.model.scenes import boxes_to_detections, boxes_to_truth
 
 CLASSES = ("apple", "pear")
@@ -118,7 +118,19 @@ def test_images_without_objects_leave_nothing_to_compare() -> None:
     empty = [boxes_to_truth([], [])] * 12
     verdict = judge(empty, BAD, {"maskal-r1": GOOD}, 0)
     assert (verdict.is_promoted, verdict.comparisons) == (True, ())
-    assert verdict.reason == "no object to compare in the 12 validation images"
+    assert verdict.reason == "fewer than 5 of the 12 validation images show an object to compare"
+
+
+def test_four_images_with_objects_say_nothing_however_many_are_empty() -> None:
+    def verdict(shown: int) -> Verdict:
+        seen = [*truths(shown), *([boxes_to_truth([], [])] * (40 - shown))]
+        old = Contender(CLASSES, [*finds(images=shown), *nothing(40 - shown)])
+        slightly_worse = Contender(CLASSES, [*finds((10, 10, 40, 37), images=shown), *nothing(40 - shown)])
+        return judge(seen, slightly_worse, {"maskal-r1": old}, 0)
+
+    assert verdict(4).is_promoted, "one of eight equal versions would be worse on all three of three images"
+    assert verdict(4).reason == "fewer than 5 of the 40 validation images show an object to compare"
+    assert not verdict(5).is_promoted
 
 
 def test_some_images_without_objects_do_no_harm() -> None:
