@@ -14,8 +14,7 @@ from backend.rounds import task_queue
 from backend.rounds.folder import STATES, Round, unfinished
 from backend.rounds.history import note_rollback
 from backend.settings import Settings
-from model.errors import BadVersion
-from model.registry import Version
+from model.registry import Version, version_number
 
 WAIT_S = 30.0
 """A worker that has just finished a round looks whether another one is due before it lets go; cleaning takes time."""
@@ -71,7 +70,7 @@ def versions_to_go_back_to(folder: ProjectFolder) -> tuple[str, ...]:
     names = [name for name in accepted if name != current][::-1]
     try:
         usual = _version_to_serve(folder, current, None).name
-    except (BadSetting, BadVersion):
+    except BadSetting:
         return tuple(names)
     return (usual, *(name for name in names if name != usual))
 
@@ -84,8 +83,8 @@ def _accepted(folder: ProjectFolder) -> dict[str, Version]:
 def _version_to_serve(folder: ProjectFolder, current: str | None, to: str | None) -> Version:
     """The version named `to`; else what the served one was trained from, or the newest one before it."""
     accepted = _accepted(folder)
-    served = folder.registry.get(current) if current else None
-    earlier = [v.name for v in accepted.values() if served and v.number < served.number]
+    served = next((v for v in folder.registry.versions() if v.name == current), None)  # its files may be gone
+    earlier = [name for name, v in accepted.items() if current and v.number < version_number(current)]
     parent = served.parent if served and served.parent in accepted else None
     wanted = to or parent or (earlier[-1] if earlier else None)
     others = ", ".join(name for name in accepted if name != current) or "none"

@@ -1,0 +1,26 @@
+"""Going back to an earlier version."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from redis import Redis
+
+from backend.care import rollback
+from backend.care.rollback import roll_back
+from backend.settings import Settings
+from tests.backend.shown_project import ShownProject
+
+
+def test_a_served_version_whose_files_are_gone_is_left_for_the_one_before_it(
+    tmp_path: Path, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = ShownProject(tmp_path).make_versions()
+    shutil.rmtree(folder.registry.weights_path("maskal-r6").parent)
+    monkeypatch.setattr(rollback, "open_workplace", lambda settings, folder: SimpleNamespace(folder=folder))
+    monkeypatch.setattr(rollback, "_serve", lambda place, version: place.folder.registry.set_current(version.name))
+    assert roll_back(Settings(data_dir=tmp_path), redis, folder, None).startswith("project 3 is served by maskal-r5")
+    assert folder.registry.current() == "maskal-r5"
