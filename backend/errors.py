@@ -49,6 +49,10 @@ class BadImage(BackendError):
     """A task's image is missing, broken, too large or in a place that is not allowed."""
 
 
+class ImageUnavailable(BadImage):
+    """The server of a task's image gave no answer or a 5xx, or broke off; worth another try."""
+
+
 class NothingToLearn(BackendError):
     """Of all that is annotated nothing can be used now, such as when no image can be read; worth another try later."""
 

@@ -17,7 +17,7 @@ import httpx
 import numpy as np
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
-from backend.errors import BadImage, LabelStudioBusy, WrongToken
+from backend.errors import BadImage, ImageUnavailable, LabelStudioBusy, WrongToken
 from backend.label_studio.addresses import Addresses
 from backend.label_studio.client import LabelStudio
 from backend.label_studio.connections import by_proxy, open_http, why
@@ -39,10 +39,6 @@ LONGEST_SHOWN = 100
 
 OF_LABEL_STUDIO = re.compile(r"/(data/(upload|local-files)|tasks/\d+/resolve|storage-data)/")
 """Paths that only Label Studio has."""
-
-
-class _TryAgain(BadImage):
-    """A fetch failed in a way that may pass."""
 
 
 class Images:
@@ -75,8 +71,8 @@ class Images:
     def load(self, uri: str | None, task_id: int) -> np.ndarray:
         """RGB uint8 (h, w, 3), turned as its EXIF orientation says.
 
-        Raises BadImage, which names the task and the reason, LabelStudioBusy if Label Studio gives no answer, or
-        WrongToken if it does not accept the API key.
+        Raises BadImage, which names the task and the reason (ImageUnavailable if it may pass), LabelStudioBusy if Label
+        Studio gives no answer, or WrongToken if it does not accept the API key.
         """
         if not isinstance(uri, str) or not uri:
             raise BadImage(f"task {task_id} holds no image address, got {repr(uri)[:LONGEST_SHOWN]}; check its data")
@@ -100,7 +96,7 @@ class Images:
         if _is_embedded(uri):
             return self._embedded(uri, task_id)
         retrying = Retrying(
-            retry=retry_if_exception_type((_TryAgain, LabelStudioBusy)),
+            retry=retry_if_exception_type((ImageUnavailable, LabelStudioBusy)),
             stop=stop_after_attempt(ATTEMPTS),
             wait=wait_exponential(multiplier=0.3, max=3),
             reraise=True,
@@ -151,7 +147,7 @@ class Images:
             try:
                 response = _send_first(http, requests, auth)
             except httpx.RequestError as err:
-                raise _TryAgain(
+                raise ImageUnavailable(
                     f"{url.host} gave no answer for the image of task {task_id}: {why(err, str(url))}"
                 ) from err
             with _closing(response, url.host, task_id):
@@ -176,7 +172,7 @@ class Images:
 
     def _read(self, response: httpx.Response, task_id: int) -> bytes:
         if response.status_code != 200:
-            kind = _TryAgain if response.status_code >= 500 or response.status_code == 429 else BadImage
+            kind = ImageUnavailable if response.status_code >= 500 or response.status_code == 429 else BadImage
             raise kind(
                 f"the server answered {response.status_code} for the image of task {task_id}; check its address and, "
                 f"for cloud storage, the project's storage settings{by_proxy(str(response.url))}"
@@ -209,7 +205,7 @@ def _closing(response: httpx.Response, host: str, task_id: int) -> Iterator[None
     try:
         yield
     except httpx.RequestError as err:
-        raise _TryAgain(
+        raise ImageUnavailable(
             f"the image of task {task_id} broke off on its way from {host} ({type(err).__name__}); "
             "check that it opens in a browser"
         ) from err

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from backend.errors import WrongToken
+from backend.errors import ImageUnavailable, WrongToken
 from backend.project.config import ProjectConfig
 from backend.project.folder import connect_folder
 from backend.rounds.folder import STATES, Round, all_rounds, start_round
@@ -50,6 +50,7 @@ def test_a_round_of_a_newer_release_is_refused_whole(tmp_path: Path) -> None:
             "DATA_DIR cannot be used ([Errno 28] No space left on device)",
         ),
         (WrongToken("check the API key"), "WrongToken: check the API key"),
+        (ImageUnavailable("photos.example gave no answer"), "ImageUnavailable: photos.example gave no answer"),
         (BadCheckpoint("restore the file"), "BadCheckpoint: restore the file"),
         (MemoryError(), "memory ran out (MemoryError)"),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory:\n 9 bytes"), "memory ran out ("),
@@ -64,6 +65,17 @@ def test_what_mends_elsewhere_costs_no_attempt_and_is_told_in_a_line(tmp_path: P
     assert (begun.state.state, begun.state.attempts) == ("started", 0)
     assert waits_s == [60, 120, 240, 480, 900, 900]
     assert begun.state.error.startswith(told) and "\n" not in begun.state.error
+
+
+@pytest.mark.parametrize(("err", "is_kept"), [(ImageUnavailable("no answer"), True), (BadCheckpoint("restore"), False)])
+def test_a_training_goes_on_as_planned_once_a_server_of_images_answers_again(
+    tmp_path: Path, err: Exception, is_kept: bool
+) -> None:
+    begun = start_round(connect_folder(tmp_path, "1.1"), 0)
+    begun.state.state = "read"
+    (begun.path / "plan.json").write_text("{}")
+    begun.note_failure(err)
+    assert (begun.path / "plan.json").exists() is is_kept
 
 
 def test_an_unknown_error_costs_an_attempt(tmp_path: Path) -> None:
