@@ -174,7 +174,7 @@ def config(project_id: int, file: Path | None) -> None:
 @click.option("--project", "project_id", type=int, required=True, help="Number of the Label Studio project.")
 @click.option("--delete", "is_deleted", is_flag=True, help="Its versions, rounds and settings here, too.")
 def disconnect(project_id: int, is_deleted: bool) -> None:
-    """Take backend, webhook and tab out of a project, and leave it alone; what it holds stays."""
+    """Take backend, webhook, tab and link out of a project, and leave it alone; what it holds stays."""
     settings = read_settings()
     folder = _action("find_folder")(settings.data_dir, project_id)
     click.echo(_action("disconnect")(settings, _redis_if_up(settings), folder, is_deleted=is_deleted))
@@ -317,7 +317,7 @@ def simulate(strategies: str, **options: Any) -> None:
 
 @main.command("auto-annotate")
 @click.option("--img-dir", type=FOLDER, required=True, help="Folder of images, with its subfolders.")
-@click.option("--weights", type=FILE, help="A checkpoint: .safetensors (of a version), .pth or .pt.")
+@click.option("--weights", type=FILE, help="A checkpoint: .safetensors (of a version), .pth, .pt or .pkl.")
 @click.option(
     "--version", help="Instead: a version of a connected project, such as maskal-r3  [default: the served one]"
 )
