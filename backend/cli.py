@@ -31,6 +31,7 @@ ACTIONS = {
     "status": ("backend.care.status", "describe"),
     "show_settings": ("backend.care.project_settings", "show"),
     "replace_settings": ("backend.care.project_settings", "replace"),
+    "change_settings": ("backend.care.project_settings", "change"),
     "examine": ("backend.care.doctor", "examine"),
     "write_report": ("backend.web.report", "write_report"),
     "cancel": ("backend.care.cancel", "cancel"),
@@ -160,12 +161,18 @@ def status(project_id: int | None) -> None:
 
 @main.command()
 @click.option("--project", "project_id", type=int, required=True, help="Number of the Label Studio project.")
+@click.option("--set", "wanted", metavar="NAME=VALUE", multiple=True, help="One setting; NAME= takes it back.")
 @click.argument("file", type=FILE, required=False)
-def config(project_id: int, file: Path | None) -> None:
-    """Show a project's settings as YAML, or take those of FILE in their place."""
+def config(project_id: int, wanted: tuple[str, ...], file: Path | None) -> None:
+    """Show a project's settings as YAML, change some (--set), or take those of FILE in place of all."""
+    if wanted and file is not None:
+        raise click.UsageError("either --set or a FILE, not both")
     settings = read_settings()
     folder = _action("find_folder")(settings.data_dir, project_id)
-    shown = _action("show_settings")(folder) if file is None else _action("replace_settings")(settings, folder, file)
+    if wanted:
+        shown = _action("change_settings")(settings, folder, wanted)
+    else:
+        shown = _action("replace_settings")(settings, folder, file) if file else _action("show_settings")(folder)
     for line in shown:
         click.echo(line)
 

@@ -1,17 +1,19 @@
-"""A project's settings: shown, and replaced by those of a file."""
+"""A project's settings: shown, changed one by one, and replaced by those of a file."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from backend.errors import BadSetting
 from backend.label_studio.labels import parse_label_config
-from backend.project.config import ProjectConfig, read_config
+from backend.project.config import ProjectConfig, check_config, read_config
 from backend.project.folder import ProjectFolder
+from backend.project.settings_yaml import parse_settings
 from backend.project.workplace import find_project
 from backend.rounds.starts import check_start
 from backend.settings import Settings
@@ -39,8 +41,34 @@ def replace(settings: Settings, folder: ProjectFolder, path: Path) -> tuple[str,
     Weights and network are checked first, so that nothing is changed if they are wrong. Raises BadSetting,
     BadCheckpoint or BadEngine.
     """
-    before, after = folder.config(), read_config(path)
-    labels = parse_label_config(find_project(settings, folder).label_config)
+    return _take(settings, folder, read_config(path))
+
+
+def change(settings: Settings, folder: ProjectFolder, wanted: Sequence[str]) -> tuple[str, ...]:
+    """Give a project single settings, each as `name=value`, or `name=` for what holds where nobody sets it.
+
+    As `replace` otherwise.
+    """
+    content = folder.config().model_dump(exclude_unset=True)
+    for one in wanted:
+        name, is_pair, value = (part.strip() for part in one.partition("="))
+        if not is_pair:
+            raise BadSetting(f"--set takes name=value, such as pool_size=10, got {one!r}")
+        content.pop(name, None)
+        if value:
+            content[name] = _value(one, value)
+    return _take(settings, folder, check_config(content, "--set"))
+
+
+def _value(pair: str, text: str) -> Any:
+    try:
+        return parse_settings(text.encode())
+    except yaml.YAMLError as err:
+        raise BadSetting(f"the value of {pair!r} cannot be read as YAML; put it in quotation marks") from err
+
+
+def _take(settings: Settings, folder: ProjectFolder, after: ProjectConfig) -> tuple[str, ...]:
+    before, labels = folder.config(), parse_label_config(find_project(settings, folder).label_config)
     check_start(after.pretrained_weights, after.network_config, after.engine, labels.classes)
     folder.store_config(after)
     changes = [

@@ -49,7 +49,8 @@ def onlooker_for(place: Workplace) -> Onlooker | None:
     try:
         return Onlooker(open_feature_cache(place), config.mcd_iterations)
     except BadCheckpoint as err:
-        logger.warning("project %s chooses by uncertainty: %s", place.folder.uid, err)
+        instead = "chooses by uncertainty" if config.strategy in BY_OBJECTS else "compares by what its own network sees"
+        logger.warning("project %s %s: %s", place.folder.uid, instead, err)
         return None
 
 

@@ -18,7 +18,7 @@ ENOUGH, SUSPICIOUS = 20, 0.5
 
 FIXED_CAMERA = (
     "if they come from a fixed camera and differ in small objects, set `near_copies: keep` in the project's settings "
-    "(maskal connect --config)"
+    "(maskal config --set near_copies=keep)"
 )
 
 

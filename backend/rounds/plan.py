@@ -161,7 +161,8 @@ def proposal(config: ProjectConfig, registry: Registry) -> str | None:
         return None
     return (
         f"goes on with the network {network}; to start the next round with {BETTER[network]}, which has learned to see "
-        f"on photos before, set `network_config: {BETTER[network]}` in its settings (maskal connect --config)"
+        f"on photos before, set `network_config: {BETTER[network]}` in its settings (maskal config --set "
+        f"network_config={BETTER[network]})"
     )
 
 

@@ -172,7 +172,7 @@ def cancel_round(project_id: int) -> Any:
 def go_back(project_id: int) -> Any:
     """Serve an earlier version again."""
     settings, to = _pages().settings, request.form.get("to") or None
-    what = f"rolling back to {to or 'the version before'}; its predictions are sent"
+    what = f"rolling back to {to or 'an earlier version'}; its predictions are sent"
     return _act(project_id, what, lambda folder: roll_back(settings, open_redis(settings), folder, to))
 
 

@@ -84,3 +84,30 @@ def test_a_minority_class_that_the_project_has_not_is_told(folder: ProjectFolder
     _, told = replaced(folder, "minority_classes: [leaf, spott]\n")
     assert told.startswith("note: minority_classes names 'spott', which the labelling config does not have")
     assert folder.config().minority_classes == ["leaf", "spott"]
+
+
+def changed(folder: ProjectFolder, *wanted: str) -> tuple[str, ...]:
+    return care.change(Settings(data_dir=folder.path.parents[1]), folder, wanted)
+
+
+def test_single_settings_are_changed_and_taken_back_and_the_others_stay(folder: ProjectFolder) -> None:
+    told, _ = changed(folder, "pool_size=10", "learning_rate=", "step_ratios=[0.6, 0.9]")
+    assert told.startswith("project 1: pool_size from 20 to 10, learning_rate from 0.001 to chosen by network")
+    now = folder.config().model_dump(exclude_unset=True)
+    assert now.pop("pool_size") == 10 and now.pop("step_ratios") == [0.6, 0.9]
+    assert now == {name: OWN[name] for name in ("strategy", "minority_classes")}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "told"),
+    [
+        ("pool_size", r"takes name=value, such as pool_size=10, got 'pool_size'"),
+        ("pool_size=ten", r"--set: pool_size: .*got 'ten'"),
+        ("pol_size=10", r"unknown setting 'pol_size'"),
+        ("device=[", r"'device=\[' cannot be read as YAML"),
+    ],
+)
+def test_a_single_setting_that_does_not_fit_changes_nothing(folder: ProjectFolder, wanted: str, told: str) -> None:
+    with pytest.raises(BadSetting, match=told):
+        changed(folder, "mode=min", wanted)
+    assert folder.config().model_dump(exclude_unset=True) == OWN

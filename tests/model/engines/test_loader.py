@@ -105,7 +105,7 @@ def test_classes_the_file_does_not_know_start_fresh(tmp_path: Path) -> None:
 def test_an_unknown_kind_of_weights_is_refused(weights: str) -> None:
     with pytest.raises(
         BadCheckpoint,
-        match=f"must be none, COCO, imagenet, generated or a .safetensors, .pth or .pkl file, got '{weights}'",
+        match=f"must be none, COCO, imagenet, generated or a .safetensors, .pth, .pt or .pkl file, got '{weights}'",
     ):
         load_pretrained(fake_engine(), weights, CLASSES)
 
