@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from backend.errors import LabelStudioBusy, LabelStudioError, NotFound, NothingToLearn, TooLarge, WrongToken
+from backend.errors import LabelStudioBusy, LabelStudioError, NoDevice, NotFound, NothingToLearn, TooLarge, WrongToken
 from backend.label_studio.labels import LabelConfig, parse_label_config
 from backend.project.folder import ProjectFolder
 from backend.rounds.snapshots import LeftOut, Snapshot, read_snapshot
@@ -27,7 +27,7 @@ BACK_OFF_S = (30.0, 120.0)
 WAIT_S, LONGEST_WAIT_S = 60.0, 900.0
 """When a round that waits for what mends elsewhere looks again: first and at most; each time twice as late."""
 
-MENDS_ELSEWHERE = (OSError, WrongToken, NotFound, TooLarge, NothingToLearn, BadCheckpoint, BadVersion)
+MENDS_ELSEWHERE = (OSError, WrongToken, NotFound, TooLarge, NothingToLearn, NoDevice, BadCheckpoint, BadVersion)
 
 PLAN = "plan.json"
 LONGEST_SHOWN = 200
@@ -185,7 +185,8 @@ class Round:
     def note_failure(self, err: Exception) -> None:
         """Keep why the round stopped and when to go on; after three attempts it waits for new data.
 
-        What mends elsewhere counts as no attempt: Label Studio, the disk, memory, damaged weights, unreadable images.
+        What mends elsewhere counts as no attempt: Label Studio, the disk, memory, a GPU that is gone, damaged weights,
+        unreadable images.
         Where it may need other settings or another version to start from, its training is planned anew.
         """
         self.state.begun = 0

@@ -14,9 +14,9 @@ from torch import distributed
 from backend.errors import BadSetting, ProcessFailed
 from backend.project.folder import ProjectFolder
 from backend.project.workplace import Workplace, open_workplace
+from backend.rounds.devices import device_of, gpus_alike
 from backend.rounds.folder import Report, Round
 from backend.rounds.learning import train_round
-from backend.rounds.plan import device_of
 from backend.settings import Settings
 from backend.system.processes import Processes
 from model.files import read_json, write_json
@@ -29,16 +29,19 @@ LONGEST_WAIT = timedelta(hours=2)
 
 
 def processes_of(place: Workplace) -> int:
-    """How many processes train together: the project's setting, else one a GPU as far as they share a batch evenly.
+    """How many processes train together: the project's setting, else one for each GPU of the first one's kind.
+
+    As far as these share a batch evenly.
 
     Raises BadSetting for a number that does not divide the batch, or that asks for more GPUs than there are.
     """
     batch, wanted, device = place.config.train_batch_size, place.config.train_processes, device_of(place)
-    gpus = torch.cuda.device_count() if device == "cuda" else 1
     if wanted is None:
-        return next(n for n in range(max(1, min(gpus, batch)), 0, -1) if batch % n == 0)
+        alike = gpus_alike() if device == "cuda" else 1
+        return next(n for n in range(max(1, min(alike, batch)), 0, -1) if batch % n == 0)
     if batch % wanted:
         raise BadSetting(f"train_processes must divide train_batch_size ({batch}), got {wanted}; change one of them")
+    gpus = torch.cuda.device_count() if device == "cuda" else 1
     if wanted > 1 and device != "cpu" and wanted > gpus:
         raise BadSetting(f"train_processes: {wanted} needs as many GPUs, device {device!r} has {gpus}; set it lower")
     return wanted

@@ -12,12 +12,13 @@ import torch
 
 from backend.errors import DamagedTraining
 from backend.project.workplace import Workplace
+from backend.rounds.devices import device_of
 from backend.rounds.engines import load_engine
 from backend.rounds.evaluation_copies import LEFT_OUT, left_out_of_evaluation
 from backend.rounds.findings import Validated, write_findings
 from backend.rounds.folder import Report, Round
 from backend.rounds.history import note_version
-from backend.rounds.plan import device_of, read_plan
+from backend.rounds.plan import read_plan
 from backend.rounds.records import Loader, groups_of, records_of
 from backend.rounds.scoring import LOADERS, images_at_once
 from model import checkpoints

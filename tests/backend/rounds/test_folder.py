@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from backend.errors import WrongToken
+from backend.errors import NoDevice, WrongToken
 from backend.project.config import ProjectConfig
 from backend.project.folder import connect_folder
 from backend.rounds.folder import STATES, Round, all_rounds, start_round
@@ -51,6 +51,7 @@ def test_a_round_of_a_newer_release_is_refused_whole(tmp_path: Path) -> None:
         ),
         (WrongToken("check the API key"), "WrongToken: check the API key"),
         (BadCheckpoint("restore the file"), "BadCheckpoint: restore the file"),
+        (NoDevice("check `nvidia-smi`"), "NoDevice: check `nvidia-smi`"),
         (MemoryError(), "memory ran out (MemoryError)"),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory:\n 9 bytes"), "memory ran out ("),
     ],
