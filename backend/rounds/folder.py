@@ -13,7 +13,7 @@ from backend.errors import LabelStudioBusy, LabelStudioError, NoDevice, NotFound
 from backend.label_studio.labels import LabelConfig, parse_label_config
 from backend.project.folder import ProjectFolder
 from backend.rounds.snapshots import LeftOut, Snapshot, read_snapshot
-from model.errors import BadCheckpoint, BadVersion, is_out_of_memory
+from model.errors import BadCheckpoint, BadVersion, is_gpu_failure, is_out_of_memory
 from model.files import read_formatted, write_atomically, write_json
 from model.registry import version_name
 
@@ -221,6 +221,11 @@ def in_words(err: Exception) -> str:
         return (
             f"memory ran out ({' '.join(str(err).split())[:LONGEST_SHOWN] or type(err).__name__}); end what else fills "
             "it, or set a smaller train_batch_size or network_config"
+        )
+    if is_gpu_failure(err):
+        return (
+            f"the GPU failed ({' '.join(str(err).split())[:LONGEST_SHOWN]}); look at `nvidia-smi` and `dmesg`, restart "
+            "the machine after standby or an update of the driver, or set `device: cpu`"
         )
     return f"{type(err).__name__}: {' '.join(str(err).split())}"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -29,7 +29,7 @@ from backend.settings import Settings
 from backend.web.assistant import Assistant, choose_outliner
 from backend.web.interactive import read_context
 from model.engines.base import Engine
-from model.errors import ModelError, NoOutline, is_out_of_memory
+from model.errors import ModelError, NoOutline, is_gpu_failure, is_out_of_memory
 from model.rankings import RankedTask, RowFinder
 
 logger = logging.getLogger(__name__)
@@ -45,10 +45,14 @@ class _Served:
 
 
 class Predictor:
-    """Answers `/predict` for all projects: one engine a project, loaded when needed, one task at a time."""
+    """Answers `/predict` for all projects: one engine a project, loaded when needed, one task at a time.
 
-    def __init__(self, settings: Settings) -> None:
+    `start_anew` has the process replaced by another one, where its GPU has failed.
+    """
+
+    def __init__(self, settings: Settings, start_anew: Callable[[], None] | None = None) -> None:
         self.settings = settings
+        self._start_anew = start_anew
         self._served: dict[str, _Served] = {}
         self._looked_at: dict[str, str] = {}
         self._lock = threading.Lock()
@@ -88,7 +92,7 @@ class Predictor:
         except (BackendError, ModelError) as err:
             logger.warning("%s of project %s could not be read ahead: %s", version, folder.uid, err)
         except (RuntimeError, MemoryError) as err:
-            _take_for_full_memory(err, f"{version} of project {folder.uid} is not read ahead")
+            self._told(err, f"{version} of project {folder.uid} is not read ahead")
 
     def predict(self, folder: ProjectFolder, tasks: Sequence[Task], project: ProjectFacts) -> list[Result]:
         """One result per task, in order; `[]` where there is no version yet or the image cannot be read.
@@ -135,7 +139,7 @@ class Predictor:
             logger.error("what was drawn on task %d gets no outline: %s", task.id, err)
             return {"result": []}
         except (RuntimeError, MemoryError) as err:
-            _take_for_full_memory(err, f"what was drawn on task {task.id} gets no outline")
+            self._told(err, f"what was drawn on task {task.id} gets no outline")
             return {"result": []}
         return {"result": regions, "model_version": version}
 
@@ -188,20 +192,23 @@ class Predictor:
             logger.error("task %d gets no prediction: %s", task.id, err)
             return []
         except (RuntimeError, MemoryError) as err:
-            _take_for_full_memory(err, f"task {task.id} gets no prediction")
+            self._told(err, f"task {task.id} gets no prediction")
             return []
         split = split_of(task.data, task.id, place.folder.uid)
         regions = shown_regions(scored.regions, split, place.config)
         return _result(regions, late_score(place, scored, ranking), version)
 
-
-def _take_for_full_memory(err: RuntimeError | MemoryError, told: str) -> None:
-    """Log that memory ran out, of which the next try may find more; any other error is raised again."""
-    if not is_out_of_memory(err):
-        raise err
-    logger.error("%s now, other work fills the memory: %s", told, err)
-    if torch.cuda.is_initialized():
-        torch.cuda.empty_cache()
+    def _told(self, err: RuntimeError | MemoryError, told: str) -> None:
+        """Log what the next try may be spared: full memory, or a failed GPU; any other error is raised again."""
+        if is_gpu_failure(err) and self._start_anew is not None:
+            logger.error("%s now, the GPU failed, and this process is replaced by another one: %s", told, err)
+            self._start_anew()
+        elif is_out_of_memory(err):
+            logger.error("%s now, other work fills the memory: %s", told, err)
+            if torch.cuda.is_initialized():
+                torch.cuda.empty_cache()
+        else:
+            raise err
 
 
 def _result(regions: list[dict[str, Any]], score: float, version: str) -> Result:

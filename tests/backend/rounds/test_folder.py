@@ -67,6 +67,13 @@ def test_what_mends_elsewhere_costs_no_attempt_and_is_told_in_a_line(tmp_path: P
     assert begun.state.error.startswith(told) and "\n" not in begun.state.error
 
 
+def test_a_gpu_that_failed_is_told_with_the_mend(tmp_path: Path) -> None:
+    begun = start_round(connect_folder(tmp_path, "1.1"), 0)
+    begun.note_failure(RuntimeError("CUDA error: unspecified launch failure\nCompile with TORCH_USE_CUDA_DSA"))
+    assert begun.state.error.startswith("the GPU failed (CUDA error: unspecified launch failure Compile with")
+    assert begun.state.error.endswith("or set `device: cpu`") and begun.state.attempts == 1
+
+
 def test_an_unknown_error_costs_an_attempt(tmp_path: Path) -> None:
     begun = start_round(connect_folder(tmp_path, "1.1"), 0)
     for _ in range(3):

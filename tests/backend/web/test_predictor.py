@@ -100,6 +100,25 @@ def test_other_errors_at_a_box_are_not_hidden(drawn) -> None:
         drawn(RuntimeError("shapes do not fit"))
 
 
+FAILED_GPU = RuntimeError("CUDA error: unspecified launch failure")
+
+
+@pytest.mark.parametrize("what", ["answer", "drawn"])
+def test_a_process_whose_gpu_failed_is_replaced(
+    what: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    starts, made = [], Predictor.__init__
+    monkeypatch.setattr(Predictor, "__init__", lambda own, settings: made(own, settings, lambda: starts.append(1)))
+    answered = request.getfixturevalue(what)(FAILED_GPU)
+    assert answered == ([] if what == "answer" else {"result": []}) and starts == [1]
+    assert "now, the GPU failed, and this process is replaced by another one: CUDA error: unspecified" in caplog.text
+
+
+def test_a_failed_gpu_is_told_where_nobody_replaces_the_process(answer) -> None:
+    with pytest.raises(RuntimeError, match="unspecified launch failure"):
+        answer(FAILED_GPU)
+
+
 @NO_MEMORY
 def test_while_a_round_fills_the_memory_a_task_gets_no_prediction(
     answer, error: Exception, caplog: pytest.LogCaptureFixture
