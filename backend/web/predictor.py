@@ -22,7 +22,7 @@ from backend.rounds.first_queue import FIRST_VERSION
 from backend.rounds.folder import has_smart_tool
 from backend.rounds.judging import BOXES
 from backend.rounds.new_tasks import late_score
-from backend.rounds.scoring import Scorer, task_seed
+from backend.rounds.scoring import Scorer, device_of_engine, task_seed
 from backend.rounds.snapshots import split_of
 from backend.rounds.task_queue import shown_regions
 from backend.settings import Settings
@@ -36,6 +36,9 @@ logger = logging.getLogger(__name__)
 
 Result = dict[str, Any] | list[Any]
 
+KEPT_ON_GPU = 3
+"""Engines that stay on a GPU, with what they have seen of images: rounds need its memory, too."""
+
 
 @dataclass
 class _Served:
@@ -43,10 +46,15 @@ class _Served:
     engine: Engine | None = None
     assistant: Assistant | None = None
 
+    @property
+    def is_on_gpu(self) -> bool:
+        return self.engine is not None and device_of_engine(self.engine).type == "cuda"
+
 
 class Predictor:
     """Answers `/predict` for all projects: one engine a project, loaded when needed, one task at a time.
 
+    A GPU keeps those of the projects that asked last.
     `start_anew` has the process replaced by another one, where its GPU has failed.
     """
 
@@ -160,16 +168,23 @@ class Predictor:
         return served.assistant.sees(address)
 
     def _load(self, folder: ProjectFolder, version: str) -> _Served:
-        served = self._served.get(folder.uid)
+        served = self._served.pop(folder.uid, None)
         if served is None or served.version != version:
-            served = self._served[folder.uid] = _Served(version)
+            served = _Served(version)
+        self._served[folder.uid] = served  # who asked last comes last
         return served
 
-    @staticmethod
-    def _engine(place: Workplace, served: _Served) -> Engine:
+    def _engine(self, place: Workplace, served: _Served) -> Engine:
         if served.engine is None:
             served.engine = load_engine(place, served.version)
+            self._make_room()
         return served.engine
+
+    def _make_room(self) -> None:
+        on_gpu = [uid for uid, served in self._served.items() if served.is_on_gpu]
+        for uid in on_gpu[:-KEPT_ON_GPU]:
+            del self._served[uid]
+            _give_back_memory()
 
     def _score(self, place: Workplace, version: str, task: Task, ranking: Sequence[RankedTask]) -> Result:
         """A task's prediction; for each the lock anew, so that an annotator's box does not wait for a long list.
@@ -205,10 +220,15 @@ class Predictor:
             self._start_anew()
         elif is_out_of_memory(err):
             logger.error("%s now, other work fills the memory: %s", told, err)
-            if torch.cuda.is_initialized():
-                torch.cuda.empty_cache()
+            _give_back_memory()
         else:
             raise err
+
+
+def _give_back_memory() -> None:
+    """Let other processes have what torch keeps of a GPU's memory and does not use."""
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
 
 
 def _result(regions: list[dict[str, Any]], score: float, version: str) -> Result:

@@ -170,6 +170,20 @@ def test_while_an_image_is_slow_to_come_other_work_goes_on(
     assert isinstance(waiting.result(), dict)
 
 
+@pytest.mark.parametrize(("device", "kept"), [("cuda:1", "341"), ("cpu", "2341")])
+def test_on_a_gpu_only_the_engines_used_last_stay(
+    tmp_path, monkeypatch: pytest.MonkeyPatch, device: str, kept: str
+) -> None:
+    monkeypatch.setattr("backend.web.predictor.load_engine", lambda *arguments: network())
+    monkeypatch.setattr("backend.web.predictor.device_of_engine", lambda engine: torch.device(device))
+    predictor, place = Predictor(Settings(data_dir=tmp_path)), place_of(tmp_path)
+    for number in "123141":
+        folder = connect_folder(tmp_path, f"{number}.1700000000")
+        served = predictor._load(folder, "maskal-r1")
+        assert predictor._engine(place, served) is served.engine  # type: ignore[arg-type]
+    assert [uid[0] for uid in predictor._served] == list(kept)
+
+
 def test_an_image_at_hand_is_not_fetched_for_its_further_boxes(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     fetched: list[object] = []
 
