@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -220,6 +221,7 @@ class Predictor:
             self._start_anew()
         elif is_out_of_memory(err):
             logger.error("%s now, other work fills the memory: %s", told, err)
+            traceback.clear_frames(err.__traceback__)  # they hold what was computed until then
             _give_back_memory()
         else:
             raise err

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -98,6 +99,24 @@ def test_while_a_round_fills_the_memory_a_version_is_not_read_ahead(
 def test_other_errors_at_a_box_are_not_hidden(drawn) -> None:
     with pytest.raises(RuntimeError, match="shapes do not fit"):
         drawn(RuntimeError("shapes do not fit"))
+
+
+def test_memory_that_did_not_suffice_is_given_back_without_what_was_computed_in_it(
+    tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[weakref.ref[torch.Tensor]] = []
+    is_held: list[bool] = []
+
+    def fail(*arguments: object) -> None:
+        features = torch.zeros(9)
+        held.append(weakref.ref(features))
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("backend.web.predictor.Scorer.images", fail)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: is_held.append(held[0]() is not None))
+    assert predictor_of(tmp_path)._score(place_of(tmp_path), "maskal-r1", TASK, ()) == []  # type: ignore[arg-type]
+    assert is_held == [False]
 
 
 FAILED_GPU = RuntimeError("CUDA error: unspecified launch failure")
