@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 ROWS_PER_BATCH = {"cpu": 768, "cuda": 8192}
 """Box-head rows computed at once; what is larger than some 30 MB costs a CPU more to allocate than to compute."""
 
-MASKS_AT_ONCE = 1536
+MASKS_AT_ONCE = 768
 """Detections whose masks are computed together: a multiple of the samples that a CPU, and a GPU, takes at once."""
 
 LOOKED_AT_ONCE = 200
