@@ -15,6 +15,7 @@ from torchvision.ops import MultiScaleRoIAlign, clip_boxes_to_image
 
 from model.engines.base import EngineConfig, InputRange, Keeping, Target
 from model.engines.batching import in_halves
+from model.engines.float32 import leave_tf32
 from model.engines.passes import coarse_passes, together
 from model.engines.pasting import paste_masks
 from model.engines.selection import Selection, masks_of_any_class, proposals_of, propose_places, select
@@ -418,8 +419,7 @@ class TorchvisionEngine:
 
     def to(self, device: str) -> TorchvisionEngine:
         """Move the network to a device and return the engine; on a GPU full precision is float32, not TF32."""
-        if torch.device(device).type == "cuda":
-            torch.backends.cudnn.allow_tf32 = False
+        leave_tf32(device)
         self.network.to(device)
         return self
 

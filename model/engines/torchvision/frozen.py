@@ -15,6 +15,7 @@ import torch
 from torch import nn
 from torchvision.ops import roi_align
 
+from model.engines.float32 import leave_tf32
 from model.engines.torchvision.imagenet import BODY, imagenet_backbone
 from model.engines.torchvision.timm_networks import LITE, STRIDES, features_of
 from model.scaling import scaled_image, scaled_size
@@ -86,6 +87,7 @@ class FrozenBackbone:
         self.device = device
         self.body: nn.Module = features_of(LITE)
         self.body.load_state_dict({n.removeprefix(BODY): t for n, t in weights.items() if n.startswith(BODY)})
+        leave_tf32(device)
         self.body.eval().to(device)
         self.digest = _digest(weights)
 
