@@ -90,11 +90,11 @@ def _has_code_for(index: int) -> bool:
     """Whether PyTorch can compute on a GPU: where it cannot, it says so only once something should be computed.
 
     It holds machine code, sm_75 for compute capability 7.5, that later GPUs of the same generation can run, and maybe
-    code that is compiled for any later GPU, compute_90.
+    code that is compiled for any later GPU, compute_90. Where it does not say what it holds, it is taken for enough.
     """
     if torch.version.hip is not None:
         return True
     capability = torch.cuda.get_device_capability(index)
     found = [re.fullmatch(r"(sm|compute)_(\d+)(\d)[a-z]?", name) for name in torch.cuda.get_arch_list()]
     codes = [(code[1], (int(code[2]), int(code[3]))) for code in found if code]
-    return any(own <= capability and (kind == "compute" or own[0] == capability[0]) for kind, own in codes)
+    return not codes or any(own <= capability and (kind == "compute" or own[0] == capability[0]) for kind, own in codes)

@@ -186,8 +186,8 @@ class Round:
         """Keep why the round stopped and when to go on; after three attempts it waits for new data.
 
         What mends elsewhere counts as no attempt: Label Studio, the disk, memory, a GPU that is gone, damaged weights,
-        unreadable images.
-        Where it may need other settings or another version to start from, its training is planned anew.
+        unreadable images. Where it may need other settings or another version to start from, its training is planned
+        anew.
         """
         self.state.begun = 0
         self.state.error = in_words(err)

@@ -31,9 +31,8 @@ LONGEST_WAIT = timedelta(hours=2)
 def processes_of(place: Workplace) -> int:
     """How many processes train together: the project's setting, else one for each GPU of the first one's kind.
 
-    As far as these share a batch evenly.
-
-    Raises BadSetting for a number that does not divide the batch, or that asks for more GPUs than there are.
+    As many of these as share a batch evenly. Raises BadSetting for a number that does not divide the batch, or
+    that asks for more GPUs than there are.
     """
     batch, wanted, device = place.config.train_batch_size, place.config.train_processes, device_of(place)
     if wanted is None:

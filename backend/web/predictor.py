@@ -55,8 +55,8 @@ class _Served:
 class Predictor:
     """Answers `/predict` for all projects: one engine a project, loaded when needed, one task at a time.
 
-    A GPU keeps those of the projects that asked last.
-    `start_anew` has the process replaced by another one, where its GPU has failed.
+    A GPU keeps those of the projects that asked last. `start_anew` has the process replaced by another one, where
+    its GPU has failed.
     """
 
     def __init__(self, settings: Settings, start_anew: Callable[[], None] | None = None) -> None:
@@ -101,7 +101,7 @@ class Predictor:
         except (BackendError, ModelError) as err:
             logger.warning("%s of project %s could not be read ahead: %s", version, folder.uid, err)
         except (RuntimeError, MemoryError) as err:
-            self._told(err, f"{version} of project {folder.uid} is not read ahead")
+            self._pass_over(err, f"{version} of project {folder.uid} is not read ahead")
 
     def predict(self, folder: ProjectFolder, tasks: Sequence[Task], project: ProjectFacts) -> list[Result]:
         """One result per task, in order; `[]` where there is no version yet or the image cannot be read.
@@ -148,7 +148,7 @@ class Predictor:
             logger.error("what was drawn on task %d gets no outline: %s", task.id, err)
             return {"result": []}
         except (RuntimeError, MemoryError) as err:
-            self._told(err, f"what was drawn on task {task.id} gets no outline")
+            self._pass_over(err, f"what was drawn on task {task.id} gets no outline")
             return {"result": []}
         return {"result": regions, "model_version": version}
 
@@ -208,14 +208,14 @@ class Predictor:
             logger.error("task %d gets no prediction: %s", task.id, err)
             return []
         except (RuntimeError, MemoryError) as err:
-            self._told(err, f"task {task.id} gets no prediction")
+            self._pass_over(err, f"task {task.id} gets no prediction")
             return []
         split = split_of(task.data, task.id, place.folder.uid)
         regions = shown_regions(scored.regions, split, place.config)
         return _result(regions, late_score(place, scored, ranking), version)
 
-    def _told(self, err: RuntimeError | MemoryError, told: str) -> None:
-        """Log what the next try may be spared: full memory, or a failed GPU; any other error is raised again."""
+    def _pass_over(self, err: RuntimeError | MemoryError, told: str) -> None:
+        """Log that memory ran out or the GPU failed, which the next try may be spared; raise any other error again."""
         if is_gpu_failure(err) and self._start_anew is not None:
             logger.error("%s now, the GPU failed, and this process is replaced by another one: %s", told, err)
             self._start_anew()

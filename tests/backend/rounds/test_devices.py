@@ -30,7 +30,8 @@ def test_the_gpu_is_used_where_there_is_one(monkeypatch: pytest.MonkeyPatch, tmp
         ((12, 0), ["sm_75", "sm_90a"], False),
         ((12, 0), ["sm_75", "compute_90"], True),
         (NEW, ["sm_86"], True),
-        ((8, 9), ["sm_100", "compute_120"], False),
+        (NEW, ["sm_100", "compute_120"], False),
+        (NEW, [], True),
     ],
 )
 def test_a_gpu_that_torch_has_no_code_for_is_not_used(
