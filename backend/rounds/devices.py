@@ -6,12 +6,15 @@ import re
 from pathlib import Path
 
 import torch
+import torchvision
 
 from backend.errors import BadSetting, NoDevice
 from backend.project.workplace import Workplace
 
 DRIVER = Path("/proc/driver/nvidia/gpus")
 """Where NVIDIA's driver lists its GPUs on Linux, also those that a container was not given."""
+
+GUIDE = "https://pytorch.org/get-started/locally/"
 
 LOOK = (
     "check `nvidia-smi` and CUDA_VISIBLE_DEVICES, and that a container is given the GPU; after an update of the driver "
@@ -61,7 +64,7 @@ def gpus_alike() -> int:
 def _obstacle(device: torch.device) -> str:
     """Why a GPU cannot be used, and what mends that; empty if it can be."""
     if torch.version.cuda is None and torch.version.hip is None:
-        return "this PyTorch was built without CUDA; install one with it (https://pytorch.org/get-started/locally/)"
+        return f"this PyTorch was built without CUDA; install one with it ({GUIDE})"
     if not torch.cuda.is_available():
         return f"PyTorch finds none ({_said()}); {LOOK}"
     count, index = torch.cuda.device_count(), device.index or 0
@@ -71,8 +74,13 @@ def _obstacle(device: torch.device) -> str:
         capability = "{}.{}".format(*torch.cuda.get_device_capability(index))
         return (
             f"{torch.cuda.get_device_name(index)} has compute capability {capability}, and PyTorch {torch.__version__} "
-            f"computes on {', '.join(torch.cuda.get_arch_list())}; install one for that GPU, such as the one for CUDA "
-            "12.6 (https://pytorch.org/get-started/locally/)"
+            f"computes on {', '.join(torch.cuda.get_arch_list())}; install it and torchvision for that GPU, such as "
+            f"those for CUDA 12.6 ({GUIDE})"
+        )
+    if torch.version.cuda is not None and torch.ops.torchvision._cuda_version() == -1:
+        return (
+            f"torchvision {torchvision.__version__} was built without CUDA, PyTorch {torch.__version__} with it; "
+            f"install the one that belongs to it ({GUIDE})"
         )
     return ""
 

@@ -15,6 +15,7 @@ def pretend_gpus(
 ) -> None:
     """Let torch tell of GPUs of these compute capabilities."""
     monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(torch.ops.torchvision, "_cuda_version", lambda: 13000)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: bool(capabilities))
     monkeypatch.setattr(torch.cuda, "device_count", lambda: len(capabilities))
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capabilities[_index(device)])

@@ -44,7 +44,7 @@ def test_a_gpu_that_torch_has_no_code_for_is_not_used(
 def test_a_gpu_that_is_set_and_too_old_is_told_with_the_mend(monkeypatch: pytest.MonkeyPatch) -> None:
     pretend_gpus(monkeypatch, NEW, OLD)
     assert choose_device("cuda:0") == "cuda:0"
-    with pytest.raises(NoDevice, match=r"GeForce GTX 1080 has compute capability 6\.1, .*sm_75.*; install one for"):
+    with pytest.raises(NoDevice, match=r"GeForce GTX 1080 has compute capability 6\.1, .*sm_75.*; install it and"):
         choose_device("cuda:1")
 
 
@@ -53,6 +53,14 @@ def test_a_torch_without_cuda_is_told_with_the_mend(monkeypatch: pytest.MonkeyPa
     with pytest.raises(NoDevice, match=r"device 'cuda' is set but .*built without CUDA; install one with it"):
         choose_device("cuda")
     assert choose_device(None) == "cpu"
+
+
+def test_a_torchvision_without_cuda_beside_a_torch_with_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend_gpus(monkeypatch, NEW)
+    monkeypatch.setattr(torch.ops.torchvision, "_cuda_version", lambda: -1)
+    assert choose_device(None) == "cpu"
+    with pytest.raises(NoDevice, match=r"torchvision .* was built without CUDA, PyTorch .* with it; install the one"):
+        choose_device("cuda")
 
 
 def test_what_torch_says_of_a_driver_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
