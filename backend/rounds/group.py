@@ -19,6 +19,7 @@ from backend.rounds.folder import Report, Round
 from backend.rounds.learning import train_round
 from backend.settings import Settings
 from backend.system.processes import Processes
+from model.errors import is_out_of_memory
 from model.files import read_json, write_json
 
 POLL_S = 0.5
@@ -47,7 +48,10 @@ def processes_of(place: Workplace) -> int:
 
 
 def train_together(place: Workplace, current: Round, processes: int, report: Report) -> None:
-    """`train_round` by a group of processes; ProcessFailed if they do not bring it to its end."""
+    """`train_round` by a group of processes.
+
+    ProcessFailed if they do not bring it to its end, MemoryError if that was for want of memory.
+    """
     if torch.cuda.is_initialized():
         gc.collect()
         torch.cuda.empty_cache()  # what this process kept is wanted by the group
@@ -62,10 +66,18 @@ def train_together(place: Workplace, current: Round, processes: int, report: Rep
             report(**told)
     progress.unlink(missing_ok=True)
     if child.process.returncode or not current.weights.exists():
+        if (line := _said_without_memory(log.read_bytes()[child.log_start :])) is not None:
+            raise MemoryError(f"training in {processes} processes: {line}")
         raise ProcessFailed(
             f"training in {processes} processes ended with code {child.process.returncode}; its output is in {log}; "
             "set `train_processes: 1` to train in one"
         )
+
+
+def _said_without_memory(output: bytes) -> str | None:
+    """The first line in which a process says that memory ran out; None where none does."""
+    lines = output.decode(errors="replace").splitlines()
+    return next((line for line in lines if "MemoryError" in line or is_out_of_memory(RuntimeError(line))), None)
 
 
 def take_part(settings: Settings, uid: str, number: int) -> None:

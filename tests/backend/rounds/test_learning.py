@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 
-from backend.errors import BadSetting
+from backend.errors import BadSetting, ProcessFailed
 from backend.project.workplace import Workplace
-from backend.rounds import judging, starts
+from backend.rounds import group, judging, starts
 from backend.rounds.folder import CANCELLABLE, Round
-from backend.rounds.group import processes_of
+from backend.rounds.group import processes_of, train_together
 from backend.rounds.history import read_history
 from backend.rounds.judging import evaluate_round
 from backend.rounds.learning import train_round
@@ -227,6 +227,26 @@ def test_a_gpu_of_another_kind_beside_the_first_ones_trains_nothing(
     pretend_gpus(monkeypatch, (8, 9), (8, 9), (7, 5), (7, 5))
     assert processes_of(workplace(tmp_path, device="cuda")) == 2
     assert processes_of(workplace(tmp_path, device="cuda", train_processes=4)) == 4
+
+
+@pytest.mark.parametrize(
+    ("said", "error", "told"),
+    [
+        ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB", MemoryError, "CUDA out of memory"),
+        ("not enough memory for a batch of 2, from now on in 2 parts", ProcessFailed, "training.log"),
+    ],
+)
+def test_a_group_whose_memory_ran_out_waits_as_a_single_process_would(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, error: type[Exception], told: str
+) -> None:
+    (tmp_path / "failing_launcher.py").write_text(f"import sys\nprint({said!r})\nsys.exit(1)\n")
+    monkeypatch.setattr(group, "LAUNCHER", "failing_launcher")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    place = workplace(tmp_path)
+    current = read_round(place, 1, {1: "a", 2: "a"})
+    (current.path / "training.log").write_text("MemoryError of an attempt before\n")
+    with pytest.raises(error, match=told):
+        train_together(place, current, 2, lambda step, share, **details: None)
 
 
 def test_a_number_of_processes_that_cannot_be_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
