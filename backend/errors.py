@@ -9,6 +9,10 @@ class BadSetting(BackendError):
     """An environment variable, a setting of the project's file or an option does not fit."""
 
 
+class NoDevice(BadSetting):
+    """The GPU that a setting or an option asks for is not there, or cannot be used."""
+
+
 class ProcessFailed(BackendError):
     """A child process did not start or died."""
 

@@ -41,12 +41,28 @@ SAID_WITHOUT_MEMORY = (
     "can't allocate memory",
     "CUDA error: out of memory",
     "ALLOC_FAILED",
+    "CUBLAS_STATUS_NOT_INITIALIZED",
+    "CUDNN_STATUS_NOT_INITIALIZED",
     "unable to find an engine to execute this computation",
+    "Unable to find a valid cuDNN algorithm",
 )
-"""What torch says with a plain RuntimeError: its CPU allocator, the driver, cuBLAS, and cuDNN for want of workspace."""
+"""What torch says with a plain RuntimeError: its CPU allocator, the driver, cuBLAS and cuDNN, which have no room to
+begin, and cuDNN for want of workspace.
+"""
+
+SAID_OF_FAILED_GPU = ("CUDA error", "CUDNN_STATUS_")
 
 
 def is_out_of_memory(err: BaseException) -> bool:
     """Whether an error, torch's or Python's, says that memory ran out; needs no torch."""
     is_named_so = isinstance(err, MemoryError) or type(err).__name__ == "OutOfMemoryError"
     return is_named_so or any(text in str(err) for text in SAID_WITHOUT_MEMORY)
+
+
+def is_gpu_failure(err: BaseException) -> bool:
+    """Whether an error says that a GPU, or its driver, failed; needs no torch.
+
+    That is final for the process: whatever it wants of the GPU from then on fails, too.
+    """
+    is_named_so = type(err).__name__ == "AcceleratorError" or any(text in str(err) for text in SAID_OF_FAILED_GPU)
+    return is_named_so and not is_out_of_memory(err)

@@ -11,7 +11,7 @@ from backend.project.credentials import SECRET_HEADER, fingerprint
 from backend.queue.connection import redis_address, refusal
 from backend.queue.jobs import ROUNDS, SHORT, has_worker
 from backend.queue.marks import address_of_worker, data_of_worker, last_event
-from backend.rounds.engines import device_in_words
+from backend.rounds.devices import device_in_words
 
 DELIVERY_TIMEOUT_S = 5.0
 BLOCKED = "reserved network address"

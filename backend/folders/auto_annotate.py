@@ -23,7 +23,7 @@ from backend.folders.annotation_store import FilesBesideImages, OneFile, Store
 from backend.folders.task_files import LOCAL_FILES, label_studio_output
 from backend.label_studio.predictions import instances_to_outlines
 from backend.project.folder import ProjectFolder, connected_projects, find_folder
-from backend.rounds.engines import device_in_words
+from backend.rounds.devices import choose_device
 from backend.rounds.scoring import LOADERS, images_at_once, smoothed
 from backend.settings import Settings
 from model.engines.base import Engine, EngineConfig
@@ -130,8 +130,7 @@ def auto_annotate(settings: Settings, options: AutoAnnotateOptions) -> Annotated
 
 def _network(settings: Settings, options: AutoAnnotateOptions) -> _Network:
     """The engine that the options name, on its device."""
-    device_in_words(options.device)  # or what is wrong with it
-    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = choose_device(options.device)
     config = EngineConfig(confidence_threshold=options.conf_thres, nms_threshold=options.nms_thres)
     if options.weights is not None:
         if options.version is not None or options.project_id is not None:

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from backend.label_studio.client import Task
 from backend.project.feature_cache import FeatureCache
 from backend.project.workplace import Workplace
+from backend.rounds.devices import device_of
 from backend.rounds.engines import load_engine
-from backend.rounds.plan import device_of
 from backend.rounds.scored import Scored
 from backend.rounds.scoring import score_tasks
 from backend.settings import Settings

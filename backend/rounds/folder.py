@@ -13,6 +13,7 @@ from backend.errors import (
     ImageUnavailable,
     LabelStudioBusy,
     LabelStudioError,
+    NoDevice,
     NotFound,
     NothingToLearn,
     TooLarge,
@@ -21,7 +22,7 @@ from backend.errors import (
 from backend.label_studio.labels import LabelConfig, parse_label_config
 from backend.project.folder import ProjectFolder
 from backend.rounds.snapshots import LeftOut, Snapshot, read_snapshot
-from model.errors import BadCheckpoint, BadVersion, is_out_of_memory
+from model.errors import BadCheckpoint, BadVersion, is_gpu_failure, is_out_of_memory
 from model.files import read_formatted, write_atomically, write_json
 from model.registry import version_name
 
@@ -35,7 +36,17 @@ BACK_OFF_S = (30.0, 120.0)
 WAIT_S, LONGEST_WAIT_S = 60.0, 900.0
 """When a round that waits for what mends elsewhere looks again: first and at most; each time twice as late."""
 
-MENDS_ELSEWHERE = (OSError, ImageUnavailable, WrongToken, NotFound, TooLarge, NothingToLearn, BadCheckpoint, BadVersion)
+MENDS_ELSEWHERE = (
+    OSError,
+    ImageUnavailable,
+    WrongToken,
+    NotFound,
+    TooLarge,
+    NothingToLearn,
+    NoDevice,
+    BadCheckpoint,
+    BadVersion,
+)
 
 PLAN = "plan.json"
 LONGEST_SHOWN = 200
@@ -193,8 +204,9 @@ class Round:
     def note_failure(self, err: Exception) -> None:
         """Keep why the round stopped and when to go on; after three attempts it waits for new data.
 
-        What mends elsewhere counts as no attempt: Label Studio, the disk, memory, damaged weights, images' servers.
-        Where it may need other settings or another version to start from, its training is planned anew.
+        What mends elsewhere counts as no attempt: Label Studio, the disk, memory, a GPU that is gone, damaged weights,
+        images' servers. Where it may need other settings or another version to start from, its training is planned
+        anew.
         """
         self.state.begun = 0
         self.state.error = in_words(err)
@@ -228,6 +240,11 @@ def in_words(err: Exception) -> str:
         return (
             f"memory ran out ({' '.join(str(err).split())[:LONGEST_SHOWN] or type(err).__name__}); end what else fills "
             "it, or set a smaller train_batch_size or network_config"
+        )
+    if is_gpu_failure(err):
+        return (
+            f"the GPU failed ({' '.join(str(err).split())[:LONGEST_SHOWN]}); look at `nvidia-smi` and `dmesg`, restart "
+            "the machine after standby or an update of the driver, or set `device: cpu`"
         )
     return f"{type(err).__name__}: {' '.join(str(err).split())}"
 

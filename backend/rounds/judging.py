@@ -12,16 +12,18 @@ import torch
 
 from backend.errors import DamagedTraining
 from backend.project.workplace import Workplace
+from backend.rounds.devices import device_of
 from backend.rounds.engines import load_engine
 from backend.rounds.evaluation_copies import LEFT_OUT, left_out_of_evaluation
 from backend.rounds.findings import Validated, write_findings
 from backend.rounds.folder import Report, Round
 from backend.rounds.history import note_version
-from backend.rounds.plan import device_of, read_plan
+from backend.rounds.plan import read_plan
 from backend.rounds.records import Loader, groups_of, records_of
 from backend.rounds.scoring import LOADERS, images_at_once
 from model import checkpoints
 from model.engines.base import Engine
+from model.engines.batching import in_halves
 from model.engines.loader import build_engine
 from model.errors import BadCheckpoint, BadEngine, BadVersion
 from model.files import read_json
@@ -61,11 +63,20 @@ def measure_in_training(place: Workplace, current: Round, engine: Engine) -> Cal
     def measure() -> float | None:
         found = []
         for batch in read_ahead(iter(some), images_at_once(engine), images.of, LOADERS):
-            for encoded in engine.encode(batch):
-                found.append(detections_of(engine.decode(encoded, confidence_threshold=EVALUATION_THRESHOLD)))
+            found += detected(engine, batch)
         return evaluate(truths, found, engine.classes).mask_ap
 
     return measure
+
+
+def detected(engine: Engine, images: Sequence[np.ndarray]) -> list[Detections]:
+    """What an engine finds in images, for AP; they are computed together as far as there is memory."""
+
+    def found(some: Sequence[np.ndarray]) -> list[Detections]:
+        decoded = (engine.decode(e, confidence_threshold=EVALUATION_THRESHOLD) for e in engine.encode(some))
+        return [detections_of(instances) for instances in decoded]
+
+    return in_halves(found, images)
 
 
 def evaluate_round(place: Workplace, current: Round, report: Report) -> Version:

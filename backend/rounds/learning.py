@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
 from backend.project.workplace import Workplace
+from backend.rounds.devices import device_in_words, device_of
 from backend.rounds.folder import Report, Round
 from backend.rounds.judging import measure_in_training
-from backend.rounds.plan import Plan, device_of, plan_round
+from backend.rounds.plan import Plan, plan_round
 from backend.rounds.records import Loader, records_of
 from backend.rounds.starts import load_start
 from model import checkpoints
@@ -39,6 +40,7 @@ def train_round(place: Workplace, current: Round, report: Report) -> None:
     _load_initial(place, engine, plan, device, report)
     engine.to(device)
     logger.info("round %d: %s", current.state.number, plan.in_words(len(records)))
+    logger.info("round %d computes on %s", current.state.number, device_in_words(place.config.device))
     trained = train(
         engine,
         records,

@@ -8,10 +8,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from backend.project.config import ProjectConfig
 from backend.project.workplace import Workplace
+from backend.rounds.devices import device_of
 from backend.rounds.folder import PLAN, Round
 from backend.rounds.snapshots import Snapshot
 from backend.rounds.starts import keeping_of
@@ -197,8 +196,3 @@ def _new_images(place: Workplace, current: Round, parent: Version) -> frozenset[
     known = {(entry.task, entry.digest) for entry in before.entries} if before else set()
     now = current.snapshot() or Snapshot(())
     return frozenset(str(entry.task) for entry in now.entries if (entry.task, entry.digest) not in known)
-
-
-def device_of(place: Workplace) -> str:
-    """The device to compute on: the project's setting, else the GPU if there is one."""
-    return place.config.device or ("cuda" if torch.cuda.is_available() else "cpu")

@@ -20,6 +20,7 @@ from backend.project.workplace import Workplace
 from backend.rounds.scored import Scored as Scored  # part of this module's interface
 from backend.rounds.seen_objects import Onlooker
 from model.engines.base import Engine
+from model.engines.batching import in_halves
 from model.engines.pasting import smooth
 from model.instances import Instances
 from sampling.mc_dropout import ScoringConfig, score
@@ -41,9 +42,15 @@ class Scorer:
     onlooker: Onlooker | None = None
 
     def images(self, images: Sequence[np.ndarray], seeds: Sequence[int]) -> list[Scored]:
-        """Backbone and proposals once, then the ordinary prediction for the regions, the passes for the certainty."""
-        encoded = self.engine.encode(images, exact=self.config.exact)
-        return [self._one(*parts) for parts in zip(images, encoded, seeds, strict=True)]
+        """Backbone and proposals once, then the ordinary prediction for the regions, the passes for the certainty.
+
+        By halves where memory lacks, also for what comes after the encoding while all of a batch is kept.
+        """
+        return in_halves(self._all, list(zip(images, seeds, strict=True)))
+
+    def _all(self, some: Sequence[tuple[np.ndarray, int]]) -> list[Scored]:
+        encoded = self.engine.encode([image for image, _ in some], exact=self.config.exact)
+        return [self._one(image, one, seed) for (image, seed), one in zip(some, encoded, strict=True)]
 
     def _one(self, image: np.ndarray, encoded: Any, seed: int) -> Scored:
         """One image; an object that is surely there is outlined even if its class is in doubt."""

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from backend.errors import BadSetting
 from backend.project.config import ProjectConfig, read_config
+from backend.rounds.devices import choose_device
 from backend.settings import Settings
 from backend.simulation.imbalance import Imbalance, read_imbalance
 from model.files import read_json, write_json
@@ -119,7 +118,7 @@ class SimulationOptions:
 
     def computing_device(self) -> str:
         """Where the judge computes."""
-        return self.device or self.project_config().device or ("cuda" if torch.cuda.is_available() else "cpu")
+        return choose_device(self.device or self.project_config().device)
 
     def records(self) -> tuple[Record, ...]:
         """The annotated images, without those of which something could not be read."""

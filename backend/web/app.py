@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from contextlib import ExitStack
 from threading import BoundedSemaphore
 
@@ -28,11 +29,14 @@ logger = logging.getLogger(__name__)
 STATUS = {BadSetting: 400, BadLabelConfig: 400, NotFound: 404, LabelStudioBusy: 503, TooBusy: 503}
 
 
-def create_app(settings: Settings) -> Flask:
-    """The backend's web app; needs neither Redis nor Label Studio to start and to answer `/health` and `/setup`."""
+def create_app(settings: Settings, start_anew: Callable[[], None] | None = None) -> Flask:
+    """The backend's web app; needs neither Redis nor Label Studio to start and to answer `/health` and `/setup`.
+
+    `start_anew` has this process replaced by another one, where its GPU has failed.
+    """
     app = Flask(__name__)
     app.config["MASKAL_SETTINGS"] = settings
-    app.extensions["maskal_predictor"] = predictor = Predictor(settings)
+    app.extensions["maskal_predictor"] = predictor = Predictor(settings, start_anew)
     app.extensions["maskal_predictions"] = BoundedSemaphore(PREDICTIONS_AT_ONCE)
     app.extensions["maskal_redis"] = redis_of(settings, connect_timeout_s=0.5, timeout_s=0.5)
     load_credentials(settings)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping, Sequence
+import traceback
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -22,19 +23,22 @@ from backend.rounds.first_queue import FIRST_VERSION
 from backend.rounds.folder import has_smart_tool
 from backend.rounds.judging import BOXES
 from backend.rounds.new_tasks import late_score
-from backend.rounds.scoring import Scorer, task_seed
+from backend.rounds.scoring import Scorer, device_of_engine, task_seed
 from backend.rounds.snapshots import split_of
 from backend.rounds.task_queue import shown_regions
 from backend.settings import Settings
 from backend.web.assistant import Assistant, choose_outliner
 from backend.web.interactive import read_context
 from model.engines.base import Engine
-from model.errors import ModelError, NoOutline, is_out_of_memory
+from model.errors import ModelError, NoOutline, is_gpu_failure, is_out_of_memory
 from model.rankings import RankedTask, RowFinder
 
 logger = logging.getLogger(__name__)
 
 Result = dict[str, Any] | list[Any]
+
+KEPT_ON_GPU = 3
+"""Engines that stay on a GPU, with what they have seen of images: rounds need its memory, too."""
 
 
 @dataclass
@@ -43,12 +47,21 @@ class _Served:
     engine: Engine | None = None
     assistant: Assistant | None = None
 
+    @property
+    def is_on_gpu(self) -> bool:
+        return self.engine is not None and device_of_engine(self.engine).type == "cuda"
+
 
 class Predictor:
-    """Answers `/predict` for all projects: one engine a project, loaded when needed, one task at a time."""
+    """Answers `/predict` for all projects: one engine a project, loaded when needed, one task at a time.
 
-    def __init__(self, settings: Settings) -> None:
+    A GPU keeps those of the projects that asked last. `start_anew` has the process replaced by another one, where
+    its GPU has failed.
+    """
+
+    def __init__(self, settings: Settings, start_anew: Callable[[], None] | None = None) -> None:
         self.settings = settings
+        self._start_anew = start_anew
         self._served: dict[str, _Served] = {}
         self._looked_at: dict[str, str] = {}
         self._lock = threading.Lock()
@@ -88,7 +101,7 @@ class Predictor:
         except (BackendError, ModelError) as err:
             logger.warning("%s of project %s could not be read ahead: %s", version, folder.uid, err)
         except (RuntimeError, MemoryError) as err:
-            _take_for_full_memory(err, f"{version} of project {folder.uid} is not read ahead")
+            self._pass_over(err, f"{version} of project {folder.uid} is not read ahead")
 
     def predict(self, folder: ProjectFolder, tasks: Sequence[Task], project: ProjectFacts) -> list[Result]:
         """One result per task, in order; `[]` where there is no version yet or the image cannot be read.
@@ -135,7 +148,7 @@ class Predictor:
             logger.error("what was drawn on task %d gets no outline: %s", task.id, err)
             return {"result": []}
         except (RuntimeError, MemoryError) as err:
-            _take_for_full_memory(err, f"what was drawn on task {task.id} gets no outline")
+            self._pass_over(err, f"what was drawn on task {task.id} gets no outline")
             return {"result": []}
         return {"result": regions, "model_version": version}
 
@@ -156,16 +169,23 @@ class Predictor:
         return served.assistant.sees(address)
 
     def _load(self, folder: ProjectFolder, version: str) -> _Served:
-        served = self._served.get(folder.uid)
+        served = self._served.pop(folder.uid, None)
         if served is None or served.version != version:
-            served = self._served[folder.uid] = _Served(version)
+            served = _Served(version)
+        self._served[folder.uid] = served  # who asked last comes last
         return served
 
-    @staticmethod
-    def _engine(place: Workplace, served: _Served) -> Engine:
+    def _engine(self, place: Workplace, served: _Served) -> Engine:
         if served.engine is None:
             served.engine = load_engine(place, served.version)
+            self._make_room()
         return served.engine
+
+    def _make_room(self) -> None:
+        on_gpu = [uid for uid, served in self._served.items() if served.is_on_gpu]
+        for uid in on_gpu[:-KEPT_ON_GPU]:
+            del self._served[uid]
+            _give_back_memory()
 
     def _score(self, place: Workplace, version: str, task: Task, ranking: Sequence[RankedTask]) -> Result:
         """A task's prediction; for each the lock anew, so that an annotator's box does not wait for a long list.
@@ -188,18 +208,27 @@ class Predictor:
             logger.error("task %d gets no prediction: %s", task.id, err)
             return []
         except (RuntimeError, MemoryError) as err:
-            _take_for_full_memory(err, f"task {task.id} gets no prediction")
+            self._pass_over(err, f"task {task.id} gets no prediction")
             return []
         split = split_of(task.data, task.id, place.folder.uid)
         regions = shown_regions(scored.regions, split, place.config)
         return _result(regions, late_score(place, scored, ranking), version)
 
+    def _pass_over(self, err: RuntimeError | MemoryError, told: str) -> None:
+        """Log that memory ran out or the GPU failed, which the next try may be spared; raise any other error again."""
+        if is_gpu_failure(err) and self._start_anew is not None:
+            logger.error("%s now, the GPU failed, and this process is replaced by another one: %s", told, err)
+            self._start_anew()
+        elif is_out_of_memory(err):
+            logger.error("%s now, other work fills the memory: %s", told, err)
+            traceback.clear_frames(err.__traceback__)  # they hold what was computed until then
+            _give_back_memory()
+        else:
+            raise err
 
-def _take_for_full_memory(err: RuntimeError | MemoryError, told: str) -> None:
-    """Log that memory ran out, of which the next try may find more; any other error is raised again."""
-    if not is_out_of_memory(err):
-        raise err
-    logger.error("%s now, other work fills the memory: %s", told, err)
+
+def _give_back_memory() -> None:
+    """Let other processes have what torch keeps of a GPU's memory and does not use."""
     if torch.cuda.is_initialized():
         torch.cuda.empty_cache()
 

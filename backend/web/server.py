@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
 from typing import Any
 
 from gunicorn.app.base import BaseApplication
@@ -59,7 +61,12 @@ class Server(BaseApplication):
 
     def load(self) -> Any:
         """Make the app, in gunicorn's worker process."""
-        return create_app(self.settings)
+        return create_app(self.settings, start_anew)
+
+
+def start_anew() -> None:
+    """Have gunicorn replace its worker process, this one, as soon as it has answered what it is asked now."""
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def serve(settings: Settings) -> None:

@@ -235,7 +235,7 @@ def test_a_missing_gpu_is_named(stack: Stack, patient: Patient) -> None:
     before = folder.config()
     folder.store_config(ProjectConfig.model_validate({**before.model_dump(exclude_unset=True), "device": "cuda:7"}))
     try:
-        assert "device 'cuda:7' is set but this machine has no such GPU" in broken(stack.settings, project.id)["device"]
+        assert "device 'cuda:7' is set but cannot be used" in broken(stack.settings, project.id)["device"]
     finally:
         folder.store_config(before)
 

@@ -29,6 +29,7 @@ from torchvision.ops import clip_boxes_to_image
 from model.engines.base import EngineConfig, InputRange, Keeping, Target
 from model.engines.detectron2.weights import with_statistics
 from model.engines.dropout import Dropout
+from model.engines.float32 import leave_tf32
 from model.engines.passes import coarse_passes, together
 from model.engines.pasting import paste_masks
 from model.engines.selection import Selection, masks_of_any_class, proposals_of, propose_places, select
@@ -335,7 +336,8 @@ class Detectron2Engine:
         )
 
     def to(self, device: str) -> Detectron2Engine:
-        """Move the network to a device and return the engine."""
+        """Move the network to a device and return the engine; on a GPU full precision is float32, not TF32."""
+        leave_tf32(device)
         self.network.to(device)
         return self
 

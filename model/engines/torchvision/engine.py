@@ -15,6 +15,7 @@ from torchvision.ops import MultiScaleRoIAlign, clip_boxes_to_image
 
 from model.engines.base import EngineConfig, InputRange, Keeping, Target
 from model.engines.batching import in_halves
+from model.engines.float32 import leave_tf32
 from model.engines.passes import coarse_passes, together
 from model.engines.pasting import paste_masks
 from model.engines.selection import Selection, masks_of_any_class, proposals_of, propose_places, select
@@ -39,6 +40,9 @@ logger = logging.getLogger(__name__)
 
 ROWS_PER_BATCH = {"cpu": 768, "cuda": 8192}
 """Box-head rows computed at once; what is larger than some 30 MB costs a CPU more to allocate than to compute."""
+
+MASKS_AT_ONCE = 768
+"""Detections whose masks are computed together: a multiple of the samples that a CPU, and a GPU, takes at once."""
 
 LOOKED_AT_ONCE = 200
 """Proposals that a CPU's first look takes together."""
@@ -226,13 +230,19 @@ class TorchvisionEngine:
     def _sampled_masks(self, encoded: Encoded, every: Selection) -> torch.Tensor:
         """Mask probabilities (n, m, m) of the detections of all passes."""
         if encoded.is_exact:
-            return self._mask_head(encoded, every.boxes_xyxy, every.labels, None)
+            columns = (values.split(MASKS_AT_ONCE) for values in (every.boxes_xyxy, every.labels))
+            parts = [self._mask_head(encoded, boxes, labels, None) for boxes, labels in zip(*columns, strict=True)]
+            return torch.cat(parts)
         heads = self.network.roi_heads
         objects, belongs_to = group_boxes(every.boxes_xyxy, every.scores)
         pooled = self._pooled(heads.mask_roi_pool, encoded.features, objects, encoded.resized_hw, exact=False)
         trunk = heads.mask_head(pooled.contiguous(memory_format=torch.channels_last))
-        features = read_boxes(trunk, objects, belongs_to, every.boxes_xyxy)
-        return mask_probabilities(heads.mask_predictor, features, every.labels)
+        columns = (values.split(MASKS_AT_ONCE) for values in (belongs_to, every.boxes_xyxy, every.labels))
+        masks = [
+            mask_probabilities(heads.mask_predictor, read_boxes(trunk, objects, own, boxes), labels)
+            for own, boxes, labels in zip(*columns, strict=True)
+        ]
+        return torch.cat(masks)
 
     @torch.no_grad()
     def propose(self, encoded: Encoded, passes: int) -> Proposals:
@@ -409,8 +419,7 @@ class TorchvisionEngine:
 
     def to(self, device: str) -> TorchvisionEngine:
         """Move the network to a device and return the engine; on a GPU full precision is float32, not TF32."""
-        if torch.device(device).type == "cuda":
-            torch.backends.cudnn.allow_tf32 = False
+        leave_tf32(device)
         self.network.to(device)
         return self
 

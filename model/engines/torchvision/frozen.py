@@ -7,6 +7,7 @@ are while training moves those of the version.
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,9 +16,13 @@ import torch
 from torch import nn
 from torchvision.ops import roi_align
 
+from model.engines.float32 import leave_tf32
 from model.engines.torchvision.imagenet import BODY, imagenet_backbone
 from model.engines.torchvision.timm_networks import LITE, STRIDES, features_of
+from model.errors import is_out_of_memory
 from model.scaling import scaled_image, scaled_size
+
+logger = logging.getLogger(__name__)
 
 INPUT = (256, 512)
 """Shortest side of the input that is aimed at, and the longest that is allowed, pixels."""
@@ -78,6 +83,7 @@ def patches(image_hw: tuple[int, int], across: int) -> np.ndarray:
 class FrozenBackbone:
     """The untouched backbone on a device; BadCheckpoint if its weights are not installed.
 
+    Where a GPU has no memory left it goes on on the CPU: it is small, and a round may fill the GPU for hours.
     `digest` changes with the weights, and with anything else that changes the features.
     """
 
@@ -86,12 +92,24 @@ class FrozenBackbone:
         self.device = device
         self.body: nn.Module = features_of(LITE)
         self.body.load_state_dict({n.removeprefix(BODY): t for n, t in weights.items() if n.startswith(BODY)})
-        self.body.eval().to(device)
+        leave_tf32(device)
+        self.body.eval()
         self.digest = _digest(weights)
 
-    @torch.no_grad()
     def maps(self, image: np.ndarray) -> FeatureMaps:
         """The features of an RGB uint8 (h, w, 3) image."""
+        try:
+            return self._maps(image)
+        except RuntimeError as err:
+            if self.device == "cpu" or not is_out_of_memory(err):
+                raise
+            logger.warning("the untouched backbone computes features on the CPU from now on: %s", err)
+        self.device = "cpu"
+        return self._maps(image)
+
+    @torch.no_grad()
+    def _maps(self, image: np.ndarray) -> FeatureMaps:
+        self.body.to(self.device)
         size_hw = scaled_size(image.shape[:2], *INPUT)
         padded = [-(-side // 32) * 32 for side in size_hw]
         scaled = scaled_image(image, (padded[0], padded[1]))  # stretched by less than 32 pixels, rather than padded

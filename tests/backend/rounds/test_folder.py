@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from backend.errors import ImageUnavailable, WrongToken
+from backend.errors import ImageUnavailable, NoDevice, WrongToken
 from backend.project.config import ProjectConfig
 from backend.project.folder import connect_folder
 from backend.rounds.folder import STATES, Round, all_rounds, start_round
@@ -52,6 +52,7 @@ def test_a_round_of_a_newer_release_is_refused_whole(tmp_path: Path) -> None:
         (WrongToken("check the API key"), "WrongToken: check the API key"),
         (ImageUnavailable("photos.example gave no answer"), "ImageUnavailable: photos.example gave no answer"),
         (BadCheckpoint("restore the file"), "BadCheckpoint: restore the file"),
+        (NoDevice("check `nvidia-smi`"), "NoDevice: check `nvidia-smi`"),
         (MemoryError(), "memory ran out (MemoryError)"),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory:\n 9 bytes"), "memory ran out ("),
     ],
@@ -76,6 +77,13 @@ def test_a_training_goes_on_as_planned_once_a_server_of_images_answers_again(
     (begun.path / "plan.json").write_text("{}")
     begun.note_failure(err)
     assert (begun.path / "plan.json").exists() is is_kept
+
+
+def test_a_gpu_that_failed_is_told_with_the_mend(tmp_path: Path) -> None:
+    begun = start_round(connect_folder(tmp_path, "1.1"), 0)
+    begun.note_failure(RuntimeError("CUDA error: unspecified launch failure\nCompile with TORCH_USE_CUDA_DSA"))
+    assert begun.state.error.startswith("the GPU failed (CUDA error: unspecified launch failure Compile with")
+    assert begun.state.error.endswith("or set `device: cpu`") and begun.state.attempts == 1
 
 
 def test_an_unknown_error_costs_an_attempt(tmp_path: Path) -> None:

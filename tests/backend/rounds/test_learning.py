@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 
-from backend.errors import BadSetting
+from backend.errors import BadSetting, ProcessFailed
 from backend.project.workplace import Workplace
-from backend.rounds import judging, starts
+from backend.rounds import group, judging, starts
 from backend.rounds.folder import CANCELLABLE, Round
-from backend.rounds.group import processes_of
+from backend.rounds.group import processes_of, train_together
 from backend.rounds.history import read_history
 from backend.rounds.judging import evaluate_round
 from backend.rounds.learning import train_round
@@ -22,6 +22,7 @@ from model.files import read_json
 from model.registry import VersionFields
 from model.stored_weights import add_version
 from tests.backend.configs import POLYGONS
+from tests.backend.gpus import pretend_gpus
 from tests.backend.round_places import COLOURS, label_of, quiet, read_round, region_of, workplace
 
 TRUTH = torch.tensor([COLOURS["leaf"], COLOURS["spot"]]) / 255
@@ -216,13 +217,41 @@ def test_as_many_processes_train_as_the_project_asks_for(
 def test_a_batch_is_shared_by_as_many_gpus_as_divide_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpus: int, batch: int, processes: int
 ) -> None:
-    monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
-    assert processes_of(workplace(tmp_path, device="cuda", train_batch_size=batch)) == processes
+    pretend_gpus(monkeypatch, *[(8, 9)] * gpus)
+    assert processes_of(workplace(tmp_path, train_batch_size=batch)) == processes
+
+
+def test_a_gpu_of_another_kind_beside_the_first_ones_trains_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend_gpus(monkeypatch, (8, 9), (8, 9), (7, 5), (7, 5))
+    assert processes_of(workplace(tmp_path, device="cuda")) == 2
+    assert processes_of(workplace(tmp_path, device="cuda", train_processes=4)) == 4
+
+
+@pytest.mark.parametrize(
+    ("said", "error", "told"),
+    [
+        ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB", MemoryError, "CUDA out of memory"),
+        ("not enough memory for a batch of 2, from now on in 2 parts", ProcessFailed, "training.log"),
+    ],
+)
+def test_a_group_whose_memory_ran_out_waits_as_a_single_process_would(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, error: type[Exception], told: str
+) -> None:
+    (tmp_path / "failing_launcher.py").write_text(f"import sys\nprint({said!r})\nsys.exit(1)\n")
+    monkeypatch.setattr(group, "LAUNCHER", "failing_launcher")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    place = workplace(tmp_path)
+    current = read_round(place, 1, {1: "a", 2: "a"})
+    (current.path / "training.log").write_text("MemoryError of an attempt before\n")
+    with pytest.raises(error, match=told):
+        train_together(place, current, 2, lambda step, share, **details: None)
 
 
 def test_a_number_of_processes_that_cannot_be_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(BadSetting, match=r"train_processes must divide train_batch_size \(4\), got 3"):
         processes_of(workplace(tmp_path, device="cpu", train_processes=3))
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    pretend_gpus(monkeypatch, (8, 9))
     with pytest.raises(BadSetting, match="train_processes: 2 needs as many GPUs, device 'cuda' has 1"):
         processes_of(workplace(tmp_path, device="cuda", train_processes=2))

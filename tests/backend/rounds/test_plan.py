@@ -22,6 +22,7 @@ from model.files import write_json
 from model.records import Record
 from model.registry import VersionFields
 from model.stored_weights import add_version
+from tests.backend.gpus import pretend_gpus
 from tests.backend.round_places import quiet, read_round, workplace
 
 PARENTS = EngineConfig("nano", image_size=(240, 320), anchor_sizes=(8.0, 16.0, 32.0, 64.0, 128.0))
@@ -141,8 +142,9 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_gpu_project_that_chose_nothing_gets_lite_where_cocos_weights_cannot_be_had(
-    tmp_path: Path, offline: None
+    tmp_path: Path, offline: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    pretend_gpus(monkeypatch, (8, 9))
     place = workplace(tmp_path, engine="torchvision", device="cuda")
     current = read_round(place, 1, {1: "a", 2: "a"})
     plan = plan_round(place, current, RECORDS)

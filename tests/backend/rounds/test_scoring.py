@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import weakref
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,6 +10,7 @@ from typing import Any, cast
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from backend.errors import BadImage
 from backend.label_studio.client import Task
@@ -15,9 +18,11 @@ from backend.label_studio.labels import parse_label_config
 from backend.project.config import ProjectConfig
 from backend.project.unreadable import Unreadable
 from backend.project.workplace import Workplace
+from backend.rounds.judging import detected
 from backend.rounds.scoring import Scored, score_tasks, task_seed
 from model.engines.base import EngineConfig
 from model.engines.fake import FakeEngine
+from model.judging.evaluation import detections_of
 from tests.backend.configs import POLYGONS
 
 LEAF = (26, 26, 26)
@@ -88,3 +93,34 @@ def test_a_version_gives_a_task_the_same_certainty_again_in_any_batch(tmp_path: 
     once, again = (dict(scored(workplace(tmp_path, FakePhotos(set())), count)) for count in (3, 2))
     assert once[1] == again[1] and once[2] == again[2]
     assert task_seed("maskal-r1", 1) != task_seed("maskal-r2", 1)
+
+
+class SmallMemory(FakeEngine):
+    """Has memory for one encoded image and what is computed of it, but encodes any number of them."""
+
+    def __init__(self) -> None:
+        super().__init__(("leaf", "spot"), EngineConfig())
+        self.encoded: list[weakref.ref[Any]] = []
+
+    def encode(self, images: Sequence[np.ndarray], *, exact: bool = False) -> list[Any]:
+        made = super().encode(images, exact=exact)
+        self.encoded = [weakref.ref(one) for one in made]
+        return made
+
+    def decode(self, encoded: Any, **options: Any) -> Any:
+        if sum(ref() is not None for ref in self.encoded) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return super().decode(encoded, **options)
+
+
+def test_images_for_which_memory_lacks_after_they_were_encoded_are_scored_by_halves(tmp_path: Path) -> None:
+    place = workplace(tmp_path, FakePhotos(set()))
+    found = {task.id: one for task, one in score_tasks(place, SmallMemory(), "maskal-r1", tasks(4))}
+    assert found == dict(scored(place, 4))
+
+
+def test_validation_images_are_measured_by_halves_likewise() -> None:
+    photos = [FakePhotos(set()).load(None, number) for number in range(4)]
+    usual = FakeEngine(("leaf", "spot"), EngineConfig())
+    expected = [len(detections_of(usual.predict(photo, confidence_threshold=0.05)).scores) for photo in photos]
+    assert [len(one.scores) for one in detected(SmallMemory(), photos)] == expected

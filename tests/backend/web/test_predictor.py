@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -100,6 +101,43 @@ def test_other_errors_at_a_box_are_not_hidden(drawn) -> None:
         drawn(RuntimeError("shapes do not fit"))
 
 
+def test_memory_that_did_not_suffice_is_given_back_without_what_was_computed_in_it(
+    tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[weakref.ref[torch.Tensor]] = []
+    is_held: list[bool] = []
+
+    def fail(*arguments: object) -> None:
+        features = torch.zeros(9)
+        held.append(weakref.ref(features))
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("backend.web.predictor.Scorer.images", fail)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: is_held.append(held[0]() is not None))
+    assert predictor_of(tmp_path)._score(place_of(tmp_path), "maskal-r1", TASK, ()) == []  # type: ignore[arg-type]
+    assert is_held == [False]
+
+
+FAILED_GPU = RuntimeError("CUDA error: unspecified launch failure")
+
+
+@pytest.mark.parametrize("what", ["answer", "drawn"])
+def test_a_process_whose_gpu_failed_is_replaced(
+    what: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    starts, made = [], Predictor.__init__
+    monkeypatch.setattr(Predictor, "__init__", lambda own, settings: made(own, settings, lambda: starts.append(1)))
+    answered = request.getfixturevalue(what)(FAILED_GPU)
+    assert answered == ([] if what == "answer" else {"result": []}) and starts == [1]
+    assert "now, the GPU failed, and this process is replaced by another one: CUDA error: unspecified" in caplog.text
+
+
+def test_a_failed_gpu_is_told_where_nobody_replaces_the_process(answer) -> None:
+    with pytest.raises(RuntimeError, match="unspecified launch failure"):
+        answer(FAILED_GPU)
+
+
 @NO_MEMORY
 def test_while_a_round_fills_the_memory_a_task_gets_no_prediction(
     answer, error: Exception, caplog: pytest.LogCaptureFixture
@@ -149,6 +187,20 @@ def test_while_an_image_is_slow_to_come_other_work_goes_on(
         comes.set()
     assert isinstance(other, dict) and other["model_version"] == "maskal-r1"
     assert isinstance(waiting.result(), dict)
+
+
+@pytest.mark.parametrize(("device", "kept"), [("cuda:1", "341"), ("cpu", "2341")])
+def test_on_a_gpu_only_the_engines_used_last_stay(
+    tmp_path, monkeypatch: pytest.MonkeyPatch, device: str, kept: str
+) -> None:
+    monkeypatch.setattr("backend.web.predictor.load_engine", lambda *arguments: network())
+    monkeypatch.setattr("backend.web.predictor.device_of_engine", lambda engine: torch.device(device))
+    predictor, place = Predictor(Settings(data_dir=tmp_path)), place_of(tmp_path)
+    for number in "123141":
+        folder = connect_folder(tmp_path, f"{number}.1700000000")
+        served = predictor._load(folder, "maskal-r1")
+        assert predictor._engine(place, served) is served.engine  # type: ignore[arg-type]
+    assert [uid[0] for uid in predictor._served] == list(kept)
 
 
 def test_an_image_at_hand_is_not_fetched_for_its_further_boxes(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:

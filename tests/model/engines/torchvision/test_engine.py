@@ -10,6 +10,7 @@ from torchvision.ops import roi_align
 
 from model.engines.base import EngineConfig, Target
 from model.engines.torchvision.engine import TorchvisionEngine
+from model.engines.torchvision.mask_samples import read_boxes
 from model.engines.torchvision.precision import has_bfloat16
 from sampling.mc_dropout import ScoringConfig, score
 
@@ -151,3 +152,24 @@ def test_a_box_that_lies_beyond_the_image_is_no_object_that_the_passes_are_unsur
     assert certainty(engine, exact) > 0
     torch.nn.init.constant_(engine.network.roi_heads.box_predictor.bbox_pred.bias, 1e4)  # all to the right
     assert np.isnan(certainty(engine, exact))
+
+
+@pytest.mark.parametrize("exact", [True, False], ids=["exact", "fast"])
+def test_masks_of_many_objects_are_computed_in_parts(monkeypatch: pytest.MonkeyPatch, exact: bool) -> None:
+    """Ten passes over a crowd find thousands: at once their features took more than 10 GB."""
+    engine = engine_in_doubt((0.1, 0.8))
+    image = np.random.default_rng(0).integers(0, 255, (90, 120, 3), np.uint8)
+    [encoded] = engine.encode([image], exact=exact)
+    whole = engine.sample(encoded, 3)
+    assert sum(map(len, whole)) > 14
+    monkeypatch.setattr("model.engines.torchvision.engine.MASKS_AT_ONCE", 7)
+    at_once: list[int] = []
+    module = "model.engines.torchvision.engine"
+    monkeypatch.setattr(f"{module}.read_boxes", lambda *parts: at_once.append(len(parts[3])) or read_boxes(*parts))
+    if exact:
+        predictor = engine.network.roi_heads.mask_predictor
+        predictor.register_forward_hook(lambda layer, given, made: at_once.append(len(made)))
+    for ours, theirs in zip(engine.sample(encoded, 3), whole, strict=True):
+        for mask, other in zip(ours.masks, theirs.masks, strict=True):
+            assert (mask == other).mean() > 0.99
+    assert max(at_once) == 7 and sum(at_once) == sum(map(len, whole))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from model.engines.torchvision.frozen import FrozenBackbone, patches
 
@@ -24,6 +25,25 @@ def test_maps_have_strides_of_16_and_32_pixels_of_the_input(backbone: FrozenBack
     assert [level.shape for level in maps.levels] == [(112, 16, 32), (320, 8, 16)]
     assert all(level.dtype == np.float16 and np.isfinite(level).all() for level in maps.levels)
     assert maps.of_image().shape == (2 * (112 + 320),)
+
+
+def test_where_a_gpu_has_no_memory_left_the_cpu_computes(
+    backbone: FrozenBackbone, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As while a round trains there, for hours: looks at projects went on ending with an error."""
+    usual = torch.nn.Module.to
+
+    def to(module: torch.nn.Module, device: str) -> torch.nn.Module:
+        if device != "cpu":
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return usual(module, device)
+
+    monkeypatch.setattr(torch.nn.Module, "to", to)
+    crowded = FrozenBackbone("cuda:1")
+    for is_left in (True, False):
+        found, expected = (b.maps(half_striped(is_left)) for b in (crowded, backbone))
+        assert all(np.array_equal(*levels) for levels in zip(found.levels, expected.levels, strict=True))
+    assert caplog.text.count("computes features on the CPU from now on: CUDA out of memory") == 1
 
 
 def test_a_box_is_known_by_what_it_shows_and_not_by_where_it_is(backbone: FrozenBackbone) -> None:

@@ -8,10 +8,13 @@ from typing import TypeVar
 import numpy as np
 import pytest
 import torch
+from torchvision.ops import box_iou
 
 from backend.generated.broccoli import LABELS, generate
 from model.engines.base import EngineConfig
+from model.engines.selection import Selection
 from model.engines.torchvision.engine import TorchvisionEngine
+from model.engines.torchvision.overlaps import AT_ONCE, overlaps
 from model.geometry import mask_to_polygons
 from model.records import Outline, Record
 from model.training.loop import TrainingConfig, train
@@ -100,3 +103,43 @@ def test_a_batch_for_which_memory_lacks_is_trained_on_in_parts(
     found = with_less(lambda: loss(1), lambda: loss(IMAGES), caplog, record_property)
     assert "not enough memory for a batch of 8, from now on in 2 parts" in caplog.text
     assert np.isfinite(found)
+
+
+def boxes_in(count: int, size: int, seed: int) -> torch.Tensor:
+    """(n, 4) of 8 to 64 pixels, on the GPU."""
+    drawn = torch.rand(count, 4, generator=torch.Generator().manual_seed(seed))
+    corners, sides = drawn[:, :2] * (size - 64), 8 + 56 * drawn[:, 2:]
+    return torch.cat([corners, corners + sides], 1).cuda()
+
+
+def test_overlaps_of_a_crowd_take_little_more_than_their_table(record_property: Property) -> None:
+    objects, anchors = boxes_in(400, 800, 0), boxes_in(266_799, 800, 1)
+    assert torch.equal(overlaps(objects[:40], anchors), box_iou(objects[:40], anchors))
+    before, table = torch.cuda.memory_allocated(), 4 * len(objects) * len(anchors)
+    _, most = peaks(lambda: overlaps(objects, anchors))
+    record_property("MiB more, of the table", [(most - before) >> 20, table >> 20])
+    assert most - before < table + 6 * 4 * AT_ONCE["cuda"]
+
+
+@pytest.mark.parametrize("exact", [True, False], ids=["exact", "fast"])
+def test_masks_of_thousands_of_samples_take_a_part_of_the_memory(
+    engine: TorchvisionEngine, record_property: Property, exact: bool
+) -> None:
+    [image] = [field.image for field in generate(1, 1, (SIZE, SIZE))]
+    [encoded] = engine.encode([image], exact=exact)
+    boxes = boxes_in(400, SIZE, 2).repeat(20, 1)
+    every = Selection(
+        torch.zeros(len(boxes), dtype=torch.int64, device="cuda"),
+        torch.zeros(len(boxes), dtype=torch.int64, device="cuda"),
+        boxes,
+        torch.rand(len(boxes), generator=torch.Generator().manual_seed(3)).cuda(),
+    )
+
+    def masks() -> None:
+        with torch.no_grad():
+            engine._sampled_masks(encoded, every)
+
+    before = torch.cuda.memory_allocated()
+    _, most = peaks(masks)
+    record_property("MiB more", (most - before) >> 20)
+    assert most - before < 3 * 2**30
