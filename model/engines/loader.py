@@ -99,7 +99,8 @@ def check_file(weights: str) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     if path.suffix.lower() not in WEIGHT_SUFFIXES:
         zoo = ZOO if path.suffix in CONFIG_SUFFIXES else ""
         raise BadCheckpoint(
-            f"pretrained_weights must be {', '.join(NAMES)} or a .safetensors, .pth, .pt or .pkl file, got {weights!r}{zoo}"
+            f"pretrained_weights must be {', '.join(NAMES)} or a .safetensors, .pth, .pt or .pkl file, "
+            f"got {weights!r}{zoo}"
         )
     return _read(path)
 
