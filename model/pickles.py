@@ -6,8 +6,9 @@ import codecs
 import io
 import pickle
 from collections import OrderedDict
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -52,24 +53,66 @@ def _encode(text: str, encoding: str) -> bytes:
     return codecs.encode(text, "latin1")
 
 
-def _array(data: bytes, dtype: np.dtype, shape: tuple[int, ...], order: str) -> np.ndarray:
-    """An array as the fifth protocol writes it."""
-    if order not in ("C", "F"):
-        raise pickle.UnpicklingError(f"an array's order is {order!r}")
-    return np.frombuffer(data, dtype).reshape(shape, order="C" if order == "C" else "F")
+@dataclass
+class _Numbers:
+    """What an array holds, in place of numpy's own type, which a pickle can make point anywhere in the memory."""
 
+    dtype: np.dtype
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        """Take over the order of the bytes, the only thing that numbers have there."""
+        _, order, *parts = state
+        if order not in ("<", ">", "|", "=") or any(part is not None for part in parts[:3]):
+            raise pickle.UnpicklingError("an array holds more than numbers")
+        self.dtype = self.dtype.newbyteorder(order)
+
+
+def _numbers(code: str, *_copied: bool) -> _Numbers:
+    dtype = np.dtype(code) if isinstance(code, str) else np.dtype(object)
+    if dtype.kind not in NUMBERS:
+        raise pickle.UnpicklingError(f"an array holds {code!r:.20}, no numbers")
+    return _Numbers(dtype)
+
+
+def _array(data: bytes | str, numbers: _Numbers, shape: tuple[int, ...], order: str) -> np.ndarray:
+    """An array as the fifth protocol writes it."""
+    if order not in ("C", "F") or not isinstance(numbers, _Numbers):
+        raise pickle.UnpicklingError(f"an array of {numbers!r:.20} has the order {order!r:.20}")
+    content = data.encode("latin1") if isinstance(data, str) else data  # text: of Python 2
+    return np.frombuffer(content, numbers.dtype).reshape(shape, order="C" if order == "C" else "F")
+
+
+def _scalar(numbers: _Numbers, data: bytes | str) -> Any:
+    return _array(data, numbers, (), "C")[()]
+
+
+class _Array(np.ndarray):
+    """An array that is filled by what earlier protocols write of it, once that is checked."""
+
+    def __setstate__(self, state: tuple[Any, ...], /) -> None:
+        *_, shape, numbers, is_fortran, data = state
+        checked = _array(data, numbers, shape, "F" if is_fortran else "C")
+        super().__setstate__(cast("Any", checked.__reduce__())[2])
+
+
+def _empty(*_arguments: object) -> _Array:
+    return np.zeros(0).view(_Array)
+
+
+NUMBERS = "biufc"
+"""Kinds of types of numpy's whose values are numbers, and no addresses in the memory."""
 
 _CORES = ("numpy.core", "numpy._core")  # of numpy 1 and of numpy 2
 ALLOWED: dict[tuple[str, str], Any] = {
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
+    ("numpy", "ndarray"): "ndarray",  # told to `_reconstruct`, and not to be called
+    ("numpy", "dtype"): _numbers,
     ("collections", "OrderedDict"): OrderedDict,
     ("_codecs", "encode"): _encode,
-    **{(f"{core}.multiarray", "_reconstruct"): np.zeros(0).__reduce__()[0] for core in _CORES},
-    **{(f"{core}.multiarray", "scalar"): np.float32(0).__reduce__()[0] for core in _CORES},
+    **{(f"{core}.multiarray", "_reconstruct"): _empty for core in _CORES},
+    **{(f"{core}.multiarray", "scalar"): _scalar for core in _CORES},
     **{(f"{core}.numeric", "_frombuffer"): _array for core in _CORES},
 }
-"""Everything that a pickle may name, and what it gets for it."""
+"""Everything that a pickle may name, and what it gets for it: nothing of numpy's, which trusts what it is given."""
 
 
 class _Plain(pickle.Unpickler):

@@ -67,6 +67,46 @@ def test_other_names_are_refused(tmp_path: Path, name: bytes) -> None:
         pickles.load(write(tmp_path, name + b"(S'1'\ntR."))
 
 
+class Called:
+    """Has a pickle call something of numpy's, and maybe set its state."""
+
+    def __init__(self, *calls: object) -> None:
+        self.calls = calls
+
+    def __reduce__(self) -> tuple:
+        return self.calls
+
+
+RECONSTRUCT = np.zeros(0).__reduce__()[0]
+OBJECTS = Called(np.dtype, ("O8", False, True), (3, "|", None, None, None, -1, -1, 0))
+OUTSIDE = Called(np.dtype, ("V8", False, True), (3, "|", None, ("a",), {"a": (np.dtype("f4"), 10**6)}, 8, 1, 0))
+REPEATED = Called(np.dtype, ("f4", False, True), (3, "<", (np.dtype("f4"), (1000,)), None, None, -1, -1, 0))
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+@pytest.mark.parametrize(
+    "array",
+    [
+        Called(np.ndarray, ((1,), "O", b"A" * 8)),
+        Called(RECONSTRUCT, (np.ndarray, (0,), b"b"), (1, (1,), OBJECTS, False, b"A" * 8)),
+        Called(RECONSTRUCT, (np.ndarray, (0,), b"b"), (1, (1,), OUTSIDE, False, b"A" * 8)),
+        Called(RECONSTRUCT, (np.ndarray, (0,), b"b"), (1, (1,), REPEATED, False, b"A" * 8)),
+        Called(RECONSTRUCT, (np.ndarray, (0,), b"b"), (1, (2,), np.dtype("f8"), False, b"A" * 8)),
+    ],
+    ids=["called", "objects", "outside", "repeated", "too short"],
+)
+def test_no_bytes_of_a_file_become_addresses_in_the_memory(tmp_path: Path, array: Called, protocol: int) -> None:
+    with pytest.raises(BadCheckpoint, match="cannot be read safely"):
+        pickles.load(write(tmp_path, pickle.dumps({"model": {"a": array}}, protocol)))
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_numbers_of_either_order_of_bytes_are_read(tmp_path: Path, protocol: int) -> None:
+    content = {"a": np.array([[1.5, 2.0]], ">f4"), "b": np.array(3, "<i8")}
+    read = pickles.load(write(tmp_path, pickle.dumps(content, protocol)))
+    assert all(np.array_equal(read[name], value) and read[name].shape == value.shape for name, value in content.items())
+
+
 @pytest.mark.parametrize("data", [b"", b"no pickle", pickle.dumps({"a": np.zeros(100)})[:60]])
 def test_a_broken_file_is_named(tmp_path: Path, data: bytes) -> None:
     with pytest.raises(BadCheckpoint, match=r"weights\.pkl, got one that cannot be read safely"):
