@@ -58,8 +58,9 @@ KINDS = {UNSIGNED: "uint", 2: "int", 3: "float"}
 RANGELESS = {"I": "integer", "F": "floating-point"}
 """Pillow's modes of samples that are no colours: nothing says which of them is black and which is white."""
 
-POSTSCRIPT = "EPS"
-"""Of Pillow's formats the one for whose pixels it starts another program, Ghostscript."""
+READ = ("JPEG", "PNG", "TIFF", "WEBP", "AVIF", "BMP", "GIF", "PPM")
+"""Formats that are read (MPO as JPEG). For EPS Pillow starts another program, and of icons it unpacks a picture of any
+size before it tells that."""
 
 DARK = 16
 """Of 256: no value of 16 bits under 4096 has an upper byte as large."""
@@ -164,10 +165,7 @@ def _open(content: bytes) -> Image.Image:
     """The image, without Pillow's limits for what the caller limits, and for texts and profiles that browsers take."""
     Image.MAX_IMAGE_PIXELS = None
     PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY  # one of them may be as long as all together
-    image = Image.open(io.BytesIO(content))
-    if image.format == POSTSCRIPT:
-        raise UnidentifiedImageError("PostScript is a program")
-    return image
+    return Image.open(io.BytesIO(content), formats=READ)
 
 
 def _no_colours(name: str, content: bytes) -> str | None:

@@ -1,7 +1,8 @@
-"""Files that call themselves images, and would have another program run."""
+"""Files that call themselves images, and would have another program run, or fill the memory."""
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -41,4 +42,19 @@ def test_postscript_is_no_image_and_no_program_is_started_for_it(
     with pytest.raises(refused, match=reason):
         look(content)
     assert not ghostscript.exists()
+    assert suffix_of(content) == ""
+
+
+LARGE = saved(Image.new("1", (2000, 1500)), "PNG")
+ICONS = {
+    "ICO": struct.pack("<3H4B2H2I", 0, 1, 1, 16, 16, 0, 0, 1, 32, len(LARGE), 22) + LARGE,
+    "ICNS": b"icns" + struct.pack(">I4sI", 16 + len(LARGE), b"ic07", 8 + len(LARGE)) + LARGE,
+}
+
+
+@pytest.mark.parametrize("content", ICONS.values(), ids=ICONS)
+def test_an_icon_is_not_unpacked_beyond_the_limit(content: bytes) -> None:
+    for look in (decode_image, upright_size):
+        with pytest.raises(BadImageFile, match=r"a\.jpg cannot be read \(it is no image\)"):
+            look(content, "a.jpg", 1)
     assert suffix_of(content) == ""
