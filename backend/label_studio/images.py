@@ -7,10 +7,10 @@ import binascii
 import hashlib
 import logging
 import re
-import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
+from threading import Event, Timer
 from urllib.parse import unquote_to_bytes
 
 import httpx
@@ -33,6 +33,9 @@ MAX_REDIRECTS = 5
 READ_TIMEOUT_S = 30.0
 FETCH_TIMEOUT_S = 300.0
 ATTEMPTS = 3
+
+PACKED_TOO_WELL = frozenset({"br", "zstd"})
+"""Packings of which one part of an answer may unpack to gigabytes, as it does if it is packed twice."""
 
 LONGEST_SHOWN = 100
 """Characters of what stands in a task in place of an address."""
@@ -115,9 +118,10 @@ class Images:
                         return self._read(response, task_id)
                     url = _address(response.headers["location"], task_id, url)
             except BadImage as err:
-                if own or not OF_LABEL_STUDIO.search(url.path):
+                path = url.raw_path.decode().partition("?")[0]  # still quoted: what is told may reach a terminal
+                if own or not OF_LABEL_STUDIO.search(path):
                     raise
-                name = f"{url.scheme}://{url.netloc.decode()}{OF_LABEL_STUDIO.split(url.path)[0]}"
+                name = f"{url.scheme}://{url.netloc.decode()}{OF_LABEL_STUDIO.split(path)[0]}"
                 raise type(err)(f"{err}; if that is Label Studio, set LABEL_STUDIO_PUBLIC_URL={name}") from err
         raise BadImage(
             f"the image of task {task_id} is redirected more than {MAX_REDIRECTS} times; use its final address"
@@ -126,7 +130,7 @@ class Images:
     @contextmanager
     def _of_own(self, url: str, task_id: int) -> Iterator[httpx.Response]:
         """Label Studio's own answer to one request, its body not read yet; it alone sees the API key."""
-        with open_http(url, timeout=READ_TIMEOUT_S) as http:
+        with open_http(url, timeout=READ_TIMEOUT_S) as http, _in_time(http, task_id):
             try:
                 response = http.send(http.build_request("GET", url), stream=True, auth=self.client.auth)
             except httpx.RequestError as err:
@@ -141,11 +145,13 @@ class Images:
     @contextmanager
     def _of_other(self, url: httpx.URL, task_id: int, login: tuple[str, str] | None) -> Iterator[httpx.Response]:
         """Another server's answer to one request, its body not read yet."""
-        auth = None if login is None else _LoginOnDemand(*login)
-        with open_http(str(url), timeout=READ_TIMEOUT_S) as http:
+        with open_http(str(url), timeout=READ_TIMEOUT_S) as http, _in_time(http, task_id):
             requests = pinned(http.build_request("GET", url), self.settings.allowed_private_hosts, task_id)
             try:
-                response = _send_first(http, requests, auth)
+                response = _send_first(http, requests)
+                if response.status_code == 401 and login is not None:
+                    response.close()  # unread, as httpx's own flow would not leave it: it may never end
+                    response = _send_first(http, requests, httpx.BasicAuth(*login))
             except httpx.RequestError as err:
                 raise ImageUnavailable(
                     f"{url.host} gave no answer for the image of task {task_id}: {why(err, str(url))}"
@@ -177,15 +183,16 @@ class Images:
                 f"the server answered {response.status_code} for the image of task {task_id}; check its address and, "
                 f"for cloud storage, the project's storage settings{by_proxy(str(response.url))}"
             )
-        deadline = time.monotonic() + FETCH_TIMEOUT_S
+        packings = [name.lower() for name in response.headers.get_list("content-encoding", split_commas=True)]
+        if len(packings) > 1 or PACKED_TOO_WELL.intersection(packings):
+            raise BadImage(
+                f"the image of task {task_id} comes packed as {', '.join(packings)!r:.40}; "
+                "have its server send it as it is"
+            )
         content = bytearray()
         for chunk in response.iter_bytes():
             content += chunk
             self._check_size(len(content), task_id)
-            if time.monotonic() > deadline:
-                raise BadImage(
-                    f"the image of task {task_id} did not arrive within {FETCH_TIMEOUT_S:g} s; use a quicker server"
-                )
         return bytes(content)
 
     def _decode(self, content: bytes, task_id: int) -> np.ndarray:
@@ -197,6 +204,30 @@ class Images:
 
 def _is_embedded(uri: str) -> bool:
     return uri[:5].lower() == "data:"
+
+
+@contextmanager
+def _in_time(http: httpx.Client, task_id: int) -> Iterator[None]:
+    """Close the connections after FETCH_TIMEOUT_S: byte by byte an answer may never begin, or unpack to nothing."""
+    is_over = Event()
+
+    def end() -> None:
+        is_over.set()
+        http.close()
+
+    timer = Timer(FETCH_TIMEOUT_S, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    except (ImageUnavailable, LabelStudioBusy, RuntimeError) as err:  # the last where a closed client is asked
+        if not is_over.is_set():
+            raise
+        raise BadImage(
+            f"the image of task {task_id} did not arrive within {FETCH_TIMEOUT_S:g} s; use a quicker server"
+        ) from err
+    finally:
+        timer.cancel()
 
 
 @contextmanager
@@ -222,20 +253,9 @@ def _address(text: str, task_id: int, base: httpx.URL | None = None) -> httpx.UR
     return url
 
 
-class _LoginOnDemand(httpx.Auth):
-    """Name and password, shown only to a host that answers 401."""
-
-    def __init__(self, user: str, password: str) -> None:
-        self.basic = httpx.BasicAuth(user, password)
-
-    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        """Ask without, then with the login."""
-        response = yield request
-        if response.status_code == 401:
-            yield from self.basic.auth_flow(request)
-
-
-def _send_first(http: httpx.Client, requests: Sequence[httpx.Request], auth: httpx.Auth | None) -> httpx.Response:
+def _send_first(
+    http: httpx.Client, requests: Sequence[httpx.Request], auth: httpx.Auth | None = None
+) -> httpx.Response:
     """The answer to the first of several equal requests whose address takes a connection; its body is not read yet."""
     *others, last = requests
     for request in others:

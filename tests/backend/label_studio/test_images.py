@@ -5,7 +5,6 @@ import errno
 import io
 import multiprocessing
 import os
-import socket
 import struct
 import threading
 from pathlib import Path
@@ -16,7 +15,6 @@ import pytest
 from PIL import Image, ImageOps
 
 from backend.errors import BadImage, LabelStudioBusy, WrongToken
-from backend.label_studio import images as images_module
 from backend.label_studio.client import LabelStudio
 from backend.label_studio.images import Images
 from backend.settings import Settings
@@ -167,32 +165,6 @@ def test_an_image_that_breaks_off_is_named(label_studio: Server, answering, tmp_
     for server in (label_studio.url, url):  # Label Studio too: it cuts off what it hands on from a slow cloud storage
         with pytest.raises(BadImage, match=r"the image of task 7 broke off on its way from 127\.0\.0\.1"):
             Images(LabelStudio(server, "the-key"), settings).load(f"{url}/a.png", 7)
-
-
-def drip(connection: socket.socket, stopped: threading.Event) -> None:
-    while not stopped.wait(0.02):
-        connection.sendall(b"x")
-
-
-def pour(connection: socket.socket, stopped: threading.Event) -> None:
-    while not stopped.is_set():
-        connection.sendall(b"x" * 100_000)
-
-
-@pytest.mark.parametrize("is_label_studio", [False, True], ids=["elsewhere", "Label Studio"])
-@pytest.mark.parametrize(
-    ("go_on", "message"),
-    [(drip, "the image of task 7 did not arrive within 0.3 s"), (pour, "the image of task 7 is larger than 1 MB")],
-)
-def test_a_server_that_never_ends_does_not_hold_a_worker(
-    label_studio: Server, answering, tmp_path: Path, monkeypatch, go_on, message: str, is_label_studio: bool
-) -> None:
-    monkeypatch.setattr(images_module, "FETCH_TIMEOUT_S", 0.3)
-    url = answering(b"HTTP/1.1 200 OK\r\n\r\n", go_on)
-    settings = Settings(data_dir=tmp_path, allowed_private_hosts=("127.0.0.1",), max_image_mb=1)
-    loader = Images(LabelStudio(url if is_label_studio else label_studio.url, "the-key"), settings)
-    with pytest.raises(BadImage, match=message):
-        loader.load(f"{url}/a.png", 7)
 
 
 def test_a_broken_file_in_the_cache_is_fetched_again(label_studio: Server, tmp_path: Path) -> None:
