@@ -147,6 +147,13 @@ def member(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> tarfil
     return made
 
 
+def sparse(name: str, size: int) -> tarfile.TarInfo:
+    """A file of no byte that unpacks to zeros."""
+    made = tarfile.TarInfo(name)
+    made.pax_headers = {"GNU.sparse.map": f"{size},0", "GNU.sparse.size": str(size), "GNU.sparse.numblocks": "1"}
+    return made
+
+
 HOSTILE = {
     "a symbolic link": member("project/current", tarfile.SYMTYPE, "/etc/passwd"),
     "a hard link": member("project/current", tarfile.LNKTYPE, "project/config.yaml"),
@@ -156,6 +163,7 @@ HOSTILE = {
     "a folder of no name": member("project//x"),
     "a device": member("project/current", tarfile.CHRTYPE),
     "a file twice": member("project/history.jsonl"),
+    "a sparse file": sparse("project/large", 10**8),
 }
 
 
