@@ -11,6 +11,9 @@ from model.formats.masks import check_runs
 
 Size = tuple[int, int]
 
+LONGEST_BITS = 60
+"""Of a run: longer numbers would take hours to put together."""
+
 
 def rle_to_mask(rle: dict[str, Any], size_hw: Size) -> np.ndarray:
     """Mask (h, w) bool of a compressed (text) or uncompressed (list) RLE.
@@ -43,6 +46,8 @@ def _runs(text: str) -> np.ndarray:
     for code in (ord(character) - 48 for character in text):
         if not 0 <= code < 64:
             raise BadRecord("its compressed RLE holds a character that does not belong there; export the file again")
+        if shift > LONGEST_BITS:
+            raise BadRecord("its compressed RLE holds a number larger than any image; export the file again")
         value |= (code & 31) << shift
         shift += 5
         if code & 32:

@@ -30,6 +30,15 @@ class _Loader(yaml.BaseLoader):
     yaml_implicit_resolvers = {first: [(NULL, NOTHING)] for first in ("~", "n", "N", "")}  # noqa: RUF012 (pyyaml's)
     yaml_constructors = {NULL: lambda loader, node: None}  # noqa: RUF012
 
+    def compose_node(self, parent: Any, index: Any) -> yaml.Node | None:
+        """A node, or a text that stands elsewhere: lists of the same lists would be told in gigabytes."""
+        alias = self.peek_event() if self.check_event(yaml.AliasEvent) else None
+        node: yaml.Node | None = super().compose_node(parent, index)
+        if alias is not None and isinstance(node, yaml.CollectionNode):
+            told = f"*{alias.anchor} is a list; write it out"
+            raise yaml.MarkedYAMLError(problem=told, problem_mark=alias.start_mark)
+        return node
+
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         """A mapping whose keys differ, as YAML wants it; pyyaml takes the last of several."""
         node = super().compose_mapping_node(anchor)

@@ -156,6 +156,7 @@ def test_crowd_masks_are_read_on_request(coco_file):
         ({"segmentation": {"size": [4, 5], "counts": compressed(RING_MASK)["counts"][:-1]}}, "covers 16 pixels"),
         ({"segmentation": {"size": [4, 5], "counts": "5P"}}, "is cut off"),
         ({"segmentation": {"size": [4, 5], "counts": "5 3"}}, "does not belong there"),
+        ({"segmentation": {"size": [4, 5], "counts": "P" * 10**6 + "0"}}, "a number larger than any image"),
         ({"segmentation": {"counts": [20]}}, "'size' is missing"),
     ],
 )

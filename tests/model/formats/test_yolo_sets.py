@@ -108,6 +108,11 @@ def test_names_stay_the_text_that_they_are(tmp_path: Path) -> None:
     assert told(flat(tmp_path, lines, names)) == ({"a.jpg": ["no", "007", "1.50", "on", "null", "2024-01-01"]}, [])
 
 
+def test_a_name_may_stand_for_another_place(tmp_path: Path) -> None:
+    names = "names: [&leaf leaf, *leaf]"
+    assert told(flat(tmp_path, f"1 {SQUARE}", names)) == ({"a.jpg": ["leaf"]}, [])
+
+
 @pytest.mark.parametrize("name", ["", "null", "~", "' '", "''"])
 def test_a_class_without_a_name_is_none(tmp_path: Path, name: str) -> None:
     labels, problems = told(flat(tmp_path, f"1 {SQUARE}\n0 {SQUARE}", f"names:\n  0: leaf\n  1: {name}\n"))
@@ -128,6 +133,7 @@ def test_a_class_without_a_name_is_none(tmp_path: Path, name: str) -> None:
         ("names: [leaf]\nkpt_shape: [17, 3]", "is of a pose data set"),
         ("- leaf", "wanted 'names', 'train' and 'val' in .*data.yaml, got other YAML"),
         ("x: &x [*x]", "wanted YAML in"),
+        ("a: &a [a, a]\nb: &b [*a, *a]\ntrain: [[*b, *b]]\nnames: [leaf]", r"\*a is a list; write it out.*line 2"),
         (b"names: [L\xe4sion]", "wanted text in UTF-8 in .*data.yaml.*save it as UTF-8"),
     ],
 )
