@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from backend.errors import BackendError
-from backend.logs import set_up_logging
+from backend.logs import set_up_logging, visible
 from backend.settings import read_log_format, read_settings
 from model.errors import ModelError
 from model.files import TEMPORARY_PREFIX
@@ -73,6 +73,10 @@ def _action(name: str) -> Callable[..., Any]:
     return action
 
 
+def _say(text: str, *, err: bool = False) -> None:
+    click.echo(visible(text), err=err)
+
+
 def _names(text: str) -> tuple[str, ...]:
     """Comma-separated names."""
     return tuple(name.strip() for name in text.split(",") if name.strip())
@@ -83,7 +87,7 @@ def _redis_if_up(settings: Any) -> Any:
     try:
         return _action("open_redis")(settings)
     except BackendError as err:
-        click.echo(f"maskal: {err}", err=True)
+        _say(f"maskal: {err}", err=True)
         return None
 
 
@@ -94,7 +98,7 @@ class _OneLineErrors(click.Group):
         try:
             return super().invoke(ctx)
         except (BackendError, ModelError) as err:
-            click.echo(f"maskal: {err}", err=True)
+            _say(f"maskal: {err}", err=True)
             sys.exit(1)
         except OSError as err:
             if err.filename is None:
@@ -102,7 +106,7 @@ class _OneLineErrors(click.Group):
             place = Path(err.filename)
             place = place.parent if place.name.startswith(TEMPORARY_PREFIX) else place  # nobody knows such a name
             mend = "make it" if isinstance(err, FileNotFoundError) else "check access rights and free space there"
-            click.echo(f"maskal: {err.strerror}: {place}; {mend}", err=True)
+            _say(f"maskal: {err.strerror}: {place}; {mend}", err=True)
             sys.exit(1)
 
 
@@ -145,9 +149,9 @@ def connect(**options: Any) -> None:
     wanted = _action("connection")(**options)
     settings = read_settings()
     project = _action("connect")(settings, wanted)
-    click.echo(f"Project {project.id} ({project.title}) is connected. Open it in Label Studio and label.")
+    _say(f"Project {project.id} ({project.title}) is connected. Open it in Label Studio and label.")
     if not wanted.is_hosted:
-        click.echo(f"Its page: {_action('page_address')(settings, project.id)}")
+        _say(f"Its page: {_action('page_address')(settings, project.id)}")
 
 
 @main.command()
@@ -156,7 +160,7 @@ def status(project_id: int | None) -> None:
     """Show versions, rounds, jobs and unreadable images of the connected projects."""
     settings = read_settings()
     for line in _action("status")(settings, _redis_if_up(settings), project_id):
-        click.echo(line)
+        _say(line)
 
 
 @main.command()
@@ -174,7 +178,7 @@ def config(project_id: int, wanted: tuple[str, ...], file: Path | None) -> None:
     else:
         shown = _action("replace_settings")(settings, folder, file) if file else _action("show_settings")(folder)
     for line in shown:
-        click.echo(line)
+        _say(line)
 
 
 @main.command()
@@ -184,7 +188,7 @@ def disconnect(project_id: int, is_deleted: bool) -> None:
     """Take backend, webhook, tab and link out of a project, and leave it alone; what it holds stays."""
     settings = read_settings()
     folder = _action("find_folder")(settings.data_dir, project_id)
-    click.echo(_action("disconnect")(settings, _redis_if_up(settings), folder, is_deleted=is_deleted))
+    _say(_action("disconnect")(settings, _redis_if_up(settings), folder, is_deleted=is_deleted))
 
 
 @main.command()
@@ -193,7 +197,7 @@ def cancel(project_id: int) -> None:
     """Cancel the round that is being trained; the next one waits for new annotations."""
     settings = read_settings()
     folder = _action("find_folder")(settings.data_dir, project_id)
-    click.echo(_action("cancel")(_action("open_redis")(settings), folder))
+    _say(_action("cancel")(_action("open_redis")(settings), folder))
 
 
 @main.command()
@@ -203,7 +207,7 @@ def rollback(project_id: int, to: str | None) -> None:
     """Serve an earlier version again: registry, Label Studio's version and the queue together."""
     settings = read_settings()
     folder = _action("find_folder")(settings.data_dir, project_id)
-    click.echo(_action("roll_back")(settings, _action("open_redis")(settings), folder, to))
+    _say(_action("roll_back")(settings, _action("open_redis")(settings), folder, to))
 
 
 @main.command()
@@ -221,7 +225,7 @@ def like(project_id: int, task: int | None, region: str | None, label: str | Non
     settings = read_settings()
     folder = _action("find_folder")(settings.data_dir, project_id)
     for line in _action("like")(settings, folder, _action("wish")(task, region, label), count):
-        click.echo(line)
+        _say(line)
 
 
 @main.command()
@@ -231,7 +235,7 @@ def report(project_id: int, out: Path) -> None:
     """Write a project's page as one file to send: curve, classes, next images, mistakes, effort."""
     settings = read_settings()
     folder = _action("find_folder")(settings.data_dir, project_id)
-    click.echo(_action("write_report")(settings, _redis_if_up(settings), folder, out))
+    _say(_action("write_report")(settings, _redis_if_up(settings), folder, out))
 
 
 @main.command()
@@ -241,14 +245,14 @@ def report(project_id: int, out: Path) -> None:
 def backup(out: Path, project_id: int, with_secrets: bool) -> None:
     """Write a project's versions, rounds and settings to one file, also while a round runs."""
     folder = _action("find_folder")(read_settings().data_dir, project_id)
-    click.echo(_action("back_up")(folder, out, with_secrets=with_secrets))
+    _say(_action("back_up")(folder, out, with_secrets=with_secrets))
 
 
 @main.command()
 @click.argument("file", type=FILE)
 def restore(file: Path) -> None:
     """Put a project back from the FILE of a backup, where DATA_DIR has none of its number."""
-    click.echo(_action("restore")(read_settings(), file))
+    _say(_action("restore")(read_settings(), file))
 
 
 @main.command(hidden=True)
@@ -268,9 +272,9 @@ def doctor(project_id: int, as_json: bool) -> None:
     for finding in _action("examine")(read_settings(), project_id):
         findings.append(finding)
         if not as_json:
-            click.echo(f"{finding.state:8} {finding.check:18} {finding.message}")
+            _say(f"{finding.state:8} {finding.check:18} {finding.message}")
     if as_json:
-        click.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
+        _say(json.dumps([asdict(finding) for finding in findings], indent=2))
     sys.exit(1 if any(finding.state == "failed" for finding in findings) else 0)
 
 
@@ -318,8 +322,8 @@ def simulate(strategies: str, **options: Any) -> None:
     limit = read_settings().max_image_megapixels
     wanted = _action("simulation_options")(strategies=_names(strategies), max_image_megapixels=limit, **options)
     summary = _action("simulate")(wanted)
-    click.echo(summary.read_text())
-    click.echo(f"Curves: {summary.with_name('curves.png')}")
+    _say(summary.read_text())
+    _say(f"Curves: {summary.with_name('curves.png')}")
 
 
 @main.command("auto-annotate")
@@ -396,9 +400,9 @@ def export(**options: Any) -> None:
 def _tell(done: str, problems: Sequence[str], images: int) -> None:
     """The result, and each problem on a line of its own; exit code 1 if there are problems and no image at all."""
     count = f"; {len(problems)} problem{'s' * (len(problems) > 1)}:" if problems else ""
-    click.echo(f"{done}{count}")
+    _say(f"{done}{count}")
     for line in problems:
-        click.echo(f"  {line}", err=True)
+        _say(f"  {line}", err=True)
     if problems and not images:
         sys.exit(1)
 
@@ -419,9 +423,9 @@ def convert(source: Path, config: str, classes: str | None, out: Path) -> None:
     """Convert Detectron2's weights (.pth, .pkl), MaskAL's too, into a checkpoint for `pretrained_weights`."""
     names = None if classes is None else tuple(name.strip() for name in classes.split(",") if name.strip())
     done = _action("convert")(source, config, names, out)
-    click.echo(f"{out}: {done.network}, {len(done.classes)} classes ({', '.join(done.classes)})")
+    _say(f"{out}: {done.network}, {len(done.classes)} classes ({', '.join(done.classes)})")
     if done.is_backbone_alone:
-        click.echo(f"{source} holds a backbone alone: all else in it is random and has to be trained.")
+        _say(f"{source} holds a backbone alone: all else in it is random and has to be trained.")
 
 
 @main.command()

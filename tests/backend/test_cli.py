@@ -111,3 +111,12 @@ def test_a_redis_that_takes_no_data_is_told_in_one_line(tmp_path: Path, redis_ur
     assert shown.exit_code == 1
     assert len(shown.output.splitlines()) == 1 and shown.output.startswith("maskal: Redis takes no data (")
     assert "raise its maxmemory" in shown.output
+
+
+def test_what_strangers_wrote_gives_no_orders_to_a_terminal(tmp_path: Path) -> None:
+    current = start_round(connect_folder(tmp_path, "3.17"), 1)
+    current.state.error = "a\x1b]0;gone\x07.jpg is broken"
+    current.save()
+    shown = run("status", "--project", "3", DATA_DIR=str(tmp_path), REDIS_URL="redis://127.0.0.1:9")
+    assert r"last error: a\x1b]0;gone\x07.jpg is broken" in shown.output
+    assert all(line.isprintable() for line in shown.output.splitlines())

@@ -60,6 +60,15 @@ def test_traceback_stays_in_its_line(as_json) -> None:
     assert "ValueError: two\nlines" in line["traceback"]
 
 
+def test_message_cannot_write_to_the_terminal_or_pass_for_another_one() -> None:
+    told = "task 7: \x1b]0;gone\x07\x9b2J\u202e\r\n12:00:00 ERROR backend: all is lost\tÄ"
+    script = f"import logging; from backend.logs import *; set_up_logging('text', 20); logging.info({told!r})"
+    argv = [sys.executable, "-c", script]
+    lines = subprocess.run(argv, capture_output=True, check=True).stderr.decode().splitlines()
+    assert lines[0].endswith(r"task 7: \x1b]0;gone\x07\x9b2J\u202e\r")
+    assert lines[1:] == ["    12:00:00 ERROR backend: all is lost\tÄ"]
+
+
 def test_format_that_does_not_exist_is_refused_by_name() -> None:
     assert read_log_format({}) == "text" and read_log_format({"LOG_FORMAT": " json "}) == "json"
     with pytest.raises(BadSetting, match="LOG_FORMAT must be text or json, got 'xml'"):
