@@ -50,6 +50,7 @@ WINGS = {
             "registry",
             "scaling",
             "stored_weights",
+            "written_out",
         ),
         ("checkpoints",),
         ("file_cache", "files"),

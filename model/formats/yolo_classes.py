@@ -14,6 +14,7 @@ import yaml
 from model.errors import BadRecord
 from model.files import write_atomically
 from model.formats.problems import OnProblem, problem_line
+from model.written_out import WrittenOut
 
 DATA = "data.yaml"
 YAMLS = (".yaml", ".yml")
@@ -24,20 +25,11 @@ NULL, NOTHING = "tag:yaml.org,2002:null", re.compile("^(~|null|Null|NULL|)$")
 Json = dict[str, Any]
 
 
-class _Loader(yaml.BaseLoader):
+class _Loader(WrittenOut, yaml.BaseLoader):
     """YAML whose values stay text, so that a class may be called no, on or 007; only nothing at all is None."""
 
     yaml_implicit_resolvers = {first: [(NULL, NOTHING)] for first in ("~", "n", "N", "")}  # noqa: RUF012 (pyyaml's)
     yaml_constructors = {NULL: lambda loader, node: None}  # noqa: RUF012
-
-    def compose_node(self, parent: Any, index: Any) -> yaml.Node | None:
-        """A node, or a text that stands elsewhere: lists of the same lists would be told in gigabytes."""
-        alias = self.peek_event() if self.check_event(yaml.AliasEvent) else None
-        node: yaml.Node | None = super().compose_node(parent, index)
-        if alias is not None and isinstance(node, yaml.CollectionNode):
-            told = f"*{alias.anchor} is a list; write it out"
-            raise yaml.MarkedYAMLError(problem=told, problem_mark=alias.start_mark)
-        return node
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         """A mapping whose keys differ, as YAML wants it; pyyaml takes the last of several."""

@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from model.errors import BadEngine
+from model.written_out import WrittenOut
 
 SUFFIXES = (".yaml", ".yml", ".py")
 BASE = "_BASE_"
@@ -237,6 +238,10 @@ def facts_of(stored: Mapping[str, Any]) -> Facts:
         raise BadEngine(f"the stored network lacks {err}; give the config that the weights were trained with") from err
 
 
+class _Loader(WrittenOut, yaml.SafeLoader):
+    """Plain data."""
+
+
 def _read(name: str, folder: Path, depth: int) -> dict[str, Any]:
     """Keys and values of a config, those of its bases first."""
     path = folder / Path(name).expanduser()
@@ -254,7 +259,7 @@ def _read(name: str, folder: Path, depth: int) -> dict[str, Any]:
             f"{_names()}"
         )
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.load(path.read_text(), _Loader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as err:
         reason = str(err.strerror) if isinstance(err, OSError) else " ".join(str(err).split())
         raise BadEngine(

@@ -82,6 +82,7 @@ def test_maskals_heads_are_the_stock_ones(tmp_path: Path) -> None:
         ("_BASE_: own.yaml\n", "chain of configs does not end"),
         ("- a list\n", "should hold"),
         ("MODEL: !!python/object/apply:os.system [echo]\n", "cannot read the Detectron2 config"),
+        ("a: &a {b: 1}\nMODEL: {MASK_ON: *a}\n", "*a is a list; write it out"),
     ],
 )
 def test_what_cannot_be_reproduced_is_named(tmp_path: Path, text: str, named: str) -> None:
