@@ -7,12 +7,14 @@ from typing import Any
 
 import yaml
 
+from model.written_out import WrittenOut
+
 FLOAT = "tag:yaml.org,2002:float"
 EXPONENT = re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$")
 """A number by YAML 1.2; by YAML 1.1, which PyYAML follows, `1e-3` and `1.5e3` are texts."""
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(WrittenOut, yaml.SafeLoader):
     """Plain data only."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012, as PyYAML has it

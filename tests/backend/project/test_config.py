@@ -244,6 +244,13 @@ def test_a_name_that_is_set_twice_is_named(tmp_path: Path) -> None:
         read_config(path)
 
 
+def test_lists_of_the_same_lists_are_not_unfolded(tmp_path: Path) -> None:
+    path = tmp_path / "leaf.yaml"
+    path.write_text("minority_classes: &a [leaf, stem]\nstrategy: [*a, *a]\n")
+    with pytest.raises(BadSetting, match=r"leaf\.yaml cannot be read as YAML: .*\*a is a list; write it out.*line 2"):
+        read_config(path)
+
+
 def test_a_file_that_is_no_yaml_is_named(tmp_path: Path) -> None:
     path = tmp_path / "bad.yaml"
     path.write_text("a: [1, 2")
