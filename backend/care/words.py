@@ -12,7 +12,7 @@ from backend.settings import Settings
 LONGEST = 600
 HIDDEN = "…"
 QUERY = re.compile(r"(\bhttps?://[^\s?#'\"]*)[?#][^\s'\",;)]+")
-LOGIN = re.compile(r"(\b[a-z][a-z0-9+]*://)[^\s/@'\"]+@")
+LOGIN = re.compile(r"(\b[a-z][a-z0-9+]*://)[^\s/'\"]+@")
 
 
 class Discretion:

@@ -88,4 +88,4 @@ def _causes(err: BaseException | None) -> Iterator[BaseException]:
 
 def _shown(proxy: str) -> str:
     """A proxy's address without its password."""
-    return re.sub(r"//[^/@]*@", "//", proxy)
+    return re.sub(r"//.*@", "//", proxy)

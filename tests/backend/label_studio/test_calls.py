@@ -106,7 +106,7 @@ def test_an_own_certificate_authority_is_named_and_taken(label_studio: Server, t
 def test_a_proxy_is_named_without_its_password_and_not_asked_for_this_machine(servers, monkeypatch) -> None:
     label_studio, proxy = servers
     label_studio.files["/api/x"] = b"{}"
-    monkeypatch.setenv("HTTP_PROXY", "http://user:secret@127.0.0.1:9")
+    monkeypatch.setenv("HTTP_PROXY", "http://user:and@secret@127.0.0.1:9")
     told = refusal("http://studio.example")
     assert "nothing listens at the proxy" in told and "secret" not in told
     assert told.endswith(

@@ -132,7 +132,7 @@ def test_names_of_classes_tasks_and_projects_are_text_and_never_markup(settings:
 def test_no_page_shows_a_secret_a_path_or_what_an_address_carries(settings: Settings, redis, main) -> None:
     known = store_label_studio(settings, "http://127.0.0.1:9", "topsecretkey")
     secrets = ("topsecretkey", known.basic_password, known.webhook_secret, "hunter2", "X-Amz-Signature")
-    leaky = f"{' '.join(secrets[:3])} at http://me:hunter2@host/a.png?X-Amz-Signature=abc in {settings.data_dir}/x"
+    leaky = f"{' '.join(secrets[:3])} at http://me:and@hunter2@host/a.png?X-Amz-Signature=abc in {settings.data_dir}/x"
     project = ShownProject(settings.data_dir)
     project.make_versions()
     project.look(unreadable=[{"task": 1, "reason": leaky}], unreadable_count=1, reason=leaky)
