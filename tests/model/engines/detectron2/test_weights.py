@@ -177,8 +177,11 @@ def test_another_network_asks_for_the_config() -> None:
         build_engine("torchvision", CLASSES, EngineConfig("nano")).load_tensors(theirs(), CLASSES)
 
 
-def test_a_pickle_without_arrays_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("content", "told"), [("a text", "wanted numpy arrays by name"), (np.array([None], object), "'O8', no numbers")]
+)
+def test_a_pickle_without_arrays_of_numbers_is_refused(tmp_path: Path, content: object, told: str) -> None:
     path = tmp_path / "w.pkl"
-    path.write_bytes(pickle.dumps({"model": {"a": np.array([None], object)}}))
-    with pytest.raises(BadCheckpoint, match="wanted numpy arrays by name"):
+    path.write_bytes(pickle.dumps({"model": {"a": content}}))
+    with pytest.raises(BadCheckpoint, match=told):
         detectron2_weights.read(path)
