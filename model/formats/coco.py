@@ -248,7 +248,7 @@ def _is_rle(annotation: dict[str, Any]) -> bool:
 def _outline(annotation: dict[str, Any], names: dict[str, str], size_hw: Size, tell: Tell) -> Outline:
     """One annotation as an outline; errors say what is wrong, not where."""
     label, score = with_id(names, annotation, "category_id"), annotation.get("score")
-    shape = annotation.get("segmentation")
+    shape: Any = annotation.get("segmentation")
     if _is_rle(annotation):
         parts = mask_to_polygons(rle_to_mask(shape, size_hw), 0)
         if not parts:
