@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import quote
 from xml.etree import ElementTree
 
 from tqdm import tqdm
 
 from backend.errors import BadLabelConfig, BadSetting, LabelStudioError
+from backend.label_studio.addresses import image_address
 from backend.label_studio.client import UPLOAD_BYTES, UPLOAD_FILES, LabelStudio, Project
 from backend.label_studio.labels import LabelConfig, parse_label_config, polygon_config
 from backend.label_studio.parts import in_parts
@@ -180,7 +180,7 @@ class _Tasks:
     def _addresses(self, waiting: Sequence[_Waiting]) -> Sequence[str | LabelStudioError]:
         """Where Label Studio has each image; for one that it does not take, why."""
         if self.options.image_root_url is not None:
-            return [self.options.image_root_url + quote(one.record.image) for one in waiting]
+            return [image_address(self.options.image_root_url, one.record.image) for one in waiting]
         files = [(PurePosixPath(one.record.image).name, one.content) for one in waiting]
         return in_parts(lambda part: self.client.upload_images(self.project.id, part), files)
 

@@ -229,9 +229,9 @@ def test_ids_count_from_zero_or_are_texts(run: Callable[..., Imported], server: 
     run([{"segmentation": SQUARE, "category_id": 0}], categories=[{"id": 0, "name": "leaf"}], empty_is_done=True)
     assert len(server.task("a.png")["annotations"][0]["result"]) == 1
     server.made.clear()
-    done = run([{"segmentation": SQUARE, "image_id": "0"}], [], [{"segmentation": SQUARE}], empty_is_done=True)
-    assert set(server.task("a.png")) == {"data"} and "annotations" in server.task("b.png")
-    assert "a.png: not all of its annotation can be read; it is still to be annotated" in done.problems
+    done = run([{"segmentation": SQUARE, "image_id": "0"}], [], empty_is_done=True)
+    assert len(server.task("a.png")["annotations"][0]["result"]) == 1 and not done.problems
+    assert server.task("b.png")["annotations"] == [{"result": []}]
 
 
 def test_where_no_object_can_be_read_a_new_project_says_why(run: Callable[..., Imported]) -> None:
@@ -314,6 +314,8 @@ def test_addresses_instead_of_uploads(run: Callable[..., Imported], server: Serv
     done = run([{"segmentation": SQUARE}], image_root_url="https://photos.example/set one/".replace(" ", "%20"))
     assert done.made == 1 and not server.calls
     assert server.task("a.png")["data"]["image"] == "https://photos.example/set%20one/a.png"
+    run([{"segmentation": SQUARE}], [], image_root_url="s3://photos")
+    assert server.task("b.png")["data"]["image"] == "s3://photos/b.png"
 
 
 def test_a_project_that_shows_more_than_the_image_is_refused_once(run: Callable[..., Imported], server: Server) -> None:
