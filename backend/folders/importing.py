@@ -210,10 +210,19 @@ def _project(
     missing = [name for name in names if labels.label_for(name) is None]
     if missing:
         raise BadLabelConfig(
-            f"the labelling config of project {project.id} lacks {', '.join(map(repr, missing))}; add the labels "
-            "there, or make a project that has them with --create-project TITLE"
+            f"the labelling config of project {project.id} lacks {', '.join(map(repr, missing))}"
+            f"{_nearly(missing, labels)}; add the labels there, or make a project that has them with "
+            "--create-project TITLE"
         )
     return project
+
+
+def _nearly(missing: Sequence[str], labels: LabelConfig) -> str:
+    """What the project has in other letters, and how that label takes the objects."""
+    known = {label.casefold(): label for label in labels.classes}
+    pairs = [(name, known[name.casefold()]) for name in missing if name.casefold() in known]
+    told = ", ".join(f"predicted_values={name!r} at its label {label!r} takes {name!r}" for name, label in pairs)
+    return f" ({told})" if told else ""
 
 
 def _require_one_key(project: Project) -> None:

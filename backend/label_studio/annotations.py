@@ -220,10 +220,10 @@ def _kind(result: Region, config: LabelConfig) -> str | None:
 
 
 def _names(result: Region, config: LabelConfig) -> list[str]:
-    """Names of the labels that a result gives its region."""
+    """Names of the labels that a result gives its region, as the labelling config calls them."""
     value = result.get("value")
     names = value.get(_kind(result, config)) if isinstance(value, dict) else None
-    return [str(name) for name in names] if isinstance(names, list) else []
+    return [config.other_names.get(str(name), str(name)) for name in names] if isinstance(names, list) else []
 
 
 def _left_out(result: Region, annotation: Annotation, err: Exception) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from backend.errors import BadSetting, LabelStudioError
+from backend.errors import BadLabelConfig, BadSetting, LabelStudioError
 from backend.folders import importing
 from backend.folders.importing import IMPORTED, Imported, ImportOptions, import_records
 from backend.label_studio.client import Project, Task
@@ -326,3 +326,15 @@ def test_a_project_that_shows_more_than_the_image_is_refused_once(run: Callable[
     with pytest.raises(BadSetting, match=r"shows \$image and \$note, and an import has only images"):
         run([{"segmentation": SQUARE}], create_project=None, project_id=1)
     assert not server.calls and not server.made
+
+
+def test_a_label_in_other_letters_is_named_with_what_takes_it(run: Callable[..., Imported], server: Server) -> None:
+    head = '<View><Image name="i" value="$image"/><PolygonLabels name="l" toName="i">'
+    server.label_config = f'{head}<Label value="Leaf"/></PolygonLabels></View>'
+    with pytest.raises(
+        BadLabelConfig, match=r"lacks 'leaf' \(predicted_values='leaf' at its label 'Leaf' takes 'leaf'\); add"
+    ):
+        run([{"segmentation": SQUARE}], create_project=None, project_id=1)
+    server.label_config = server.label_config.replace("/></P", " predicted_values='leaf'/></P")
+    run([{"segmentation": SQUARE}], create_project=None, project_id=1)
+    assert server.task("a.png")["annotations"][0]["result"][0]["value"]["polygonlabels"] == ["Leaf"]
