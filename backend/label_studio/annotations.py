@@ -55,6 +55,8 @@ def read_outlines(
         try:
             shape = drawn.shape(config)
             root = _root(key, regions, config)
+            if shape.tag == "BrushLabels" and _is_of_turned_image(drawn.result, size_hw):
+                raise BadRecord(f"its brush mask {_turned(size_hw)}; turn the image back or draw the region again")
             parts.setdefault(root, []).extend(READERS[shape.tag](drawn.result["value"], size_hw))
             roots.setdefault(root, drawn)
         except UNREADABLE as err:
@@ -87,10 +89,20 @@ def unread_regions(annotation: Annotation, config: LabelConfig) -> tuple[str, ..
     return tuple(problems)
 
 
-def doubts_about(annotation: Annotation, config: LabelConfig) -> tuple[str, ...]:
-    """One line for each region with several labels, and one if something is drawn on other images or pages."""
+def doubts_about(annotation: Annotation, config: LabelConfig, size_hw: tuple[int, int]) -> tuple[str, ...]:
+    """What is read and may not be meant, a line each.
+
+    Regions with several labels, what is drawn on other images or pages, and on this one before it was turned.
+    """
     lines = []
-    for drawn in regions_drawn(annotation, config)[0].values():
+    regions = regions_drawn(annotation, config)[0].values()
+    turned = [drawn for drawn in regions if _is_of_turned_image(drawn.result, size_hw)]
+    if turned:
+        lines.append(
+            f"{len(turned)} regions of annotation {annotation.get('id')}: what was drawn {_turned(size_hw)}; look "
+            "whether they lie right, and if not turn the image back"
+        )
+    for drawn in regions:
         others = [name for name in drawn.labels if name in config.classes][1:]
         if others:
             lines.append(
@@ -182,6 +194,17 @@ def _is_here(result: Region, config: LabelConfig) -> bool:
     """Whether a result is about the first image, and not about another object of the task or another page."""
     target = result.get("to_name")
     return (target in config.image_names or target not in config.object_names) and not result.get("item_index")
+
+
+def _is_of_turned_image(result: Region, size_hw: tuple[int, int]) -> bool:
+    """Whether a result tells the image's size with width and height exchanged, as before a photo was turned upright."""
+    told = (result.get("original_height"), result.get("original_width"))
+    return told == size_hw[::-1] != size_hw and not result.get("image_rotation")
+
+
+def _turned(size_hw: tuple[int, int]) -> str:
+    height, width = size_hw
+    return f"is of an image of {height} x {width} px, which now has {width} x {height}"
 
 
 def _is_on_another_image(result: Region, config: LabelConfig) -> bool:
