@@ -250,6 +250,7 @@ BROKEN_OBJECTS = [
     ("supervisely", bitmap(BIG_BITMAP, [2, 2]), "its mask is 5000 x 4000, its image 24 x 20 pixels"),
     ("coco", at("annotations", 0, "segmentation", 0, 1, value=NAN), "annotation 1: .*not a finite number"),
     ("coco", at("annotations", 0, "score", value=-1), "annotation 1: the score of object 'leaf' is -1, wanted 0..1"),
+    ("coco", at("annotations", 0, "score", value="0.9"), "annotation 1: the score of object 'leaf' is '0.9', wanted"),
     ("coco", at("annotations", 0, "category_id", value=9), "annotation 1: its category_id 9 stands for nothing"),
     ("coco", at("annotations", 0, "segmentation", value=[]), "annotation 1: it has no outline"),
     ("coco", at("annotations", 0, "segmentation", value={"size": [20, 24], "counts": [5]}), "annotation 1: its RLE"),

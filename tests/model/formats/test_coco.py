@@ -156,6 +156,11 @@ def test_crowd_masks_are_read_on_request(coco_file):
         ({"segmentation": {"size": [4, 5], "counts": compressed(RING_MASK)["counts"][:-1]}}, "covers 16 pixels"),
         ({"segmentation": {"size": [4, 5], "counts": "5P"}}, "is cut off"),
         ({"segmentation": {"size": [4, 5], "counts": "5 3"}}, "does not belong there"),
+        # https://github.com/cocodataset/cocoapi/issues/70
+        (
+            {"segmentation": {"size": [4, 5], "counts": str(b"5\\")}},
+            r"bytes as Python shows them, b'\.\.\.'; write .*decode",
+        ),
         ({"segmentation": {"size": [4, 5], "counts": "P" * 10**6 + "0"}}, "a number larger than any image"),
         ({"segmentation": {"counts": [20]}}, "'size' is missing"),
     ],
