@@ -34,6 +34,10 @@ LABEL_STUDIO = ("/data/", "?d=")
 """What its own addresses begin with, the second where its converter takes off all up to the last slash."""
 
 
+class ImageElsewhere(BadRecord):
+    """A name that leads out of the folder, and is not found in it otherwise."""
+
+
 @dataclass(frozen=True)
 class Found:
     """An image as its record names it, and its file; None if that is not there."""
@@ -60,8 +64,8 @@ class ImageFinder:
         the usual endings of images if it has none, and without what Label Studio puts in front or writes as %20: in
         `images` where the folders of the annotations are alike, or else right in it. Where nothing is found the name
         as it is given.
-        Raises BadRecord for what is no name, where two files are meant equally, and for an absolute name or one
-        that leads out of `root` if it is not found elsewhere.
+        Raises BadRecord for what is no name and where two files are meant equally; ImageElsewhere for an absolute name
+        or one that leads out of `root` if it is not found elsewhere.
         """
         if not isinstance(name, str) or not name.strip():
             raise BadRecord(f"wanted the name of its image, got {name!r}; enter the name or delete the file")
@@ -74,7 +78,7 @@ class ImageFinder:
         try:
             return Found(below(places[0][0], name), None)
         except BadRecord as err:
-            raise BadRecord(f"{err}, or give the folder of the images with --images") from err
+            raise ImageElsewhere(f"{err}, or give the folder of the images with --images") from err
 
     def size_hw(self, image: Found, height: Any, width: Any, embedded: bytes | None = None) -> tuple[int, int]:
         """An image's size as a file tells it; where one number is null, 0 or missing, that of the image itself.
