@@ -14,6 +14,7 @@ from xml.etree import ElementTree
 from tqdm import tqdm
 
 from backend.errors import BadLabelConfig, BadSetting, LabelStudioError
+from backend.folders.label_spelling import other_spelling, twins
 from backend.label_studio.addresses import image_address
 from backend.label_studio.client import UPLOAD_BYTES, UPLOAD_FILES, LabelStudio, Project
 from backend.label_studio.labels import LabelConfig, parse_label_config, polygon_config
@@ -98,6 +99,8 @@ def import_records(settings: Settings, options: ImportOptions) -> Imported:
     client = open_client(settings, options.url, options.api_key)
     project = _project(client, options, records, problems)
     tasks = _Tasks(client, project, options, settings, problems)
+    if options.create_project is not None:
+        problems += twins(tasks.labels)
     for record in tqdm(records, desc="importing", unit="image"):
         try:
             tasks.add(record)
@@ -211,18 +214,10 @@ def _project(
     if missing:
         raise BadLabelConfig(
             f"the labelling config of project {project.id} lacks {', '.join(map(repr, missing))}"
-            f"{_nearly(missing, labels)}; add the labels there, or make a project that has them with "
+            f"{other_spelling(missing, labels)}; add the labels there, or make a project that has them with "
             "--create-project TITLE"
         )
     return project
-
-
-def _nearly(missing: Sequence[str], labels: LabelConfig) -> str:
-    """What the project has in other letters, and how that label takes the objects."""
-    known = {label.casefold(): label for label in labels.classes}
-    pairs = [(name, known[name.casefold()]) for name in missing if name.casefold() in known]
-    told = ", ".join(f"predicted_values={name!r} at its label {label!r} takes {name!r}" for name, label in pairs)
-    return f" ({told})" if told else ""
 
 
 def _require_one_key(project: Project) -> None:

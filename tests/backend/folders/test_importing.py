@@ -338,3 +338,18 @@ def test_a_label_in_other_letters_is_named_with_what_takes_it(run: Callable[...,
     server.label_config = server.label_config.replace("/></P", " predicted_values='leaf'/></P")
     run([{"segmentation": SQUARE}], create_project=None, project_id=1)
     assert server.task("a.png")["annotations"][0]["result"][0]["value"]["polygonlabels"] == ["Leaf"]
+
+
+def test_labels_that_differ_in_letters_only_are_told_with_a_new_project(
+    run: Callable[..., Imported], server: Server
+) -> None:
+    """Two annotators' spellings (https://github.com/persts/BBoxEE/pull/13) would be learned as two classes."""
+    names = ("Red Deer", "red deer", "stem")
+    categories = [{"id": number, "name": name} for number, name in enumerate(names)]
+    drawn = [{"segmentation": SQUARE, "category_id": number} for number in range(3)]
+    (problem,) = run(drawn, categories=categories).problems
+    assert problem.startswith(
+        "the labels 'Red Deer' and 'red deer' differ in letters only and are classes of their own"
+    )
+    assert len(server.task("a.png")["annotations"][0]["result"]) == 3
+    assert run(drawn, categories=categories, create_project=None, project_id=1).problems == ()
