@@ -41,7 +41,7 @@ def predicted_values(tags: Iterable[Mapping[str, Any]]) -> dict[str, str]:
 
 
 def other_names(tags: Iterable[Mapping[str, Any]], classes: Collection[str]) -> dict[str, str]:
-    """Labels by what else stands for them: the `value` of one with an alias, and each without the blanks around it.
+    """Those of the classes by what else stands for them: the `value` of an alias, and the name without blanks around.
 
     Label Studio's editor finds a label by its alias and by its value, and shows both as the same.
     """
@@ -50,6 +50,6 @@ def other_names(tags: Iterable[Mapping[str, Any]], classes: Collection[str]) -> 
         for label, attributes in tag["labels_attrs"].items():
             value = attributes.get("value") or label
             for name in (value, value.strip(), label.strip()):
-                if name and name not in classes:
+                if label in classes and name and name not in classes:
                     mapping.setdefault(name, label)
     return mapping

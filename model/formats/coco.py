@@ -259,6 +259,8 @@ def _outline(annotation: dict[str, Any], names: dict[str, str], size_hw: Size, t
     polygons = shape if isinstance(shape[0], list) else [shape]
     if len(polygons) == 1 and is_runs(polygons[0], size_hw):
         raise BadRecord("it has run lengths in place of a polygon; write them as {'counts': [...], 'size': [h, w]}")
+    if len(polygons) >= FEWEST_POINTS and all(len(polygon) == 2 for polygon in polygons):
+        raise BadRecord("its points are pairs [[x, y], ...], wanted [[x, y, x, y, ...]]; write them as one list")
     rings = [_points(polygon) for polygon in polygons]
     points = np.concatenate(rings)
     if len(points) and points.min() >= 0 and points.max() <= 1 and (points % 1).any():  # as Azure writes them

@@ -133,6 +133,12 @@ def test_a_label_goes_by_its_value_too_and_without_blanks_around_it(name: str, l
     assert [outline.label for outline in outlines] == wanted and len(left_out) == 1 - len(wanted)
 
 
+def test_labels_of_a_text_have_no_other_names() -> None:
+    words = '<Text name="t" value="$t"/><Labels name="w" toName="t"><Label value=" noun "/></Labels></View>'
+    config = parse_label_config(ALIASED.replace("</View>", words))
+    assert config.label_for("noun") is None and config.label_for("plum") == " plum "
+
+
 def test_a_name_that_is_a_label_itself_is_no_other_label() -> None:
     twins = ALIASED.replace('" plum "', '"Red pear"').replace('"Leaf"', '"pear_red "')
     config = parse_label_config(twins)

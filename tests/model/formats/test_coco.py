@@ -137,6 +137,7 @@ def test_crowd_masks_are_read_on_request(coco_file):
             r"a polygon is a list \[x, y, x, y, ...\], got",
         ),
         ({"segmentation": [[SQUARE]]}, r"a polygon is a list"),
+        ({"segmentation": [[1, 1], [4, 1], [4, 4]]}, r"its points are pairs \[\[x, y\], ...\], wanted .* as one list"),
         ({"segmentation": [[6, 1, 1, 1, 1, 10]]}, "it has run lengths in place of a polygon"),
         (
             {"segmentation": [[0.2, 0.2, 1, 0.2, 1, 0.8], [0, 0, 0.1, 0, 0.1, 0.1]]},
