@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 
@@ -47,9 +48,10 @@ class Outline:
     def __post_init__(self) -> None:
         if not self.parts:
             raise BadRecord(f"object {self.label!r} has no part; delete the region or draw its outline")
-        if self.score is not None and not 0 <= self.score <= 1:
+        is_number = isinstance(self.score, Real)  # also numpy's
+        if self.score is not None and not (is_number and 0 <= self.score <= 1):
             raise BadRecord(
-                f"the score of object {self.label!r} is {self.score}, wanted 0..1; correct it or leave it out"
+                f"the score of object {self.label!r} is {self.score!r}, wanted 0..1; correct it or leave it out"
             )
 
 

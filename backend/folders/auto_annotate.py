@@ -160,7 +160,7 @@ def _folder(settings: Settings, project_id: int | None) -> ProjectFolder:
 def _output(options: AutoAnnotateOptions, version: str) -> Output:
     if options.export_format == "labelstudio":
         root = options.image_root_url or f"{LOCAL_FILES}{quote(options.img_dir.resolve().name)}"
-        return label_studio_output(root if root.endswith(("/", "=")) else f"{root}/", version)
+        return label_studio_output(root, version)
     return format_for(options.export_format, options.supervisely_meta_json)
 
 

@@ -129,7 +129,7 @@ def _write(form: Output, folder: Path, source: _Source, tasks: Iterable[tuple[Ta
 
 def _image(source: _Source, task: Task) -> tuple[bytes, tuple[int, int]]:
     """A task's image file and its upright (height, width)."""
-    content = source.images.fetch(str(source.labels.image_value.of(task.data)), task.id)
+    content = source.images.fetch(source.labels.image_value.of(task.data), task.id)
     limit = source.images.settings.max_image_megapixels
     height, width = decode_image(content, f"the image of task {task.id}", limit).shape[:2]
     return content, (height, width)

@@ -9,12 +9,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import quote
 from xml.etree import ElementTree
 
 from tqdm import tqdm
 
 from backend.errors import BadLabelConfig, BadSetting, LabelStudioError
+from backend.folders.label_spelling import other_spelling, twins
+from backend.label_studio.addresses import image_address
 from backend.label_studio.client import UPLOAD_BYTES, UPLOAD_FILES, LabelStudio, Project
 from backend.label_studio.labels import LabelConfig, parse_label_config, polygon_config
 from backend.label_studio.parts import in_parts
@@ -98,6 +99,8 @@ def import_records(settings: Settings, options: ImportOptions) -> Imported:
     client = open_client(settings, options.url, options.api_key)
     project = _project(client, options, records, problems)
     tasks = _Tasks(client, project, options, settings, problems)
+    if options.create_project is not None:
+        problems += twins(tasks.labels)
     for record in tqdm(records, desc="importing", unit="image"):
         try:
             tasks.add(record)
@@ -180,7 +183,7 @@ class _Tasks:
     def _addresses(self, waiting: Sequence[_Waiting]) -> Sequence[str | LabelStudioError]:
         """Where Label Studio has each image; for one that it does not take, why."""
         if self.options.image_root_url is not None:
-            return [self.options.image_root_url + quote(one.record.image) for one in waiting]
+            return [image_address(self.options.image_root_url, one.record.image) for one in waiting]
         files = [(PurePosixPath(one.record.image).name, one.content) for one in waiting]
         return in_parts(lambda part: self.client.upload_images(self.project.id, part), files)
 
@@ -210,8 +213,9 @@ def _project(
     missing = [name for name in names if labels.label_for(name) is None]
     if missing:
         raise BadLabelConfig(
-            f"the labelling config of project {project.id} lacks {', '.join(map(repr, missing))}; add the labels "
-            "there, or make a project that has them with --create-project TITLE"
+            f"the labelling config of project {project.id} lacks {', '.join(map(repr, missing))}"
+            f"{other_spelling(missing, labels)}; add the labels there, or make a project that has them with "
+            "--create-project TITLE"
         )
     return project
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from urllib.parse import quote
 
+from backend.label_studio.addresses import image_address
 from backend.label_studio.labels import LabelConfig, parse_label_config, polygon_config
 from backend.label_studio.predictions import outlines_to_regions
 from model.files import write_atomically, write_json
@@ -44,4 +44,5 @@ def write(
 
 def _task(record: Record, config: LabelConfig, image_root_url: str, version: str) -> dict[str, object]:
     prediction = {"model_version": version, "result": outlines_to_regions(record.outlines, record.size_hw, config)}
-    return {"data": config.image_value.data_with(image_root_url + quote(record.image)), "predictions": [prediction]}
+    address = image_address(image_root_url, record.image)
+    return {"data": config.image_value.data_with(address), "predictions": [prediction]}

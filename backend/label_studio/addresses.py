@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import re
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import httpx
 
@@ -19,6 +19,15 @@ OWN_PATHS = re.compile(r"/(data|tasks|static|storage-data|samples)/")
 """Where Label Studio serves images below its own address."""
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+def image_address(root: str, image: str) -> str:
+    """The address of the image with that name below a root, which may lack the slash at its end.
+
+    Names are quoted, but not those in cloud storage: there Label Studio asks for the name as it stands.
+    """
+    base = root if root.endswith(("/", "=")) else f"{root}/"
+    return base + (image if base.partition("://")[0].lower() in CLOUD else quote(image))
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,8 @@ def read_outlines(
         try:
             shape = drawn.shape(config)
             root = _root(key, regions, config)
+            if shape.tag == "BrushLabels" and _is_of_turned_image(drawn.result, size_hw):
+                raise BadRecord(f"its brush mask {_turned(size_hw)}; turn the image back or draw the region again")
             parts.setdefault(root, []).extend(READERS[shape.tag](drawn.result["value"], size_hw))
             roots.setdefault(root, drawn)
         except UNREADABLE as err:
@@ -87,10 +89,20 @@ def unread_regions(annotation: Annotation, config: LabelConfig) -> tuple[str, ..
     return tuple(problems)
 
 
-def doubts_about(annotation: Annotation, config: LabelConfig) -> tuple[str, ...]:
-    """One line for each region with several labels, and one if something is drawn on other images or pages."""
+def doubts_about(annotation: Annotation, config: LabelConfig, size_hw: tuple[int, int]) -> tuple[str, ...]:
+    """What is read and may not be meant, a line each.
+
+    Regions with several labels, what is drawn on other images or pages, and on this one before it was turned.
+    """
     lines = []
-    for drawn in regions_drawn(annotation, config)[0].values():
+    regions = regions_drawn(annotation, config)[0].values()
+    turned = [drawn for drawn in regions if _is_of_turned_image(drawn.result, size_hw)]
+    if turned:
+        lines.append(
+            f"{len(turned)} regions of annotation {annotation.get('id')}: what was drawn {_turned(size_hw)}; look "
+            "whether they lie right, and if not turn the image back"
+        )
+    for drawn in regions:
         others = [name for name in drawn.labels if name in config.classes][1:]
         if others:
             lines.append(
@@ -184,6 +196,17 @@ def _is_here(result: Region, config: LabelConfig) -> bool:
     return (target in config.image_names or target not in config.object_names) and not result.get("item_index")
 
 
+def _is_of_turned_image(result: Region, size_hw: tuple[int, int]) -> bool:
+    """Whether a result tells the image's size with width and height exchanged, as before a photo was turned upright."""
+    told = (result.get("original_height"), result.get("original_width"))
+    return told == size_hw[::-1] != size_hw and not result.get("image_rotation")
+
+
+def _turned(size_hw: tuple[int, int]) -> str:
+    height, width = size_hw
+    return f"is of an image of {height} x {width} px, which now has {width} x {height}"
+
+
 def _is_on_another_image(result: Region, config: LabelConfig) -> bool:
     """Whether a result is about another image than the first, or another page of it."""
     return result.get("to_name") in config.other_images or bool(result.get("item_index"))
@@ -220,10 +243,10 @@ def _kind(result: Region, config: LabelConfig) -> str | None:
 
 
 def _names(result: Region, config: LabelConfig) -> list[str]:
-    """Names of the labels that a result gives its region."""
+    """Names of the labels that a result gives its region, as the labelling config calls them."""
     value = result.get("value")
     names = value.get(_kind(result, config)) if isinstance(value, dict) else None
-    return [str(name) for name in names] if isinstance(names, list) else []
+    return [config.other_names.get(str(name), str(name)) for name in names] if isinstance(names, list) else []
 
 
 def _left_out(result: Region, annotation: Annotation, err: Exception) -> str:

@@ -77,8 +77,7 @@ class Images:
         Raises BadImage, which names the task and the reason (ImageUnavailable if it may pass), LabelStudioBusy if Label
         Studio gives no answer, or WrongToken if it does not accept the API key.
         """
-        if not isinstance(uri, str) or not uri:
-            raise BadImage(f"task {task_id} holds no image address, got {repr(uri)[:LONGEST_SHOWN]}; check its data")
+        uri = _checked(uri, task_id)
         if _is_embedded(uri):
             return self._decode(self.fetch(uri, task_id), task_id)
         name = hashlib.sha256(f"{self.client.url}\n{uri}".encode()).hexdigest()
@@ -94,8 +93,9 @@ class Images:
         write_cached(path, content)
         return image
 
-    def fetch(self, uri: str, task_id: int) -> bytes:
+    def fetch(self, uri: str | None, task_id: int) -> bytes:
         """The image file itself, past the cache; what may be a passing failure is tried three times."""
+        uri = _checked(uri, task_id)
         if _is_embedded(uri):
             return self._embedded(uri, task_id)
         retrying = Retrying(
@@ -200,6 +200,13 @@ class Images:
             return decode_image(content, f"the image of task {task_id}", self.settings.max_image_megapixels)
         except BadImageFile as err:
             raise BadImage(str(err)) from err
+
+
+def _checked(uri: str | None, task_id: int) -> str:
+    """The address that a task's data hold; BadImage if they hold none or something else."""
+    if not isinstance(uri, str) or not uri:
+        raise BadImage(f"task {task_id} holds no image address, got {repr(uri)[:LONGEST_SHOWN]}; check its data")
+    return uri
 
 
 def _is_embedded(uri: str) -> bool:

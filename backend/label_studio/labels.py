@@ -15,6 +15,7 @@ from label_studio_sdk._extensions.label_studio_tools.core.utils.exceptions impor
 
 from backend.errors import BadLabelConfig
 from backend.label_studio.image_values import ImageValue, first_image
+from backend.label_studio.label_attributes import other_names, predicted_values, score_thresholds
 
 CONTROL_TAGS = ("PolygonLabels", "BrushLabels", "BitmaskLabels", "RectangleLabels", "EllipseLabels")
 """Controls that take an instance, the preferred first."""
@@ -71,6 +72,7 @@ class LabelConfig:
     other_images  names of the other Image tags
     object_names  names of all objects of a task: images, texts and so on
     controls    preferred first; `predicted_values` maps a model's class name to a label
+    other_names  labels by what else the editor takes for them: the value of one with an alias
     has_smart_tool  whether a tool asks for outlines of what is drawn with it (`smart="true"`)
     tags        tag of each control by its name, also of those that take no instance
     remarks     one line for each thing in the config that is not used, or that invites what cannot be learned
@@ -84,6 +86,7 @@ class LabelConfig:
     other_images: tuple[str, ...] = ()
     object_names: tuple[str, ...] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
+    other_names: Mapping[str, str] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
 
     @property
@@ -96,8 +99,10 @@ class LabelConfig:
         return next((control for control in self.controls if label in control.labels), None)
 
     def label_for(self, class_name: str) -> str | None:
-        """The label that a model's class stands for: by name, then by `predicted_values`."""
-        return class_name if class_name in self.classes else self.predicted_values.get(class_name)
+        """The label that a model's class stands for: by name, then by `predicted_values`, then by another name."""
+        if class_name in self.classes:
+            return class_name
+        return self.predicted_values.get(class_name) or self.other_names.get(class_name)
 
 
 def polygon_config(labels: Sequence[str]) -> str:
@@ -129,7 +134,7 @@ def parse_label_config(xml: str) -> LabelConfig:
         )
     image_value, image_names = first_image(elements, {name for c in candidates for name in _targets(parsed[c.name])})
     _require_own_labels(elements, image_names)
-    thresholds = _score_thresholds(elements)
+    thresholds = score_thresholds(elements)
     controls = tuple(
         replace(control, to_name=target, score_threshold=thresholds.get(control.labels_name or control.name))
         for control in sorted(candidates, key=lambda c: (CONTROL_TAGS.index(c.tag), c.labels_name is not None))
@@ -139,10 +144,11 @@ def parse_label_config(xml: str) -> LabelConfig:
         raise BadLabelConfig(
             "the labelling config's controls hold no Label; add at least one in the project's settings"
         )
+    labelled = [tag for tag in parsed.values() if tag["type"] in (*CONTROL_TAGS, "Labels")]
     return LabelConfig(
         image_value,
         controls,
-        _predicted_values(parsed),
+        predicted_values(labelled),
         has_smart_tool=any(_smartness(element) for element in elements),
         image_names=image_names,
         other_images=tuple(
@@ -150,6 +156,7 @@ def parse_label_config(xml: str) -> LabelConfig:
         ),
         object_names=tuple(str(e.get("name")) for e in elements if e.get("name") and not e.get("toName")),
         tags=tags,
+        other_names=other_names(labelled, {label for control in controls for label in control.labels}),
         remarks=tuple(
             remark
             for part in (_unused, _invitations, _smart_remarks)
@@ -186,38 +193,6 @@ def _require_own_labels(elements: Sequence[ElementTree.Element], image_names: Co
                 "and a network learns classes that are the same for all; write them as Label tags in the project's "
                 "settings under Labeling Interface"
             )
-
-
-def _score_thresholds(elements: Sequence[ElementTree.Element]) -> dict[str, float]:
-    """`model_score_threshold` by the control's name, which the SDK's parser leaves out."""
-    thresholds = {}
-    for element in elements:
-        text = element.get("model_score_threshold")
-        if text is None:
-            continue
-        try:
-            value = float(text)
-        except ValueError:
-            value = -1
-        if not 0 <= value <= 1:
-            raise BadLabelConfig(
-                f"model_score_threshold of the tag {element.get('name')!r} must be a number from 0 to 1, got {text!r}; "
-                "correct it in the project's settings under Labeling Interface"
-            )
-        thresholds[str(element.get("name"))] = value
-    return thresholds
-
-
-def _predicted_values(parsed: Mapping[str, dict[str, Any]]) -> dict[str, str]:
-    mapping = {}
-    for tag in parsed.values():
-        if tag["type"] not in (*CONTROL_TAGS, "Labels"):
-            continue
-        for label, attributes in tag["labels_attrs"].items():
-            for value in attributes.get("predicted_values", "").split(","):
-                if value.strip():
-                    mapping[value.strip()] = label
-    return mapping
 
 
 def _unused(

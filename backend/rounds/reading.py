@@ -106,7 +106,7 @@ def _look_at(place: Workplace, entry: Entry, chosen: Chosen, found: _Found) -> N
     if unread:
         found.left_out.append(LeftOut(task.id, entry.annotation, entry.digest, unread))
         return
-    found.doubts += [f"task {task.id}: {line}" for line in doubts_about(annotation, place.labels)]
+    found.doubts += [f"task {task.id}: {line}" for line in doubts_about(annotation, place.labels, size_hw)]
     facts = (task.id, str(uri), size_hw, entry.split, entry.annotation, annotation["result"])
     found.rows.append(AnnotatedImage(*facts, group_of(task.data, task.id)))
 

@@ -18,6 +18,7 @@ from faster_coco_eval.core import mask as coco_mask
 
 from model.errors import BadRecord
 from model.files import read_json, write_json
+from model.formats.coco_ids import key_of, shown_id, with_id
 from model.formats.coco_rle import is_runs, rle_to_mask
 from model.formats.images import ImageFinder
 from model.formats.layout import annotation_files, checked_size, root_of, written_path
@@ -170,22 +171,22 @@ def _content(path: Path) -> dict[str, Any]:
     return content
 
 
-def _records(content: dict[str, Any], names: dict[Any, str], source: _Source) -> Iterator[Record]:
+def _records(content: dict[str, Any], names: dict[str, str], source: _Source) -> Iterator[Record]:
     """All records, with what of each could not be read; annotations of an image that is told itself are not."""
     images = _images(content, source)
-    outlines: dict[Any, list[Outline]] = {image_id: [] for image_id in images}
-    unread: dict[str, list[str]] = {str(image_id): [] for image_id in images}  # text: also of ids of the wrong type
+    outlines: dict[str, list[Outline]] = {image_id: [] for image_id in images}
+    unread: dict[str, list[str]] = {image_id: [] for image_id in images}
     crowds = 0
     for annotation in content.get("annotations", []):
         lines: list[str] = []
-        place = f"annotation {_id_of(annotation)}"
+        place = f"annotation {shown_id(annotation)}"
         with noted(lines.append, place) as tell:
-            if annotation.get("iscrowd") and not (source.iscrowd_masks and _is_rle(annotation)):
+            if float(annotation.get("iscrowd") or 0) and not (source.iscrowd_masks and _is_rle(annotation)):
                 crowds += 1
                 _lose(unread, annotation, [f"{place} is a crowd"])
-            elif (image := images[annotation["image_id"]]) is not None:
+            elif (image := with_id(images, annotation, "image_id")) is not None:
                 within, outside = inside(_outline(annotation, names, image.size_hw, tell), image.size_hw)
-                outlines[annotation["image_id"]] += within
+                outlines[key_of(annotation["image_id"])] += within
                 if outside:
                     raise BadRecord("; ".join(outside))
         _lose(unread, annotation, [line for line in lines if not isinstance(line, Remark)])
@@ -195,37 +196,38 @@ def _records(content: dict[str, Any], names: dict[Any, str], source: _Source) ->
         source.on_problem(problem_line(source.path, CROWDS % crowds))
     for key, image in images.items():
         if image is not None:
-            record = replace(image, outlines=tuple(outlines[key]), unread=tuple(unread[str(key)]))
+            record = replace(image, outlines=tuple(outlines[key]), unread=tuple(unread[key]))
             yield without_repeats(record, lambda line: source.on_problem(problem_line(source.path, line)))
 
 
 def _lose(unread: dict[str, list[str]], annotation: Any, lines: Sequence[str]) -> None:
     """Note with its image what cannot be read, where the annotation tells one."""
     image_id = annotation.get("image_id") if isinstance(annotation, dict) else None
-    unread.get(str(image_id), []).extend(lines)
+    unread.get(key_of(image_id), []).extend(lines)
 
 
-def _images(content: dict[str, Any], source: _Source) -> dict[Any, Record | None]:
+def _images(content: dict[str, Any], source: _Source) -> dict[str, Record | None]:
     """Empty records by COCO's image id, None for what cannot be read and is told."""
-    images: dict[Any, Record | None] = {}
+    images: dict[str, Record | None] = {}
     for image in content["images"]:
-        with noted(source.on_problem, source.path, f"image {_id_of(image)}"):
-            if image["id"] in images:
+        with noted(source.on_problem, source.path, f"image {shown_id(image)}"):
+            key = key_of(image["id"])
+            if key in images:
                 raise ValueError("its id stands for another image already; ids must differ")
-            images[image["id"]] = None
+            images[key] = None
             name, size_hw = source.locate(image["file_name"], image.get("height"), image.get("width"))
-            images[image["id"]] = Record(name, size_hw, ())
+            images[key] = Record(name, size_hw, ())
     return images
 
 
-def _category_names(content: dict[str, Any], path: Path) -> dict[Any, str]:
-    names: dict[Any, str] = {}
+def _category_names(content: dict[str, Any], path: Path) -> dict[str, str]:
+    names: dict[str, str] = {}
     try:
         for category in content["categories"]:
-            number, name = category["id"], _name(category)
+            number, name = key_of(category["id"]), _name(category)
             if names.setdefault(number, name) != name:  # as in files that were put together by hand
                 both = f"{names[number]!r} and {name!r}"
-                raise BadRecord(f"id {number!r} stands for {both}; give each category an id of its own")
+                raise BadRecord(f"id {number} stands for {both}; give each category an id of its own")
         return names
     except (LookupError, TypeError, BadRecord) as err:
         raise BadRecord(f"{path}: categories: {reason(err)}") from err
@@ -239,17 +241,14 @@ def _name(category: dict[str, Any]) -> str:
     return str(name).strip()
 
 
-def _id_of(entry: Any) -> Any:
-    return entry.get("id", "without id") if isinstance(entry, dict) else repr(entry)
-
-
 def _is_rle(annotation: dict[str, Any]) -> bool:
     return isinstance(annotation.get("segmentation"), dict)
 
 
-def _outline(annotation: dict[str, Any], names: dict[Any, str], size_hw: Size, tell: Tell) -> Outline:
+def _outline(annotation: dict[str, Any], names: dict[str, str], size_hw: Size, tell: Tell) -> Outline:
     """One annotation as an outline; errors say what is wrong, not where."""
-    label, shape, score = names[annotation["category_id"]], annotation["segmentation"], annotation.get("score")
+    label, score = with_id(names, annotation, "category_id"), annotation.get("score")
+    shape: Any = annotation.get("segmentation")
     if _is_rle(annotation):
         parts = mask_to_polygons(rle_to_mask(shape, size_hw), 0)
         if not parts:
@@ -260,6 +259,8 @@ def _outline(annotation: dict[str, Any], names: dict[Any, str], size_hw: Size, t
     polygons = shape if isinstance(shape[0], list) else [shape]
     if len(polygons) == 1 and is_runs(polygons[0], size_hw):
         raise BadRecord("it has run lengths in place of a polygon; write them as {'counts': [...], 'size': [h, w]}")
+    if len(polygons) >= FEWEST_POINTS and all(len(polygon) == 2 for polygon in polygons):
+        raise BadRecord("its points are pairs [[x, y], ...], wanted [[x, y, x, y, ...]]; write them as one list")
     rings = [_points(polygon) for polygon in polygons]
     points = np.concatenate(rings)
     if len(points) and points.min() >= 0 and points.max() <= 1 and (points % 1).any():  # as Azure writes them

@@ -22,7 +22,8 @@ def rle_to_mask(rle: dict[str, Any], size_hw: Size) -> np.ndarray:
     """
     height, width = size_hw
     if list(rle["size"]) != [height, width]:
-        raise BadRecord(f"its mask has the size {rle['size']}, its image [{height}, {width}] (height, width)")
+        image = f"its image [{height}, {width}] (height, width)"
+        raise BadRecord(f"its mask has the size {rle['size']}, {image}; write the size of the mask that was encoded")
     counts = rle["counts"]
     runs = np.asarray(counts, np.int64) if isinstance(counts, list) else _runs(counts)
     check_runs(runs, height * width, "its RLE", "its image")
@@ -41,6 +42,10 @@ def _runs(text: str) -> np.ndarray:
     Each number is cut into groups of 5 bits, lowest first, each a character from "0" on with bit 6 set if more
     follow; from the third run on it is the difference from the run two before (rleFrString in maskApi.c).
     """
+    if text.startswith(("b'", 'b"')):
+        raise BadRecord(
+            "its counts are bytes as Python shows them, b'...'; write them with .decode() and not with str()"
+        )
     runs: list[int] = []
     value = shift = 0
     for code in (ord(character) - 48 for character in text):

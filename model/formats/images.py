@@ -1,7 +1,8 @@
 """One finder of images for all formats: which file an annotation file means by the name that it gives.
 
 Tools name images as they knew them: with folders of another machine (`C:\\photos\\a.jpg`, `..\\images\\a.jpg`), without
-an ending (CVAT's frames of a video), or by an address of Label Studio's (`/data/upload/1/0a1b2c3d-a.jpg`).
+an ending (CVAT's frames of a video), or by an address of Label Studio's (`/data/upload/1/0a1b2c3d-a.jpg`) or what its
+converter leaves of one (`0a1b2c3d__my%20photo.jpg`).
 """
 
 from __future__ import annotations
@@ -26,7 +27,15 @@ UPLOAD_PREFIX = re.compile("^[0-9a-f]{8}-")
 NOT_UPLOADED = re.compile(r"[^-\w.]")
 """Characters that Label Studio takes out of such a name; a blank becomes an underscore."""
 
-LABEL_STUDIO = "/data/"  # what its own addresses begin with
+DOWNLOAD_PREFIX = re.compile("^[0-9a-f]{8}__")
+"""What Label Studio's converter puts in front of the name of a file that it fetched."""
+
+LABEL_STUDIO = ("/data/", "?d=")
+"""What its own addresses begin with, the second where its converter takes off all up to the last slash."""
+
+
+class ImageElsewhere(BadRecord):
+    """A name that leads out of the folder, and is not found in it otherwise."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +61,11 @@ class ImageFinder:
         """The file that `name` stands for in one of the folders, those of the first group before the others'.
 
         First the name as it is given; else with fewer and fewer of its leading folders, in any case of letters, with
-        the usual endings of images if it has none, and without what Label Studio puts in front: in `images` where the
-        folders of the annotations are alike, or else right in it. Where nothing is found the name as it is given.
-        Raises BadRecord for what is no name, where two files are meant equally, and for an absolute name or one
-        that leads out of `root` if it is not found elsewhere.
+        the usual endings of images if it has none, and without what Label Studio puts in front or writes as %20: in
+        `images` where the folders of the annotations are alike, or else right in it. Where nothing is found the name
+        as it is given.
+        Raises BadRecord for what is no name and where two files are meant equally; ImageElsewhere for an absolute name
+        or one that leads out of `root` if it is not found elsewhere.
         """
         if not isinstance(name, str) or not name.strip():
             raise BadRecord(f"wanted the name of its image, got {name!r}; enter the name or delete the file")
@@ -68,7 +78,7 @@ class ImageFinder:
         try:
             return Found(below(places[0][0], name), None)
         except BadRecord as err:
-            raise BadRecord(f"{err}, or give the folder of the images with --images") from err
+            raise ImageElsewhere(f"{err}, or give the folder of the images with --images") from err
 
     def size_hw(self, image: Found, height: Any, width: Any, embedded: bytes | None = None) -> tuple[int, int]:
         """An image's size as a file tells it; where one number is null, 0 or missing, that of the image itself.
@@ -102,7 +112,7 @@ class ImageFinder:
             *folders, last = parts[start:]
             for ring in rings:
                 looked = [self._folder(base.joinpath(place, *folders)) for place in dict.fromkeys(ring)]
-                for spelled in (_Folder.named, _Folder.ending, _Folder.uploaded):
+                for spelled in (_Folder.named, _Folder.ending, _Folder.uploaded, _Folder.fetched):
                     yield [file for folder in looked for file in spelled(folder, last)]
 
     def _folder(self, path: Path) -> _Folder:
@@ -139,6 +149,11 @@ class _Folder:
             return []
         return [file for ending in ("", *_endings(own)) for file in self.by_upload.get(_uploaded(own + ending), [])]
 
+    def fetched(self, name: str) -> list[Path]:
+        """Files that Label Studio's converter gives that name once it has fetched them by their addresses."""
+        own = unquote(DOWNLOAD_PREFIX.sub("", name))
+        return [] if own == name else self.named(own) or self.ending(own)
+
 
 def image_file(name: str, root: Path, images: Path | None) -> Path:
     """Where the image of a record lies that was read with an ImageFinder for those folders; it may be missing."""
@@ -150,7 +165,7 @@ def parts_of_name(name: str) -> list[str]:
     """Folders and name of an image without what leads to another machine: a drive, a host, `..`."""
     if "://" in name or name.startswith(LABEL_STUDIO):
         address = urlsplit(name)
-        name = unquote(parse_qs(address.query).get("d", [address.path])[0])
+        name = parse_qs(address.query).get("d", [unquote(address.path)])[0]
     posix = name.replace("\\", "/").removeprefix(PureWindowsPath(name).drive.replace("\\", "/"))
     return [part for part in posix.split("/") if part.strip() not in ("", ".", "..") and "\0" not in part]
 

@@ -23,12 +23,12 @@ import numpy as np
 
 from model.errors import BadRecord
 from model.files import read_json, write_json
-from model.formats.images import Found, ImageFinder
+from model.formats.images import Found, ImageElsewhere, ImageFinder
 from model.formats.layout import annotation_files, beside, claimed, root_of, written_path
 from model.formats.losses import with_losses
 from model.formats.masks import decode_base64, decode_png, mask_parts
 from model.formats.pieces import Piece, check_labels, join
-from model.formats.problems import OnProblem, noted
+from model.formats.problems import OnProblem, Remark, noted, problem_line
 from model.formats.shapes import ellipse, rectangle, ring
 from model.geometry import keyhole
 from model.image_files import suffix_of
@@ -83,7 +83,7 @@ def _record(path: Path, finder: ImageFinder, on_problem: OnProblem) -> Record:
     content = read_json(path)
     if not isinstance(content, dict) or not isinstance(content.get("shapes"), list):
         raise BadRecord("wanted LabelMe JSON with 'shapes' and 'imagePath', got other JSON; take it out of the folder")
-    image, size_hw = _image(content, path, finder)
+    image, size_hw = _image(content, path, finder, on_problem)
     pieces: list[Piece] = []
     for number, shape in enumerate(content["shapes"], start=1):
         label = shape.get("label") if isinstance(shape, dict) else None
@@ -94,10 +94,13 @@ def _record(path: Path, finder: ImageFinder, on_problem: OnProblem) -> Record:
     return Record(image, size_hw, join(pieces))
 
 
-def _image(content: dict[str, Any], path: Path, finder: ImageFinder) -> tuple[str, Size]:
-    """Name and size of the image; one that only the file holds is named after it, wherever it came from."""
+def _image(content: dict[str, Any], path: Path, finder: ImageFinder, on_problem: OnProblem) -> tuple[str, Size]:
+    """Name and size of the image; one that only the file holds is named after it, wherever it came from.
+
+    Where neither is there, the image beside the file that has its name is taken, as after both were renamed.
+    """
     size, embedded = (content.get("imageHeight"), content.get("imageWidth")), None
-    found = _named(content, path, finder)
+    found = _named(content, path, finder, on_problem)
     if content.get("imageData") and found.path is None:
         embedded = decode_base64(content["imageData"])
         suffix = suffix_of(embedded)
@@ -106,14 +109,25 @@ def _image(content: dict[str, Any], path: Path, finder: ImageFinder) -> tuple[st
     return found.name, finder.size_hw(found, *size, embedded)
 
 
-def _named(content: dict[str, Any], path: Path, finder: ImageFinder) -> Found:
-    """The image that the file names; without a name if that leads nowhere and the file holds the image."""
+def _named(content: dict[str, Any], path: Path, finder: ImageFinder, on_problem: OnProblem) -> Found:
+    """The image that the file names or has the name of; without a name if it holds one and names none."""
     try:
-        return finder.find(content["imagePath"], (path.parent,))
+        found, elsewhere = finder.find(content["imagePath"], (path.parent,)), None
+    except ImageElsewhere as err:
+        found, elsewhere = Found("", None), err
     except BadRecord:
         if content.get("imageData"):
             return Found("", None)
         raise
+    if found.path is None and not content.get("imageData"):
+        own = finder.find(path.stem, (path.parent,))
+        if own.path is not None:
+            told = f"its image {content['imagePath']!r} is not there; taken is {own.name}, which has the file's name"
+            on_problem(Remark(problem_line(path, told)))
+            return own
+        if elsewhere is not None:
+            raise elsewhere
+    return found
 
 
 def _parts(shape: Shape, size_hw: Size) -> tuple[Polygon, ...]:

@@ -62,9 +62,12 @@ def read(source: Path, on_problem: OnProblem, images: Path | None = None) -> Ite
     with noted(on_problem, source):
         root = root_of(source)
         finder, classes = ImageFinder(root, images), read_classes(source, root, on_problem)
-        for label in labels_in(source, root, classes, on_problem):
+        found: set[str] = set()
+        for label in labels_in(source, root, classes, on_problem, found):
             with noted(on_problem, label.path):
-                yield with_losses(partial(_record, label, classes, finder), on_problem)
+                record = with_losses(partial(_record, label, classes, finder), on_problem)
+                found.add(record.image)
+                yield record
 
 
 def write(records: Iterable[Record], folder: Path, classes: Sequence[str]) -> None:

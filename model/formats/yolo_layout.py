@@ -8,7 +8,7 @@ image in no folder `images` beside it. Without a data.yaml all text files of a f
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -57,8 +57,13 @@ def annotation_path(image: str) -> str:
     return _label_of(image_path(image))
 
 
-def labels_in(source: Path, root: Path, classes: Classes, on_problem: OnProblem) -> Iterator[Label]:
-    """All label files of a source, each once; images without one are told at the end, as not annotated."""
+def labels_in(
+    source: Path, root: Path, classes: Classes, on_problem: OnProblem, found: Collection[str]
+) -> Iterator[Label]:
+    """All label files of a source, each once; images without one are told at the end, as not annotated.
+
+    Those that were `found` by then for a label file of another name, such as an export's, are not told.
+    """
     is_yaml = source.suffix.lower() in YAMLS
     splits = list(_splits(classes, root, on_problem)) if is_yaml or source == root else []
     seen: set[Path] = set()
@@ -69,6 +74,7 @@ def labels_in(source: Path, root: Path, classes: Classes, on_problem: OnProblem)
             if label.path not in seen:
                 seen.add(label.path)
                 yield label
+    bare = {image: None for image in bare if image not in found}
     if bare:
         mend, first = "an empty one would say that the image holds nothing", ", ".join(list(bare)[:3])
         on_problem(problem_line(source, f"{len(bare)} images have no label file and are left out; {mend} ({first})"))

@@ -14,7 +14,9 @@ from PIL import Image
 from backend.folders import exporting
 from backend.folders.exporting import Exported, ExportOptions, export_records
 from backend.folders.importing import SOURCE
+from backend.label_studio.client import LabelStudio
 from backend.label_studio.facts import Project, Task
+from backend.label_studio.images import Images
 from backend.label_studio.labels import polygon_config
 from backend.settings import Settings
 from model.formats.table import FORMATS
@@ -39,17 +41,20 @@ def photo(shade: int) -> bytes:
 def export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Exported]:
     """Export annotated tasks: by their ids, the address of their image and the name that it was imported by."""
 
-    def exported(form: str, tasks: dict[int, tuple[str, str | None]]) -> Exported:
+    def exported(form: str, tasks: dict[int, tuple[Any, str | None]]) -> Exported:
         def annotated_tasks(project_id: int) -> Iterator[Task]:
             for number, (address, source) in tasks.items():
                 data = {"image": address, **({SOURCE: source} if source else {})}
                 annotation: dict[str, Any] = {"id": number, "updated_at": "2026", "result": [SQUARE]}
                 yield Task(number, data, True, [annotation])
 
+        good = [address for address, _ in tasks.values() if isinstance(address, str) and address]
         project = Project(1, "1.1", "leaves", polygon_config(["leaf"]), "", (0, 0, 0, 0))
         client = SimpleNamespace(annotated_tasks=annotated_tasks, project=lambda number: project)
         settings = Settings(data_dir=tmp_path / "data")
-        images = SimpleNamespace(fetch=lambda address, number: photo(number), settings=settings)
+        real = Images(LabelStudio("http://studio", "key"), settings)
+        images = SimpleNamespace(settings=settings)
+        images.fetch = lambda address, number: photo(number) if address in good else real.fetch(address, number)
         monkeypatch.setattr(exporting, "open_client", lambda *_: client)
         monkeypatch.setattr(exporting, "Images", lambda *_: images)
         return export_records(settings, ExportOptions(form, 1, tmp_path / "out"))
@@ -79,3 +84,9 @@ def test_a_long_name_in_any_script_stops_no_export(
     assert (done.images, done.problems) == (1, [])
     (record,) = read(form, tmp_path / "out")
     assert record.image.endswith("圃場.png")
+
+
+@pytest.mark.parametrize("data", [None, "", ["/data/upload/2/a.png", "/data/upload/2/b.png"]])
+def test_a_task_without_one_address_is_named(export: Callable[..., Exported], data: object) -> None:
+    done = export("coco", {5: (data, None), 6: ("/data/upload/2/a.png", None)})
+    assert (done.images, done.problems) == (1, [f"task 5 holds no image address, got {data!r}; check its data"])

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from backend.errors import BadSetting, LabelStudioError
+from backend.errors import BadLabelConfig, BadSetting, LabelStudioError
 from backend.folders import importing
 from backend.folders.importing import IMPORTED, Imported, ImportOptions, import_records
 from backend.label_studio.client import Project, Task
@@ -229,9 +229,9 @@ def test_ids_count_from_zero_or_are_texts(run: Callable[..., Imported], server: 
     run([{"segmentation": SQUARE, "category_id": 0}], categories=[{"id": 0, "name": "leaf"}], empty_is_done=True)
     assert len(server.task("a.png")["annotations"][0]["result"]) == 1
     server.made.clear()
-    done = run([{"segmentation": SQUARE, "image_id": "0"}], [], [{"segmentation": SQUARE}], empty_is_done=True)
-    assert set(server.task("a.png")) == {"data"} and "annotations" in server.task("b.png")
-    assert "a.png: not all of its annotation can be read; it is still to be annotated" in done.problems
+    done = run([{"segmentation": SQUARE, "image_id": "0"}], [], empty_is_done=True)
+    assert len(server.task("a.png")["annotations"][0]["result"]) == 1 and not done.problems
+    assert server.task("b.png")["annotations"] == [{"result": []}]
 
 
 def test_where_no_object_can_be_read_a_new_project_says_why(run: Callable[..., Imported]) -> None:
@@ -314,6 +314,8 @@ def test_addresses_instead_of_uploads(run: Callable[..., Imported], server: Serv
     done = run([{"segmentation": SQUARE}], image_root_url="https://photos.example/set one/".replace(" ", "%20"))
     assert done.made == 1 and not server.calls
     assert server.task("a.png")["data"]["image"] == "https://photos.example/set%20one/a.png"
+    run([{"segmentation": SQUARE}], [], image_root_url="s3://photos")
+    assert server.task("b.png")["data"]["image"] == "s3://photos/b.png"
 
 
 def test_a_project_that_shows_more_than_the_image_is_refused_once(run: Callable[..., Imported], server: Server) -> None:
@@ -324,3 +326,30 @@ def test_a_project_that_shows_more_than_the_image_is_refused_once(run: Callable[
     with pytest.raises(BadSetting, match=r"shows \$image and \$note, and an import has only images"):
         run([{"segmentation": SQUARE}], create_project=None, project_id=1)
     assert not server.calls and not server.made
+
+
+def test_a_label_in_other_letters_is_named_with_what_takes_it(run: Callable[..., Imported], server: Server) -> None:
+    head = '<View><Image name="i" value="$image"/><PolygonLabels name="l" toName="i">'
+    server.label_config = f'{head}<Label value="Leaf"/></PolygonLabels></View>'
+    with pytest.raises(
+        BadLabelConfig, match=r"lacks 'leaf' \(predicted_values='leaf' at its label 'Leaf' takes 'leaf'\); add"
+    ):
+        run([{"segmentation": SQUARE}], create_project=None, project_id=1)
+    server.label_config = server.label_config.replace("/></P", " predicted_values='leaf'/></P")
+    run([{"segmentation": SQUARE}], create_project=None, project_id=1)
+    assert server.task("a.png")["annotations"][0]["result"][0]["value"]["polygonlabels"] == ["Leaf"]
+
+
+def test_labels_that_differ_in_letters_only_are_told_with_a_new_project(
+    run: Callable[..., Imported], server: Server
+) -> None:
+    """Two annotators' spellings (https://github.com/persts/BBoxEE/pull/13) would be learned as two classes."""
+    names = ("Red Deer", "red deer", "stem")
+    categories = [{"id": number, "name": name} for number, name in enumerate(names)]
+    drawn = [{"segmentation": SQUARE, "category_id": number} for number in range(3)]
+    (problem,) = run(drawn, categories=categories).problems
+    assert problem.startswith(
+        "the labels 'Red Deer' and 'red deer' differ in letters only and are classes of their own"
+    )
+    assert len(server.task("a.png")["annotations"][0]["result"]) == 3
+    assert run(drawn, categories=categories, create_project=None, project_id=1).problems == ()

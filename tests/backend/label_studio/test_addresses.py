@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from backend.errors import BadImage
-from backend.label_studio.addresses import Addresses
+from backend.label_studio.addresses import Addresses, image_address
 
 PLAIN = Addresses("http://studio:8080")
 SUB_PATH = Addresses("https://host/label-studio", "https://host/label-studio")
@@ -68,3 +68,18 @@ def test_cloud_storage_is_resolved_by_the_server_and_other_schemes_are_named() -
     for scheme in ("ftp://h/a.png", "file:///a.png", "blob:http://h/1", "C:\\photos\\a.png"):
         with pytest.raises(BadImage, match=rf"task 7 has a {scheme.partition(':')[0].lower()}: address; http:, https:"):
             PLAIN.of_image(scheme, 7)
+
+
+@pytest.mark.parametrize(
+    ("root", "wanted"),
+    [
+        ("https://host/set%20one", "https://host/set%20one/field%201/R%C3%BCbe%2B1.png"),
+        ("/data/local-files/?d=", "/data/local-files/?d=field%201/R%C3%BCbe%2B1.png"),
+        ("s3://bucket", "s3://bucket/field 1/Rübe+1.png"),
+        ("gs://bucket/set one/", "gs://bucket/set one/field 1/Rübe+1.png"),
+        ("azure-blob://box/", "azure-blob://box/field 1/Rübe+1.png"),
+    ],
+)
+def test_names_are_quoted_below_a_root_but_in_cloud_storage(root: str, wanted: str) -> None:
+    """Label Studio asks a cloud for the key as it stands (https://github.com/HumanSignal/label-studio/pull/1133)."""
+    assert image_address(root, "field 1/Rübe+1.png") == wanted

@@ -186,7 +186,7 @@ def test_two_labels_on_one_region_are_one_object_of_the_first_in_the_config() ->
         for results in ([several], twice):
             outlines, left_out = read(*results)
             assert [outline.label for outline in outlines] == ["plum"] and not left_out
-            (line,) = doubts_about({"id": 7, "result": results}, CONFIG)
+            (line,) = doubts_about({"id": 7, "result": results}, CONFIG, SIZE)
             assert line == "region a of annotation 7 has the labels plum, pear; it counts as plum; leave one"
 
 
@@ -228,10 +228,10 @@ def test_what_lies_on_another_image_or_page_is_not_of_this_one() -> None:
     results = [polygon("a"), polygon("b", to_name="right"), polygon("c", item_index=2), polygon("d", item_index=0)]
     outlines, left_out = read(*results)
     assert (len(outlines), left_out) == (2, ())
-    (line,) = doubts_about({"id": 7, "result": results}, CONFIG)
+    (line,) = doubts_about({"id": 7, "result": results}, CONFIG, SIZE)
     assert line.startswith("2 regions of annotation 7 are not used: they lie on another image or page")
     words = {**result("words", "labels", "t", labels=["w"], start=0, end=3), "to_name": "told"}
-    assert read(words) == ((), ()) and doubts_about({"id": 7, "result": [words]}, CONFIG) == ()
+    assert read(words) == ((), ()) and doubts_about({"id": 7, "result": [words]}, CONFIG, SIZE) == ()
 
 
 def test_the_first_image_is_the_first_that_shapes_are_drawn_on() -> None:
@@ -337,6 +337,24 @@ def test_masks_of_another_size_are_noticed_when_the_image_is_known() -> None:
         assert unread_regions({"id": 7, "result": [drawn]}, CONFIG) == ()
         outlines, (line,) = read(drawn)
         assert not outlines and "draw it again" in line
+
+
+def test_what_was_drawn_before_a_photo_was_turned_is_named() -> None:
+    """As by programs and browsers that pass a camera's orientation over; a mask as large runs along other rows."""
+    lying, upright = (
+        {"original_width": width, "original_height": height} for height, width in ((SIZE[1], SIZE[0]), SIZE)
+    )
+    painted = result(
+        "brush", "brushlabels", labels=["plum"], format="rle", rle=brush.mask2rle(blob().T * np.uint8(255))
+    )
+    outlines, (line,) = read(polygon("b", **lying), {**painted, **lying})
+    assert [outline.label for outline in outlines] == ["plum"]
+    assert "its brush mask is of an image of 300 x 400 px, which now has 400 x 300; turn the image back or draw" in line
+    (line,) = doubts_about({"id": 7, "result": [polygon("b", **lying)]}, CONFIG, SIZE)
+    assert "1 regions of annotation 7: what was drawn is of an image of 300 x 400 px, which now has 400 x 300" in line
+    for size in (upright, {**lying, "image_rotation": 90}):
+        assert doubts_about({"id": 7, "result": [polygon("b", **size)]}, CONFIG, SIZE) == ()
+    assert doubts_about({"id": 7, "result": [polygon("b")]}, CONFIG, (300, 300)) == ()
 
 
 def test_a_brush_mask_with_a_broken_byte_is_named_or_read() -> None:

@@ -5,6 +5,7 @@ import re
 import pytest
 
 from backend.errors import BadLabelConfig
+from backend.label_studio.annotations import read_outlines
 from backend.label_studio.labels import parse_label_config
 from tests.backend.configs import ALL_SHAPES, POLYGONS
 
@@ -103,3 +104,42 @@ def test_a_label_that_only_a_smart_point_has_is_named() -> None:
     )
     (told,) = parse_label_config(xml).remarks
     assert "gets no answer for pear, which no shape of the labelling config offers" in told
+
+
+ALIASED = """<View><Image name="image" value="$image"/><PolygonLabels name="l" toName="image">
+<Label value="Red pear" alias="pear_red"/><Label value=" plum "/><Label value="Leaf" predicted_values="x, y"/>
+</PolygonLabels></View>"""
+
+
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [
+        ("pear_red", "pear_red"),
+        ("Red pear", "pear_red"),
+        (" plum ", " plum "),
+        ("plum", " plum "),
+        ("y", "Leaf"),
+        ("leaf", None),
+    ],
+)
+def test_a_label_goes_by_its_value_too_and_without_blanks_around_it(name: str, label: str | None) -> None:
+    config = parse_label_config(ALIASED)
+    assert config.classes == ("pear_red", " plum ", "Leaf") and config.label_for(name) == label
+    points = [[10, 10], [50, 10], [50, 50]]
+    region = {"id": "a", "type": "polygonlabels", "from_name": "l", "to_name": "image"}
+    region["value"] = {"points": points, "polygonlabels": [name]}
+    outlines, left_out = read_outlines({"id": 1, "result": [region]}, config, (40, 60))
+    wanted = [label] if label and name != "y" else []  # a region's label is none of a model's class
+    assert [outline.label for outline in outlines] == wanted and len(left_out) == 1 - len(wanted)
+
+
+def test_labels_of_a_text_have_no_other_names() -> None:
+    words = '<Text name="t" value="$t"/><Labels name="w" toName="t"><Label value=" noun "/></Labels></View>'
+    config = parse_label_config(ALIASED.replace("</View>", words))
+    assert config.label_for("noun") is None and config.label_for("plum") == " plum "
+
+
+def test_a_name_that_is_a_label_itself_is_no_other_label() -> None:
+    twins = ALIASED.replace('" plum "', '"Red pear"').replace('"Leaf"', '"pear_red "')
+    config = parse_label_config(twins)
+    assert [config.label_for(name) for name in config.classes] == ["pear_red", "Red pear", "pear_red "]

@@ -137,6 +137,7 @@ def test_crowd_masks_are_read_on_request(coco_file):
             r"a polygon is a list \[x, y, x, y, ...\], got",
         ),
         ({"segmentation": [[SQUARE]]}, r"a polygon is a list"),
+        ({"segmentation": [[1, 1], [4, 1], [4, 4]]}, r"its points are pairs \[\[x, y\], ...\], wanted .* as one list"),
         ({"segmentation": [[6, 1, 1, 1, 1, 10]]}, "it has run lengths in place of a polygon"),
         (
             {"segmentation": [[0.2, 0.2, 1, 0.2, 1, 0.8], [0, 0, 0.1, 0, 0.1, 0.1]]},
@@ -147,8 +148,8 @@ def test_crowd_masks_are_read_on_request(coco_file):
         ({"segmentation": [[1, 1, float("nan"), 2, 3, 3]]}, "not a finite number"),
         ({"segmentation": []}, "it has no outline"),
         ({"segmentation": None}, "it has no outline"),
-        ({}, "'segmentation' is missing"),
-        ({"segmentation": [SQUARE], "category_id": 2}, "2 is missing or stands for nothing"),
+        ({}, "it has no outline"),
+        ({"segmentation": [SQUARE], "category_id": 2}, "its category_id 2 stands for nothing in the file; correct"),
         ({"segmentation": {"size": [5, 4], "counts": [20]}}, r"size \[5, 4\], its image \[4, 5\]"),
         ({"segmentation": {"size": [4, 5], "counts": [19]}}, "covers 19 pixels, its image has 20"),
         ({"segmentation": {"size": [4, 5], "counts": [20]}}, "holds no pixel"),
@@ -156,6 +157,11 @@ def test_crowd_masks_are_read_on_request(coco_file):
         ({"segmentation": {"size": [4, 5], "counts": compressed(RING_MASK)["counts"][:-1]}}, "covers 16 pixels"),
         ({"segmentation": {"size": [4, 5], "counts": "5P"}}, "is cut off"),
         ({"segmentation": {"size": [4, 5], "counts": "5 3"}}, "does not belong there"),
+        # https://github.com/cocodataset/cocoapi/issues/70
+        (
+            {"segmentation": {"size": [4, 5], "counts": str(b"5\\")}},
+            r"bytes as Python shows them, b'\.\.\.'; write .*decode",
+        ),
         ({"segmentation": {"size": [4, 5], "counts": "P" * 10**6 + "0"}}, "a number larger than any image"),
         ({"segmentation": {"counts": [20]}}, "'size' is missing"),
     ],
@@ -194,7 +200,7 @@ def test_a_broken_file_is_named(coco_file, changes, reason):
     [
         ({"segmentation": [], "bbox": [1, 1, 3, 3]}, "annotation 12: it has no outline"),
         ({"segmentation": [[1, 1, 2, 2]]}, "annotation 12: an outline needs at least 3 points"),
-        ({"segmentation": [SQUARE], "category_id": 2}, "annotation 12: 2 is missing"),
+        ({"segmentation": [SQUARE], "category_id": 2}, "annotation 12: its category_id 2"),
     ],
 )
 def test_one_broken_object_does_not_cost_the_file(coco_file, caplog, broken, reason):
@@ -222,7 +228,14 @@ def test_an_annotation_of_no_image_is_told(coco_file, caplog):
     with caplog.at_level(logging.WARNING):
         (record,) = coco.read(coco_file({"segmentation": [SQUARE]}, {"segmentation": [SQUARE], "image_id": 8}))
     assert len(record.outlines) == 1
-    assert "annotation 12: 8 is missing or stands for nothing" in caplog.text
+    assert "annotation 12: its image_id 8 stands for nothing in the file" in caplog.text
+
+
+@pytest.mark.parametrize("ids", [{"image_id": "7"}, {"category_id": "3"}, {"image_id": 7.0, "category_id": " 3"}])
+def test_numbers_that_are_written_as_text_are_the_same_ids(coco_file, ids):
+    """https://github.com/pylabel-project/pylabel/issues/46, https://github.com/cvat-ai/cvat/issues/298"""
+    (record,) = coco.read(coco_file({"segmentation": [SQUARE], "iscrowd": "0", **ids}))
+    assert [outline.label for outline in record.outlines] == ["leaf"] and record.unread == ()
 
 
 def test_an_image_id_that_comes_twice_stands_for_the_first(coco_file, caplog):

@@ -177,3 +177,20 @@ def test_objects_of_several_parts_have_group_ids_of_their_own(tmp_path: Path) ->
 def test_the_file_lies_beside_the_image(tmp_path: Path) -> None:
     labelme.write([Record("x/y/a.b.jpg", (9, 9), ())], tmp_path, ())
     assert json.loads((tmp_path / "x" / "y" / "a.b.json").read_text())["imagePath"] == "a.b.jpg"
+
+
+@pytest.mark.parametrize("named", ["old name.jpg", "..\\photos\\old.jpg", "/home/me/old.jpg"])
+def test_an_image_that_was_renamed_with_its_file_is_taken_and_told(tmp_path: Path, named: str) -> None:
+    """https://github.com/wkentaro/labelme/pull/803, https://github.com/CVHub520/X-AnyLabeling/issues/1206"""
+    write_json(tmp_path / "b.1.json", shape(), imagePath=named)
+    Image.new("RGB", (24, 20)).save(tmp_path / "b.1.png")
+    problems: list[str] = []
+    (record,) = labelme.read(tmp_path, problems.append)
+    assert (record.image, len(record.outlines), record.unread) == ("b.1.png", 1, ())
+    assert problems == [
+        f"{tmp_path / 'b.1.json'}: its image {named!r} is not there; taken is b.1.png, which has the file's name"
+    ]
+    Image.new("RGB", (24, 20)).save(tmp_path / "old.jpg")
+    if named != "old name.jpg":
+        (record,) = read("labelme", tmp_path)
+        assert record.image == "old.jpg"

@@ -244,3 +244,12 @@ def test_labels_may_have_the_whole_name_of_their_image(tmp_path: Path) -> None:
 def test_labels_lie_where_ultralytics_looks_for_them(image: str, place: str, labels: str) -> None:
     assert yolo_layout.image_path(image) == place
     assert yolo_layout.annotation_path(image) == labels
+
+
+def test_an_image_whose_labels_have_an_exports_name_is_not_told_as_without_any(tmp_path: Path) -> None:
+    """As Label Studio names them without the images, which then lie there as they were uploaded."""
+    files: dict[str, str | bytes] = {"images/my a.jpg": "", "images/b.jpg": "", "data.yaml": NAMES}
+    labels = {"labels/0a1b2c3d-my_a.txt": f"0 {SQUARE}\n"}
+    read, problems = told(write(tmp_path, {**files, **labels}))
+    assert read == {"images/my a.jpg": ["leaf"]}
+    assert len(problems) == 1 and "1 images have no label file" in problems[0] and "(images/b.jpg)" in problems[0]
