@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch.nn.functional import grid_sample
+from torchvision.ops import clip_boxes_to_image
 
-from model.geometry import without_specks
+from model.geometry import box_of, without_specks
+from model.instances import Instances
 
 FINEST = 28
 """Cells along a side of the mask head's output, which spans an object's box."""
@@ -31,6 +35,26 @@ def paste_masks(probabilities: torch.Tensor, boxes_xyxy: torch.Tensor, size_hw: 
         pasted = grid_sample(probability[None, None], grid[None], align_corners=False)[0, 0]
         mask[top:bottom, left:right] = (pasted >= 0.5).cpu().numpy()
     return masks
+
+
+def enlarged(boxes_xyxy: torch.Tensor, times: float, size_hw: tuple[int, int]) -> torch.Tensor:
+    """Boxes (n, 4) so many times as wide and high around their middle, cut at the rim of an image of that size."""
+    if times == 1:
+        return boxes_xyxy
+    middle, half = (boxes_xyxy[:, :2] + boxes_xyxy[:, 2:]) / 2, (boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]) * times / 2
+    return clip_boxes_to_image(torch.cat([middle - half, middle + half], 1), size_hw)
+
+
+def with_boxes_of_masks(found: Instances) -> Instances:
+    """The same objects with the boxes around their masks, which lie in their own; an empty mask's box stays."""
+    boxes = found.boxes_xyxy.copy()
+    for mask, box in zip(found.masks, boxes, strict=True):
+        left, top = np.floor(box[:2]).astype(int)
+        right, bottom = np.ceil(box[2:]).astype(int)
+        window = np.ascontiguousarray(mask[top:bottom, left:right])  # a whole image of 24 megapixels takes its time
+        if window.any():
+            box[:] = box_of(window) + np.array([left, top, left, top])
+    return replace(found, boxes_xyxy=boxes)
 
 
 def smooth(mask: np.ndarray, box_xyxy: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ from model.engines.base import EngineConfig, InputRange, Keeping, Target
 from model.engines.batching import in_halves
 from model.engines.float32 import leave_tf32
 from model.engines.passes import coarse_passes, together
-from model.engines.pasting import paste_masks
+from model.engines.pasting import enlarged, paste_masks, with_boxes_of_masks
 from model.engines.selection import Selection, masks_of_any_class, proposals_of, propose_places, select
 from model.engines.torchvision.encoded import Encoded, Features
 from model.engines.torchvision.first_look import FirstLook, has_foreground, joined, worth_sampling
@@ -196,14 +196,19 @@ class TorchvisionEngine:
     def decode(
         self, encoded: Encoded, *, confidence_threshold: float | None = None, any_class: bool = False
     ) -> Instances:
-        """The ordinary prediction, from the first look where there is one; dropout has to be off."""
+        """The ordinary prediction, from the first look where there is one; dropout has to be off.
+
+        Where the network's boxes are worse than its masks, a mask has some room around its box, and sets it right.
+        """
         threshold = self.config.confidence_threshold if confidence_threshold is None else confidence_threshold
         look = encoded.first_look or self._first_look(encoded)
         selection = self._select(look.probabilities, look.boxes, threshold, any_class)
         weights = look.probabilities[selection.proposals]
+        roomy = replace(selection, boxes_xyxy=enlarged(selection.boxes_xyxy, self._kind.mask_room, encoded.resized_hw))
         with self._precision(encoded.is_exact):
-            masks = self._mask_head(encoded, selection.boxes_xyxy, selection.labels, weights if any_class else None)
-        return self._instances(encoded, selection, weights, masks)
+            masks = self._mask_head(encoded, roomy.boxes_xyxy, selection.labels, weights if any_class else None)
+        found = self._instances(encoded, roomy, weights, masks)
+        return found if self._kind.mask_room == 1 else with_boxes_of_masks(found)
 
     @torch.no_grad()
     def sample(self, encoded: Encoded, passes: int) -> tuple[Instances, ...] | tuple[CoarseInstances, ...]:

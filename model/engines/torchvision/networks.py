@@ -48,6 +48,7 @@ class Network:
     facts                what a Detectron2 config says of it, None for torchvision's own networks
     timm                 what timm tells of its backbone, None where that is not timm's
     keeping              what training leaves as it was where it starts from pretrained weights
+    mask_room            a mask is looked for in so many times its box, and sets that right; 1: in the box alone
     """
 
     build: Callable[[int], MaskRCNN]
@@ -59,6 +60,7 @@ class Network:
     facts: Facts | None = None
     timm: TimmFacts | None = None
     keeping: Keeping = field(default_factory=Keeping)
+    mask_room: float = 1.0
 
     @property
     def is_exact_as_detectron2(self) -> bool:
@@ -121,6 +123,9 @@ SMALL, LARGE = SCALES["small"].input, SCALES["large"].input
 SMALL_AND_FROZEN = replace(SMALL, largest=640, visible=12)
 """What training leaves as it was knows objects that fill an image: small ones need more pixels."""
 
+MASK_ROOM = 1.2
+"""Of a network that has learned boxes from few images alone: they lie less right than the masks in them."""
+
 
 def timm_network(facts: TimmFacts) -> Network:
     """A Mask R-CNN on one of timm's backbones.
@@ -133,6 +138,7 @@ def timm_network(facts: TimmFacts) -> Network:
         has_sturdy_features=False,
         timm=facts,
         keeping=Keeping(freeze_at=3, backbone_rate=0.1),
+        mask_room=MASK_ROOM,
     )
 
 
@@ -141,7 +147,7 @@ THREE_OF_FIVE = Keeping(freeze_at=2)
 
 NETWORKS = {
     "lite": timm_network(timm_networks.LITE),
-    "nano": Network(nano, SMALL, has_sturdy_features=False),
+    "nano": Network(nano, SMALL, has_sturdy_features=False, mask_room=MASK_ROOM),
     "maskrcnn_resnet50_fpn": Network(_resnet50, LARGE, MaskRCNN_ResNet50_FPN_Weights.COCO_V1, keeping=THREE_OF_FIVE),
     "maskrcnn_resnet50_fpn_v2": Network(
         _resnet50_v2, LARGE, MaskRCNN_ResNet50_FPN_V2_Weights.COCO_V1, keeping=THREE_OF_FIVE

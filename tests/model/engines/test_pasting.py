@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch.nn.functional import grid_sample
 
-from model.engines.pasting import paste_coarse, paste_masks
+from model.engines.pasting import enlarged, paste_coarse, paste_masks, with_boxes_of_masks
+from model.instances import Instances
 from sampling.observations import crop, intersection
 
 FULL = torch.ones((28, 28))
@@ -156,3 +157,17 @@ def test_coarse_masks_overlap_as_whole_ones_do() -> None:
     shared = intersection(a, b)
     true_iou = (whole[0] & whole[1]).sum() / (whole[0] | whole[1]).sum()
     assert shared / (a.area + b.area - shared) == pytest.approx(true_iou, abs=0.02)
+
+
+def test_a_box_grows_around_its_middle_and_ends_at_the_rim() -> None:
+    boxes = torch.tensor([[10.0, 4, 20, 14], [0, 0, 30, 20]])
+    assert enlarged(boxes, 1.2, SIZE_HW).tolist() == [[9, 3, 21, 15], [0, 0, 30, 20]]
+    assert enlarged(boxes, 1.0, SIZE_HW) is boxes
+
+
+def test_a_box_is_set_right_by_the_mask_in_it_and_stays_where_that_is_empty() -> None:
+    masks = np.stack([filled(5, 9, 7, 16), filled(0, 0, 0, 0)])
+    boxes = np.array([[5.5, 3.2, 18.7, 12], [1, 2, 3, 4]], np.float32)
+    found = with_boxes_of_masks(Instances(boxes, np.ones(2, np.float32), np.zeros(2, int), np.ones((2, 1)), masks))
+    assert found.boxes_xyxy.tolist() == [[7, 5, 16, 9], [1, 2, 3, 4]]
+    assert boxes[0, 0] == 5.5, "what came is not changed"

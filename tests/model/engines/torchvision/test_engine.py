@@ -9,9 +9,11 @@ from torchvision.models.detection import transform
 from torchvision.ops import roi_align
 
 from model.engines.base import EngineConfig, Target
+from model.engines.pasting import enlarged, paste_masks
 from model.engines.torchvision.engine import TorchvisionEngine
 from model.engines.torchvision.mask_samples import read_boxes
 from model.engines.torchvision.precision import has_bfloat16
+from model.geometry import box_of
 from sampling.mc_dropout import ScoringConfig, score
 
 
@@ -173,3 +175,21 @@ def test_masks_of_many_objects_are_computed_in_parts(monkeypatch: pytest.MonkeyP
         for mask, other in zip(ours.masks, theirs.masks, strict=True):
             assert (mask == other).mean() > 0.99
     assert max(at_once) == 7 and sum(at_once) == sum(map(len, whole))
+
+
+@pytest.mark.parametrize(("network", "room"), [("lite", 1.2), ("nano", 1.2), ("maskrcnn_resnet50_fpn", 1.0)])
+def test_a_mask_has_room_around_a_box_that_was_learned_from_few_images(
+    network: str, room: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filled = torch.ones(100, 28, 28)
+    monkeypatch.setattr(TorchvisionEngine, "_mask_head", lambda self, encoded, boxes, *_: filled[: len(boxes)])
+    torch.manual_seed(0)
+    engine = TorchvisionEngine(("red", "blue"), EngineConfig(network, confidence_threshold=0.3, image_size=(96, 128)))
+    [encoded] = engine.encode([np.random.default_rng(0).integers(0, 255, (96, 128, 3), np.uint8)], exact=True)
+    look = engine._first_look(encoded)
+    boxes = enlarged(engine._select(look.probabilities, look.boxes, 0.3, False).boxes_xyxy, room, (96, 128))
+    found = engine.decode(encoded)
+    assert len(found) == len(boxes) > 0
+    assert (found.masks == paste_masks(filled[: len(boxes)], boxes, (96, 128))).all()
+    wanted = boxes.detach().numpy() if room == 1 else np.array([box_of(mask) for mask in found.masks])
+    assert np.allclose(found.boxes_xyxy, wanted)
