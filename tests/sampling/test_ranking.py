@@ -191,6 +191,13 @@ def test_a_late_image_without_detections_follows_the_setting(setting: str, score
     assert score_for(NAN, rank(candidates(0.2, 0.5), DEFAULT, 0), RankingConfig(without_detections=setting)) == score
 
 
+@pytest.mark.parametrize("setting", ["first", "last"])
+def test_a_late_image_that_chance_places_goes_to_the_middle_whatever_the_setting(setting: str) -> None:
+    config = RankingConfig("random", without_detections=setting)
+    queue = rank(candidates(NAN, NAN, NAN), config, 0)
+    assert score_for(NAN, queue, config) == queue[1].score
+
+
 def test_a_late_image_goes_behind_the_less_certain_ones_where_the_score_is_a_place() -> None:
     config = RankingConfig("class_aware")
     queue = rank([Candidate(i, c, False, (1.0,)) for i, c in enumerate((0.1, 0.3, 0.5, 0.9))], config, 0)
