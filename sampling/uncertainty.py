@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sampling.observations import GROUPING, CroppedMask, Observation, Pass, crop_masks, intersection
+from sampling.observations import GROUPING, CroppedMask, Crops, Observation, Pass, crop_masks, intersection
 
 SUPPORT = np.float32(0.25)
 """Share of an observation's masks that must hold a pixel for it to belong to their mean mask."""
@@ -112,10 +112,15 @@ def occurrence(seen: int, passes: int) -> float:
     return float(np.clip(np.float32(seen) / np.float32(passes), 0, 1))
 
 
-def observation_certainty(observation: Observation, passes: Sequence[Pass]) -> ObservationCertainty:
-    """The four factors of one observation of these passes."""
-    crops = crop_masks(passes)
-    return _certainty(observation, passes, [crops[t][i] for t, i in observation.members])
+def observation_certainty(observation: Observation, passes: Sequence[Pass], crops: Crops) -> ObservationCertainty:
+    """The four factors of one observation of these passes, whose masks are cropped already."""
+    members = observation.members
+    return ObservationCertainty(
+        semantic=semantic_certainty(np.stack([passes[t].softmaxes[i] for t, i in members])),
+        box=box_certainty(np.stack([passes[t].boxes_xyxy[i] for t, i in members])),
+        mask=mask_certainty([crops[t][i] for t, i in members]),
+        occurrence=occurrence(len(members), len(passes)),
+    )
 
 
 def image_certainty(
@@ -132,7 +137,7 @@ def image_certainty(
         raise ValueError(f"mode must be one of {', '.join(MODES)}, got {mode!r}")
     crops = crop_masks(passes)
     observations = GROUPING[exact](passes, crops, iou_threshold)
-    found = [_certainty(o, passes, [crops[t][i] for t, i in o.members]).certainty for o in observations]
+    found = [observation_certainty(o, passes, crops).certainty for o in observations]
     values = np.array(found, np.float32)
     if not exact:
         values = np.nan_to_num(values, nan=0.0)
@@ -142,14 +147,3 @@ def image_certainty(
 def class_counts(passes: Sequence[Pass]) -> np.ndarray:
     """Objects of each class that a pass finds in the mean, (c,) float32; each detection counts by its probabilities."""
     return np.asarray(sum(found.softmaxes.sum(0) for found in passes) / len(passes), np.float32)
-
-
-def _certainty(observation: Observation, passes: Sequence[Pass], masks: Sequence[CroppedMask]) -> ObservationCertainty:
-    """`observation_certainty` with the members' masks cropped already."""
-    members = observation.members
-    return ObservationCertainty(
-        semantic=semantic_certainty(np.stack([passes[t].softmaxes[i] for t, i in members])),
-        box=box_certainty(np.stack([passes[t].boxes_xyxy[i] for t, i in members])),
-        mask=mask_certainty(masks),
-        occurrence=occurrence(len(members), len(passes)),
-    )

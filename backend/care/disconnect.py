@@ -36,7 +36,7 @@ def disconnect(settings: Settings, redis: Redis | None, folder: ProjectFolder, *
     if redis is not None:
         require_writable(redis)
     with ExitStack() as stack:
-        locks = [held(redis, f"{kind.lock}:{folder.uid}", wait_s=WAIT_S) for kind in KINDS] if redis else []
+        locks = [held(redis, kind.lock_for(folder.uid), wait_s=WAIT_S) for kind in KINDS] if redis else []
         for lock in locks:
             if not stack.enter_context(lock):
                 raise BadSetting(

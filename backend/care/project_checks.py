@@ -87,9 +87,7 @@ def learnable(case: Case) -> str:
     now, _ = read_snapshot_of(place)
     if now.left_out:
         examples = "; ".join(f"task {one.task}: {one.reasons[0]}" for one in now.left_out[-EXAMPLES:])
-        raise Doubt(
-            f"{len(now.left_out)} annotated tasks do not count, as not all of their regions can be read: {examples}"
-        )
+        raise Doubt(f"{now.left_out_in_words}, as not all regions can be read: {examples}")
     return f"{len(now.entries)} annotated tasks can be learned from"
 
 

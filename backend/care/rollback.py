@@ -8,7 +8,7 @@ from backend.errors import BadSetting
 from backend.project.folder import ProjectFolder
 from backend.project.workplace import Workplace, open_workplace
 from backend.queue.connection import require_writable
-from backend.queue.jobs import hint
+from backend.queue.jobs import EXAMINE, RUN_ROUND, hint
 from backend.queue.locks import held
 from backend.rounds import task_queue
 from backend.rounds.folder import STATES, Round, unfinished
@@ -31,8 +31,8 @@ def roll_back(settings: Settings, redis: Redis, folder: ProjectFolder, to: str |
     require_writable(redis)
     wait_s = 0 if unfinished(folder) else WAIT_S
     with (
-        held(redis, f"round:{folder.uid}", wait_s=wait_s) as is_free,
-        held(redis, f"examine:{folder.uid}", wait_s=wait_s) as is_quiet,  # it removes predictions of old versions
+        held(redis, RUN_ROUND.lock_for(folder.uid), wait_s=wait_s) as is_free,
+        held(redis, EXAMINE.lock_for(folder.uid), wait_s=wait_s) as is_quiet,  # it removes predictions of old versions
     ):
         begun = unfinished(folder)
         if not is_free or not is_quiet or begun is not None:

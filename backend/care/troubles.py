@@ -82,7 +82,7 @@ def _of_round(redis: Redis | None, folder: ProjectFolder) -> Iterator[str]:
     if last is None or last.is_concluded:
         return
     state = last.state
-    is_running = redis is not None and is_held(redis, f"{RUN_ROUND.lock}:{folder.uid}")
+    is_running = redis is not None and is_held(redis, RUN_ROUND.lock_for(folder.uid))
     kills = state.begun - is_running
     if state.state == FAILED:
         yield (

@@ -306,7 +306,7 @@ TRAINING = {
 
 
 def _choice(network: str) -> TrainingChoice:
-    return TRAINING.get(network) or TRAINING.get(network.partition("/")[0], TRAINING["default"])
+    return TRAINING.get(network.partition("/")[0], TRAINING["default"])
 
 
 RATES = {"adamw": 2e-4, "sgd": 5e-3}

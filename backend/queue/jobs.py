@@ -43,6 +43,10 @@ class Kind:
         """Id of a project's job; there is one of each kind at a time."""
         return f"{self.function}-{uid.replace('.', '-')}"
 
+    def lock_for(self, uid: str) -> str:
+        """Name of the lock that a project's job holds, and whoever must have the project for himself."""
+        return f"{self.lock}:{uid}"
+
 
 EXAMINE = Kind("examine", SHORT, "examine")
 RUN_ROUND = Kind("run_round", ROUNDS, "round")
@@ -81,7 +85,7 @@ def enqueue(redis: Redis, kind: Kind, uid: str, *, at_front: bool = False) -> bo
         status = job.get_status(refresh=True) if job is not None else None
     started_at = job.started_at if job is not None else None
     age_s = _age_s(started_at) if started_at else START_GRACE_S
-    if is_held(redis, f"{kind.lock}:{uid}") or (status == JobStatus.STARTED and abs(age_s) < START_GRACE_S):
+    if is_held(redis, kind.lock_for(uid)) or (status == JobStatus.STARTED and abs(age_s) < START_GRACE_S):
         return False
     if job is not None:
         job.delete()

@@ -24,7 +24,7 @@ def need_of(
         return Need(
             False, project.counters[1], missing, f"{project.counters[1]} annotations of {config.initial_datasize}"
         )
-    if before is not None and config.loops is not None and not is_forced:
+    if config.loops is not None and not is_forced:
         ended = sum(one.is_concluded and one.state.state != CANCELLED for one in all_rounds(folder))
         if ended > config.loops:
             reason = (

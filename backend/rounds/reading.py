@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -23,11 +23,12 @@ from backend.rounds.snapshots import (
     write_snapshot,
 )
 from model.image_files import DARK
+from model.record_images import named
 
 logger = logging.getLogger(__name__)
 
 NAMED = 5
-"""Reasons that an error names."""
+"""Unknown splits that a note names."""
 
 Chosen = Mapping[int, tuple[Task, dict[str, Any]]]
 """Annotated tasks by id, each with the annotation that counts."""
@@ -141,7 +142,7 @@ def _require_something(found: _Found) -> None:
     if not found.reasons:
         raise NothingToLearn("nothing outside of the validation split is annotated any more; the round waits for it")
     raise NothingToLearn(
-        f"no annotated image outside of the validation split can be used: {_listed(found.reasons)}; the round goes on "
+        f"no annotated image outside of the validation split can be used: {named(found.reasons)}; the round goes on "
         "by itself once they can be read"
     )
 
@@ -158,13 +159,7 @@ def _require_still_due(place: Workplace, current: Round, kept: Snapshot) -> None
     )
     if not need.is_due:
         reasons = [reason for one in kept.left_out for reason in one.reasons]
-        raise NothingToLearn(f"{need.reason}: {_listed(reasons)}; the round goes on once there are enough")
-
-
-def _listed(reasons: Sequence[str]) -> str:
-    """The first reasons, and how many more there are."""
-    more = f"; and {len(reasons) - NAMED} more" if len(reasons) > NAMED else ""
-    return "; ".join(reasons[:NAMED]) + more
+        raise NothingToLearn(f"{need.reason}: {named(reasons)}; the round goes on once there are enough")
 
 
 def _label_changes(place: Workplace) -> list[str]:

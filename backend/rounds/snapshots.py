@@ -61,6 +61,12 @@ class Snapshot:
         rows = [(e.task, e.digest, e.split) for e in self.entries]
         return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
+    @property
+    def left_out_in_words(self) -> str:
+        """How many annotated tasks do not count."""
+        left_out = len(self.left_out)
+        return "1 annotated task does not count" if left_out == 1 else f"{left_out} annotated tasks do not count"
+
     def count(self, split: str) -> int:
         """Number of annotated tasks in a split."""
         return sum(entry.split == split for entry in self.entries)
@@ -133,7 +139,7 @@ def assess_need(
     wanted = pool_size if before else initial_datasize
     have = changed if before else len(now.entries)
     missing = max(0, wanted - have)
-    aside = f"; {len(now.left_out)} annotated tasks do not count" if now.left_out else ""
+    aside = f"; {now.left_out_in_words}" if now.left_out else ""
     if now.count("train") == 0:
         reason = "no annotated task outside of the validation split yet"
         return Need(False, changed, max(1, missing), f"{reason}{aside}")

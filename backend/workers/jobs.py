@@ -61,7 +61,7 @@ def examine(uid: str) -> None:
     settings = read_settings()
     redis = open_redis(settings)
     folder = ProjectFolder(settings.data_dir / "projects" / uid)
-    with _logged(EXAMINE, uid), held(redis, f"{EXAMINE.lock}:{uid}") as is_mine:
+    with _logged(EXAMINE, uid), held(redis, EXAMINE.lock_for(uid)) as is_mine:
         if is_mine and folder.is_connected:
             examine_project(redis, settings, folder)
 
@@ -71,7 +71,7 @@ def run_round(uid: str) -> None:
     settings = read_settings()
     redis = open_redis(settings)
     folder = ProjectFolder(settings.data_dir / "projects" / uid)
-    with _logged(RUN_ROUND, uid), held(redis, f"{RUN_ROUND.lock}:{uid}") as is_mine:
+    with _logged(RUN_ROUND, uid), held(redis, RUN_ROUND.lock_for(uid)) as is_mine:
         while is_mine and folder.is_connected:
             place = open_workplace(settings, folder)
             current = unfinished(folder) or _due_round(redis, place)
@@ -86,7 +86,7 @@ def run_round(uid: str) -> None:
 def tidy(uid: str) -> None:
     """Job: keep the caches at their sizes, and remove what crashes left beside and in the projects."""
     settings = read_settings()
-    with _logged(TIDY, uid), held(open_redis(settings), f"{TIDY.lock}:{uid}") as is_mine:
+    with _logged(TIDY, uid), held(open_redis(settings), TIDY.lock_for(uid)) as is_mine:
         if is_mine:
             trim_cache(settings.data_dir / "cache" / "images", settings.image_cache_gb * 1e9)
             trim_cache(thumbnails(settings.data_dir), min(CACHE_BYTES, settings.image_cache_gb * 1e9))

@@ -49,7 +49,7 @@ def open_task(stack: Stack, project_id: int) -> Screen:
 
 def publish_without_parent(stack: Stack, folder: ProjectFolder) -> None:
     """Take a round to its end in the worker's place, which would wait for annotations first."""
-    with held(Redis.from_url(stack.settings.redis_url), f"{RUN_ROUND.lock}:{folder.uid}", wait_s=60) as is_mine:
+    with held(Redis.from_url(stack.settings.redis_url), RUN_ROUND.lock_for(folder.uid), wait_s=60) as is_mine:
         assert is_mine, "the worker is at a round of its own"
         current = start_round(folder, 0)
         steps.run(open_workplace(stack.settings, folder), current, quiet)

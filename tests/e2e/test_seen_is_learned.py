@@ -139,7 +139,7 @@ def test_an_annotation_that_cannot_be_read_whole_is_named_and_does_not_count(sta
     client.annotate(ids[5], elsewhere)
     redis = Redis.from_url(stack.settings.redis_url)
     told = "\n".join(status.describe(stack.settings, redis, project.id))
-    assert "needs 1 more annotation (5 of 6 annotated tasks; 1 annotated tasks do not count)" in told
+    assert "needs 1 more annotation (5 of 6 annotated tasks; 1 annotated task does not count)" in told
     named = rf"task {ids[5]} does not count: region \S+ of annotation \d+ is left out: it is of the control 'other'"
     assert re.search(named, told)
     findings = {finding.check: finding for finding in examine(stack.settings, project.id)}

@@ -44,7 +44,7 @@ def remove_old_predictions(stack: Stack, folder: ProjectFolder, *, is_lock_over:
     """Tidy in the worker's place: now, or with a clock that goes on until a task lock of some steps has run out."""
     place, now = open_workplace(stack.settings, folder), time.time()
     redis = Redis.from_url(stack.settings.redis_url)
-    with held(redis, f"{EXAMINE.lock}:{folder.uid}", wait_s=60) as is_mine:
+    with held(redis, EXAMINE.lock_for(folder.uid), wait_s=60) as is_mine:
         assert is_mine, "the worker looks at the project for too long"
         project = place.client.project(folder.project_id)
         for step in range(1 + is_lock_over * LOCK_STEPS):

@@ -65,7 +65,7 @@ def test_killed_while_predictions_are_on_their_way_none_is_sent_twice(world: Wor
 def test_a_round_that_is_killed_again_and_again_waits_longer_and_says_so(world: World) -> None:
     for _ in range(3):
         world.killed("train")
-    world.redis.delete(f"{PREFIX}{RUN_ROUND.lock}:{UID}", RECONCILED)
+    world.redis.delete(PREFIX + RUN_ROUND.lock_for(UID), RECONCILED)
     assert "round 1 was killed 3 times" in world.trouble() and "memory" in world.trouble()
     world.turn()
     assert world.rounds()[0].state.state == "read", "it waits"

@@ -127,11 +127,11 @@ def test_two_workers_make_one_round(world: World) -> None:
 
 
 def test_a_worker_whose_round_was_taken_over_leaves_it_alone(world: World) -> None:
-    lock = f"{PREFIX}{RUN_ROUND.lock}:{UID}"
+    lock = PREFIX + RUN_ROUND.lock_for(UID)
 
     def take_over() -> None:
         world.redis.set(lock, "another worker", px=60_000)
-        renewer = f"renew {RUN_ROUND.lock}:{UID}"
+        renewer = f"renew {RUN_ROUND.lock_for(UID)}"
         wait_for(lambda: all(thread.name != renewer for thread in threading.enumerate()), "the notice of it", 30)
 
     world.monkeypatch.setattr(jobs, "held", partial(held, ttl_s=0.6))

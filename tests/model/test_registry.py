@@ -67,6 +67,13 @@ def test_versions_are_sorted_by_number_not_by_text(registry):
     assert registry.next_number(at_least=3) == 11
 
 
+def test_the_best_version_is_a_promoted_one_also_where_some_were_not_measured(registry):
+    assert registry.best() is None
+    for number, ap, promoted in ((1, None, True), (2, 0.6, True), (3, 0.4, True), (4, 0.9, False)):
+        add_version(registry, fields(number, metrics={"mask_ap": ap}, promoted=promoted), TENSORS)
+    assert registry.best().name == "maskal-r2"
+
+
 def test_a_version_is_never_overwritten(registry):
     first = add_version(registry, fields(1), TENSORS)
     with pytest.raises(BadVersion, match="maskal-r1 exists already"):

@@ -34,6 +34,7 @@ def test_what_is_annotated_is_covered() -> None:
     known = Known(KINDS[:1], 0.0)
     found = order([image(0), image(0), image(0), image(1), image(1), image(2)], known)
     assert found[0] in (3, 4) and found[1] == 5
+    assert order([image(0), image(1), image(2)], Known(KINDS[:2], 0.0))[0] == 2, "each that is annotated covers its own"
 
 
 def test_an_image_with_several_new_kinds_comes_first() -> None:
@@ -57,6 +58,20 @@ def test_the_classes_take_turns_where_the_model_is_trusted() -> None:
     scattered = [*common, image(2, classes=(0.9, 0.1)), *rare]
     assert order(scattered, Known(KINDS[:1], 1.0), Parts())[:2] == [6, 7]
     assert order([*common, *rare], Known(np.zeros((0, 3)), 1.0), Parts())[1] == 6
+
+
+def test_no_class_has_a_turn_where_the_setting_says_so_or_the_model_is_not_trusted() -> None:
+    images = [*[image(0, classes=(0.95, 0.05))] * 6, *[image(2, classes=(0.95, 0.05))] * 4]
+    images.append(image(1, classes=(0.05, 0.95)))
+    trusted, not_trusted = Known(np.zeros((0, 3)), 1.0), Known(np.zeros((0, 3)), 0.0)
+    assert order(images, trusted, Parts())[1] == 10
+    assert 6 <= order(images, trusted, Parts(class_turns=False))[1] < 10
+    assert 6 <= order(images, not_trusted, Parts())[1] < 10
+
+
+def test_what_is_not_chosen_one_by_one_follows_by_what_it_would_bring() -> None:
+    found = order([image(2), *[image(1)] * 2, *[image(0)] * 3], count=0)
+    assert set(found[:3]) == {3, 4, 5} and found[-1] == 0
 
 
 def test_beyond_the_shortlist_images_follow_by_what_they_would_bring(monkeypatch: pytest.MonkeyPatch) -> None:

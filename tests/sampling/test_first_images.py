@@ -33,6 +33,17 @@ def test_what_is_annotated_is_covered_and_not_chosen_again() -> None:
     assert groups[picks[0].index] == 1 and groups[picks[1].index] == 2
 
 
+def test_what_is_not_chosen_one_by_one_follows_by_what_it_would_bring() -> None:
+    features, groups = grouped(40, 6, 3)
+    assert groups[[pick.index for pick in cover(features, nothing(features), 1)]][[1, 6, 7, 9, 10]].tolist() == [
+        1,
+        1,
+        2,
+        2,
+        0,
+    ]
+
+
 def test_the_order_stays_as_it_was_while_its_first_are_annotated_in_any_order() -> None:
     features, _ = grouped(20, 15, 10)
     order = [p.index for p in cover(features, nothing(features), 20)]

@@ -29,6 +29,11 @@ def test_what_all_objects_have_in_common_makes_none_alike() -> None:
     assert likeness(shifted[3:4], shifted, STARTS) == pytest.approx(likeness(FEATURES[3:4], FEATURES, STARTS), abs=1e-3)
 
 
+def test_every_feature_counts_the_same_whatever_its_scale() -> None:
+    scaled = FEATURES.astype(np.float32) * np.geomspace(0.1, 1000, 16).astype(np.float32)
+    assert likeness(scaled[3:4], scaled, STARTS) == pytest.approx(likeness(FEATURES[3:4], FEATURES, STARTS), abs=1e-3)
+
+
 def test_parts_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = likeness(FEATURES[:2], FEATURES, STARTS)
     monkeypatch.setattr(module, "AT_ONCE", 2)

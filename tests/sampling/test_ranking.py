@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sampling.coverage import Known, ObjectsOfImage
 from sampling.ranking import WITHOUT_DETECTIONS, Candidate, Moment, Place, RankingConfig, rank, score_for
 from sampling.strategies import STRATEGIES
 
@@ -191,11 +192,28 @@ def test_a_late_image_without_detections_follows_the_setting(setting: str, score
     assert score_for(NAN, rank(candidates(0.2, 0.5), DEFAULT, 0), RankingConfig(without_detections=setting)) == score
 
 
+@pytest.mark.parametrize("setting", ["first", "last"])
+def test_a_late_image_that_chance_places_goes_to_the_middle_whatever_the_setting(setting: str) -> None:
+    config = RankingConfig("random", without_detections=setting)
+    queue = rank(candidates(NAN, NAN, NAN), config, 0)
+    assert score_for(NAN, queue, config) == queue[1].score
+
+
 def test_a_late_image_goes_behind_the_less_certain_ones_where_the_score_is_a_place() -> None:
     config = RankingConfig("class_aware")
     queue = rank([Candidate(i, c, False, (1.0,)) for i, c in enumerate((0.1, 0.3, 0.5, 0.9))], config, 0)
     assert queue[2].score < score_for(0.6, queue, config) < queue[3].score
     assert score_for(0.05, queue, config) == queue[0].score and score_for(1.0, queue, config) == queue[3].score
+    blank = Candidate(4, NAN, False, (0.0,))
+    assert score_for(0.05, rank([blank], config, 0), config) == 0.5, "nothing to compare with"
+    assert score_for(0.05, (*queue, *rank([blank], config, 0)), config) == queue[0].score
+
+
+def test_coverage_goes_by_the_certainty_where_the_objects_of_one_image_are_not_known() -> None:
+    objects = ObjectsOfImage(np.ones((1, 2)), np.ones((1, 1)), np.ones(1))
+    some = [Candidate(0, 0.5, objects=objects), Candidate(1, 0.2), Candidate(2, 0.9, objects=objects)]
+    queue = rank(some, RankingConfig("coverage"), 0, Moment(known=Known(np.zeros((0, 2)), 0.5)))
+    assert [(place.key, place.score) for place in queue] == [(1, 0.2), (0, 0.5), (2, 0.9)]
 
 
 def test_a_late_image_finds_its_place_where_coverage_had_no_objects_to_look_at() -> None:

@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from sampling.coverage import Known, ObjectsOfImage
+from sampling.coverage import Known, ObjectsOfImage, Parts
 from sampling.strategies import BY_CERTAINTY, BY_CHANCE, STRATEGIES, Pool, farthest_first
 
 NAN = np.nan
@@ -91,6 +91,11 @@ def test_class_turns_draws_from_each_class_in_turn_whatever_the_certainty() -> N
     assert len({found[0] for found in orders} | {found[1] for found in orders}) > 6
 
 
+def test_class_turns_leaves_images_that_show_no_class_for_last() -> None:
+    pool = pool_of([0.5] * 6, [[1.0, 0.0]] * 2 + [[0.0, 1.0]] * 2 + [[0.0, 0.0]] * 2)
+    assert all(set(order("class_turns", pool, seed)[4:]) == {4, 5} for seed in range(5))
+
+
 def test_class_aware_gives_the_rare_class_its_share() -> None:
     """Ten uncertain images of the common class and two rather certain ones of the rare one."""
     pool = pool_of([*np.linspace(0.1, 0.3, 10), 0.6, 0.7], [[1.0, 0.0]] * 10 + [[0.0, 1.0]] * 2)
@@ -101,6 +106,11 @@ def test_class_aware_gives_the_rare_class_its_share() -> None:
 
 def test_class_aware_serves_the_less_certain_image_of_a_class_first() -> None:
     assert order("class_aware", pool_of([0.8, 0.2, 0.5], [[1.0], [1.0], [1.0]])) == [1, 2, 0]
+
+
+def test_class_aware_weighs_uncertainty_by_how_much_of_one_object_is_seen() -> None:
+    """Nine tenths of an object at full uncertainty before one at 0.85; three of them count as one."""
+    assert order("class_aware", pool_of([0.0, 0.15, 0.2, 0.5], [[0.9], [1.0], [0.5], [3.0]])) == [0, 1, 3, 2]
 
 
 def test_diverse_does_not_serve_two_of_a_kind_in_one_batch() -> None:
@@ -119,7 +129,9 @@ def test_diverse_serves_only_from_the_shortlist_of_the_least_certain() -> None:
 def test_farthest_first_goes_to_the_corners() -> None:
     points = np.array([[0, 0], [1, 1], [10, 0], [0, 9], [5, 5]], np.float32)
     assert farthest_first(points, 3) == [0, 2, 3]
+    assert farthest_first(points + 20, 3) == [0, 2, 3], "wherever the origin lies"
     assert sorted(farthest_first(points, 9)) == [0, 1, 2, 3, 4]
+    assert farthest_first(np.zeros((3, 2)), 3) == [0, 1, 2], "each once, also where all look the same"
 
 
 def test_stratified_is_noisy_at_first_and_strict_later() -> None:
@@ -141,6 +153,28 @@ def test_stratified_gives_classes_two_thirds_and_uncertainty_one() -> None:
     """Late, so that there is next to no noise: the rare class is certain, and still gets every third place."""
     pool = pool_of([*np.linspace(0.1, 0.3, 12), *[0.8] * 6], [[1.0, 0.0]] * 12 + [[0.0, 1.0]] * 6, round_number=20)
     assert [sum(i >= 12 for i in order("stratified", pool)[s : s + 3]) for s in (0, 3, 6, 9)] == [1, 1, 1, 1]
+
+
+def test_stratified_gives_every_class_its_turn_where_these_are_many() -> None:
+    pool = pool_of([*[0.8] * 4, *np.linspace(0.1, 0.3, 12)], [*np.eye(4).tolist(), *[[0.0] * 4] * 12], round_number=20)
+    first = order("stratified", pool)
+    assert {first[place] for place in (0, 1, 3, 4)} == {0, 1, 2, 3}
+
+
+def test_the_noise_of_coverage_fades_over_the_planned_rounds() -> None:
+    """Thirty objects that are as far apart as can be: without noise the least certain come first."""
+    uncertainties = np.linspace(0.9, 0.1, 30)
+    objects = [ObjectsOfImage(np.eye(30)[[i]], np.ones((1, 1)), uncertainties[[i]]) for i in range(30)]
+
+    def disorder(noise: float, round_number: int) -> float:
+        parts = Parts(uncertainty=1, class_turns=False, noise=noise)
+        known = Known(np.zeros((0, 30)), 0.5)
+        pool = pool_of([0.5] * 30, objects=objects, known=known, parts=parts, round_number=round_number, rounds=9)
+        places = [np.abs(np.array(order("coverage", pool, seed)) - np.arange(30)).mean() for seed in range(10)]
+        return float(np.mean(places))
+
+    assert disorder(0, 1) == 0 and disorder(1, 1) > 4 and disorder(1, 9) < 1
+    assert disorder(0.1, 1) < disorder(1, 1) / 2
 
 
 def test_diverse_orders_many_images_in_seconds() -> None:

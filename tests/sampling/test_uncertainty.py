@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from model.instances import Instances
-from sampling.observations import Observation, crop, group
+from sampling.observations import Observation, crop, crop_masks, group
 from sampling.uncertainty import (
     MODES,
     ObservationCertainty,
@@ -90,7 +90,7 @@ def test_intermediates_are_those_of_the_original(name: str) -> None:
         assert box_ious(boxes) == close(expected["box_ious"])
         assert (ious[:1] if np.isnan(ious).all() else ious) == close(expected["mask_ious"])
 
-        certainty = observation_certainty(observation, passes)
+        certainty = observation_certainty(observation, passes, crop_masks(passes))
         assert certainty.semantic == semantic_certainty(softmaxes) == close(expected["u_sem"])
         assert certainty.box == box_certainty(boxes) == close(expected["u_spl_b"])
         assert certainty.mask == close(expected["u_spl_m"])
@@ -181,6 +181,11 @@ def test_no_detection_is_nan(mode: str) -> None:
 @pytest.mark.parametrize("mode", MODES)
 def test_one_object_of_empty_masks_makes_the_image_nan(mode: str) -> None:
     assert math.isnan(image_certainty([fake_pass(SEEN, EMPTY), fake_pass(SEEN)], mode=mode))
+
+
+def test_an_object_of_empty_masks_is_wholly_uncertain_unless_exact() -> None:
+    passes = [fake_pass(SEEN, EMPTY)] * 2
+    assert [image_certainty(passes, mode=mode, exact=False) for mode in ("min", "mean", "max")] == [0, 0.5, 1]
 
 
 def test_an_object_found_in_some_passes_only_is_less_certain() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import timm
 import torch
 
-from model.engines.torchvision.timm_networks import TimmFacts, features_of
+from model.engines.torchvision.timm_networks import TimmFacts, features_of, first_line
 from model.errors import BadCheckpoint
 
 BODY = "backbone.body."
@@ -61,7 +61,7 @@ def imagenet_backbone(facts: TimmFacts) -> dict[str, torch.Tensor]:
         return _named(facts, features_of(facts, pretrained=True))
     except LOAD_ERRORS as err:
         raise BadCheckpoint(
-            f"the ImageNet weights of timm's {facts.name} cannot be had ({_first_line(err)}); allow the network (once, "
+            f"the ImageNet weights of timm's {facts.name} cannot be had ({first_line(err)}); allow the network (once, "
             "timm keeps them), or fetch the classifier's weights elsewhere and set pretrained_weights to the file's "
             "path, or to none"
         ) from err
@@ -129,7 +129,7 @@ def _loaded(facts: TimmFacts, tensors: Mapping[str, torch.Tensor], seed: int) ->
             return _named(facts, features_of(facts, pretrained=True, pretrained_cfg_overlay=overlay))
         except LOAD_ERRORS as err:
             raise BadCheckpoint(
-                f"weights do not fit timm's {facts.name} ({_first_line(err)}); choose the network that the file was "
+                f"weights do not fit timm's {facts.name} ({first_line(err)}); choose the network that the file was "
                 "trained with"
             ) from err
 
@@ -155,7 +155,3 @@ def noise_like_photos(images: int, side: int) -> torch.Tensor:
     noise = (noise - noise.mean((2, 3), keepdim=True)) / noise.std((2, 3), keepdim=True)
     grey = noise.mean(1, keepdim=True) * math.sqrt(3)
     return (0.5 + 0.2 * (0.9 * grey + 0.3 * noise)).clamp(0, 1)
-
-
-def _first_line(err: BaseException) -> str:
-    return (str(err).splitlines() or [type(err).__name__])[0]

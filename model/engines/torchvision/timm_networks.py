@@ -128,7 +128,7 @@ def read_facts(name: str) -> TimmFacts:
     except TIMM_ERRORS as err:
         raise BadEngine(
             f"network_config {PREFIX}{name}: timm cannot build it as a backbone for images of any size "
-            f"({_first_line(err)}); wanted a name of timm's that gives levels with strides of {_list(STRIDES)} pixels, "
+            f"({first_line(err)}); wanted a name of timm's that gives levels with strides of {_list(STRIDES)} pixels, "
             f"such as {PREFIX}resnet50 or {PREFIX}convnext_tiny"
         ) from err
     wanted = [(LOOK_HW[0] // stride, LOOK_HW[1] // stride) for stride in STRIDES]
@@ -173,7 +173,7 @@ def features_of(facts: TimmFacts, **options: Any) -> nn.Module:
         if options:
             raise
         raise BadEngine(
-            f"timm {timm.__version__} cannot build {facts.name} ({_first_line(err)}); install the version of timm in "
+            f"timm {timm.__version__} cannot build {facts.name} ({first_line(err)}); install the version of timm in "
             "constraints.txt"
         ) from err
 
@@ -222,5 +222,6 @@ def _list(values: Any) -> str:
     return ", ".join(str(value) for value in values)
 
 
-def _first_line(err: BaseException) -> str:
+def first_line(err: BaseException) -> str:
+    """What an error says, without what follows in further lines; its class where it says nothing."""
     return (str(err).splitlines() or [type(err).__name__])[0]

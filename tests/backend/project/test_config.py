@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,6 +44,46 @@ def test_unset_values_follow_network_and_device() -> None:
     first = config.training_config("nano", [square(90)] * 30, warm=False, seed=0)
     later = config.training_config("nano", [square(90)] * 30, warm=True, seed=0)
     assert later.iterations < first.iterations
+    assert first.eval_period == math.ceil(first.iterations / 8), "eight looks at the validation images"
+    on_gpu = config.training_config("nano", [square(90)], warm=False, seed=0, device="cuda:1")
+    assert (first.num_workers, on_gpu.num_workers) == (1, 4)
+
+
+def test_what_is_set_wins_over_what_would_be_chosen() -> None:
+    wanted = {"num_workers": 0, "eval_period": 7, "repeat_factor_smallest_class": 0.0, "warmup_iterations": 0}
+    training = check_config(wanted, "my.yaml").training_config("nano", [square(90)] * 30, warm=False, seed=0)
+    assert {name: getattr(training, name) for name in wanted} == wanted
+
+
+def test_images_without_detections_come_last_where_scoring_is_exact_unless_the_file_says_otherwise() -> None:
+    def place(**settings: str) -> str:
+        return check_config(settings, "my.yaml").ranking_config().without_detections
+
+    assert (place(), place(scoring="exact")) == ("median", "last")
+    assert place(scoring="exact", without_detections="first") == "first"
+
+
+def test_coverage_needs_a_network_that_has_seen_images_before() -> None:
+    def strategy(**settings: str) -> str:
+        return check_config(settings, "my.yaml").ranking_config().strategy
+
+    assert strategy(strategy="coverage") == "coverage"
+    assert strategy(strategy="coverage", pretrained_weights="none") == "uncertainty"
+    assert strategy(strategy="coverage", engine="fake") == "uncertainty"
+    assert strategy(strategy="diverse", pretrained_weights="none") == "diverse"
+
+
+@pytest.mark.parametrize("engine", ["torchvision", "fake"])
+def test_first_images_and_near_copies_are_looked_at_unless_the_fake_engine_learns_or_the_file_says_so(
+    engine: str,
+) -> None:
+    def looks(**settings: str) -> tuple[bool, bool]:
+        config = check_config({"engine": engine, **settings}, "my.yaml")
+        return config.chooses_first_images, config.moves_near_copies
+
+    assert looks() == ((engine != "fake"),) * 2
+    assert looks(first_images="random", near_copies="keep") == (False, False)
+    assert looks(first_images="coverage", near_copies="last") == (True, True)
 
 
 def test_what_is_kept_of_a_backbone_is_the_networks_unless_the_file_says_otherwise() -> None:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from backend.errors import ImageUnavailable, NoDevice, WrongToken
+from backend.errors import ImageUnavailable, LabelStudioBusy, NoDevice, WrongToken
 from backend.project.config import ProjectConfig
 from backend.project.folder import connect_folder
-from backend.rounds.folder import STATES, Round, all_rounds, start_round
+from backend.rounds.folder import STATES, Round, all_rounds, last_concluded, start_round, unfinished
 from backend.rounds.steps import run
 from model.errors import BadCheckpoint, NewerFormat
 from tests.backend.fake_label_studio import FakeLabelStudio, place_of
@@ -66,6 +66,7 @@ def test_what_mends_elsewhere_costs_no_attempt_and_is_told_in_a_line(tmp_path: P
     assert (begun.state.state, begun.state.attempts) == ("started", 0)
     assert waits_s == [60, 120, 240, 480, 900, 900]
     assert begun.state.error.startswith(told) and "\n" not in begun.state.error
+    assert Round(begun.path).state == begun.state, "another worker goes by it"
 
 
 @pytest.mark.parametrize(("err", "is_kept"), [(ImageUnavailable("no answer"), True), (BadCheckpoint("restore"), False)])
@@ -84,6 +85,26 @@ def test_a_gpu_that_failed_is_told_with_the_mend(tmp_path: Path) -> None:
     begun.note_failure(RuntimeError("CUDA error: unspecified launch failure\nCompile with TORCH_USE_CUDA_DSA"))
     assert begun.state.error.startswith("the GPU failed (CUDA error: unspecified launch failure Compile with")
     assert begun.state.error.endswith("or set `device: cpu`") and begun.state.attempts == 1
+
+
+def test_a_busy_label_studio_is_asked_again_half_a_minute_later_each_time(tmp_path: Path) -> None:
+    begun = start_round(connect_folder(tmp_path, "1.1"), 0)
+    for _ in range(4):
+        begun.note_failure(LabelStudioBusy("database is locked"))
+        assert round(begun.state.retry_at - time.time()) == 30
+    assert (begun.state.state, begun.state.attempts) == ("started", 0)
+
+
+def test_rounds_are_told_by_number_whatever_else_lies_beside_them(tmp_path: Path) -> None:
+    folder = connect_folder(tmp_path, "1.1")
+    for _ in range(10):
+        start_round(folder, 0).cancel()
+    (folder.rounds / "11").mkdir()  # begun by a process that was killed at once
+    (folder.rounds / "notes").mkdir()
+    assert [one.state.number for one in all_rounds(folder)] == list(range(1, 11))
+    assert unfinished(folder) is None and last_concluded(folder).state.number == 10
+    begun = start_round(folder, 0)
+    assert begun.state.number == unfinished(folder).state.number == 11
 
 
 def test_an_unknown_error_costs_an_attempt(tmp_path: Path) -> None:
@@ -108,7 +129,7 @@ def test_a_round_whose_workers_are_killed_waits_longer_each_time_but_not_one_tha
     waits_s = []
     for _ in range(4):
         begun.begin()
-        waits_s.append(max(0, round(begun.state.retry_at - time.time())))
+        waits_s.append(max(0, round(Round(begun.path).state.retry_at - time.time())))
     assert waits_s == [0, 60, 120, 240]
     begun.hand_back()
     assert not Round(begun.path).is_waiting and Round(begun.path).state.begun == 0

@@ -8,9 +8,10 @@ import pytest
 
 from backend.project.config import ProjectConfig
 from backend.project.folder import connect_folder
-from backend.rounds.folder import CANCELLED, start_round
+from backend.rounds.folder import FAILED, start_round
 from backend.rounds.need import need_of
-from backend.rounds.snapshots import Need
+from backend.rounds.reading import read_snapshot_of
+from backend.rounds.snapshots import Need, write_snapshot
 from backend.rounds.steps import run
 from tests.backend.fake_label_studio import FakeLabelStudio, place_of
 from tests.backend.round_places import quiet
@@ -87,8 +88,45 @@ def test_a_cancelled_round_is_no_loop(project: Learned) -> None:
     project.folder.store_config(project.folder.config().model_copy(update={"loops": 1}))
     project.place = place_of(project.folder, project.server)
     cancelled = start_round(project.folder, 0)
-    cancelled.state.state = CANCELLED
-    cancelled.save()
+    write_snapshot(cancelled.path / "snapshot.json", read_snapshot_of(project.place)[0])
+    cancelled.cancel()
     for task in (9, 10, 11):
         project.server.annotate(task)
     assert project.need().is_due
+
+
+def test_who_asks_for_a_round_gets_one_whatever_is_missing(project: Learned) -> None:
+    seen = project.server.project(1)
+    full = need_of(project.place, seen, in_full=True)
+    assert (full.is_due, full.reason) == (False, "0 of 3 new or changed annotations")
+    assert not project.need().is_due and need_of(project.place, seen, in_full=False, is_forced=True).is_due
+
+
+def test_who_asks_for_the_first_round_gets_it_before_there_is_enough(tmp_path: Path) -> None:
+    folder = connect_folder(tmp_path, "1.1")
+    server = FakeLabelStudio("1.1", TASKS, 4)
+    place = place_of(folder, server)
+    early = need_of(place, server.project(1), in_full=True)
+    assert (early.is_due, early.changed, early.missing) == (False, 4, folder.config().initial_datasize - 4)
+    assert need_of(place, server.project(1), in_full=True, is_forced=True).is_due
+
+
+def test_a_failed_round_does_not_begin_again_on_the_same_annotations(project: Learned) -> None:
+    for task in (9, 10, 11):
+        project.server.annotate(task)
+    failed = start_round(project.folder, 0)
+    failed.state.state = FAILED
+    failed.save()
+    write_snapshot(failed.path / "snapshot.json", read_snapshot_of(project.place)[0])
+    assert not project.need().is_due and project.need().reason == "round 2 failed on the same annotations"
+    assert need_of(project.place, project.server.project(1), in_full=True, is_forced=True).is_due
+    project.server.annotate(12)
+    assert project.need().is_due
+
+
+def test_a_look_reads_no_annotations_where_too_few_have_changed(
+    project: Learned, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.server.annotate(9)
+    monkeypatch.delattr("backend.rounds.need.read_snapshot_of")
+    assert (project.need().is_due, project.need().missing) == (False, 2)

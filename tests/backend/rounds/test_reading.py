@@ -69,7 +69,7 @@ def test_an_image_with_a_region_that_is_not_understood_is_neither_learned_nor_co
     place = place_of(folder, client)
     need = need_of(place, client.project(1), in_full=True)
     assert (need.is_due, need.missing) == (False, 1)
-    assert need.reason == "7 of 8 annotated tasks; 1 annotated tasks do not count"
+    assert need.reason == "7 of 8 annotated tasks; 1 annotated task does not count"
     client.annotate(9)
     assert need_of(place, client.project(1), in_full=True).is_due
     current = start_round(folder, 0)
@@ -113,7 +113,7 @@ def test_masks_that_do_not_fit_count_for_no_round(folder: ProjectFolder) -> None
     client.annotate(2, OTHER_SIZE)
     place = replace(place_of(folder, client), label_config=WITH_BRUSH, labels=parse_label_config(WITH_BRUSH))
     assert need_of(place, client.project(1), in_full=True).is_due, "only the image tells"
-    with pytest.raises(NothingToLearn, match="7 of 8 annotated tasks; 1 annotated tasks do not count: region b of"):
+    with pytest.raises(NothingToLearn, match="7 of 8 annotated tasks; 1 annotated task does not count: region b of"):
         read(place, start_round(folder, 0), quiet)
     forced = start_round(folder, 0, is_forced=True)
     read(place, forced, quiet)

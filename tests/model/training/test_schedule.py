@@ -56,6 +56,10 @@ def test_iterations_grow_when_a_step_of_images_is_exceeded(images: int, total: i
     assert iterations(images, base=10, step_size=3, step_image_number=5) == total
 
 
+def test_the_rate_drops_at_shares_of_the_iterations() -> None:
+    assert decay_steps(2500, (0.5, 0.8)) == (1250, 2000)
+
+
 def test_no_image_has_no_iterations() -> None:
     with pytest.raises(ValueError, match="at least one annotated image, got 0"):
         iterations(0, base=10, step_size=3, step_image_number=5)
