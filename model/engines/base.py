@@ -64,7 +64,8 @@ class Engine(Protocol):
     def decode(self, encoded: Any, *, confidence_threshold: float | None = None, any_class: bool = False) -> Instances:
         """The ordinary prediction: instances with boxes and masks in the original image's pixels.
 
-        With `any_class` the threshold is for an object of whatever class, else for one class alone.
+        With `any_class` the threshold is for an object of whatever class, else for one class alone. A mask may reach
+        beyond the box that the network gave its object, as it never does in a pass.
         """
         ...
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -21,6 +20,7 @@ from model.engines.pasting import enlarged, paste_masks, with_boxes_of_masks
 from model.engines.selection import Selection, masks_of_any_class, proposals_of, propose_places, select
 from model.engines.torchvision.encoded import Encoded, Features
 from model.engines.torchvision.first_look import FirstLook, has_foreground, joined, worth_sampling
+from model.engines.torchvision.inputs import Inputs
 from model.engines.torchvision.mask_samples import group_boxes, mask_probabilities, read_boxes
 from model.engines.torchvision.mask_targets import with_masks_at_corners
 from model.engines.torchvision.networks import (
@@ -64,6 +64,7 @@ class TorchvisionEngine:
         self._kind = find_network(self.config.network, self.config.network_facts)
         self.scaling = self._kind.scaling
         self.network = build_network(self.config, len(self.classes)).eval()
+        self._inputs = Inputs(self.network.transform, self.scaling)
         if not self._kind.is_exact_as_detectron2:
             self.network.backbone.to(memory_format=torch.channels_last)
         self.network.backbone.register_forward_pre_hook(_fast_layout_in_training)
@@ -78,8 +79,7 @@ class TorchvisionEngine:
     @property
     def training_size_hw(self) -> tuple[int, int]:
         """Shortest and longest side of the network's input in pixels."""
-        transform = self.network.transform
-        return transform.min_size[-1], transform.max_size
+        return self._inputs.size_hw
 
     @property
     def device(self) -> torch.device:
@@ -96,13 +96,13 @@ class TorchvisionEngine:
         """
         self.network.eval()
         encoded: dict[int, Encoded] = {}
-        for indices in _equally_large([self._padded_hw(image.shape[:2]) for image in images]):
+        for indices in self._inputs.equally_large(images):
             computed = in_halves(lambda some: self._encode([images[i] for i in some], exact), indices)
             encoded |= dict(zip(indices, computed, strict=True))
         return [encoded[i] for i in range(len(images))]
 
     def _encode(self, images: Sequence[np.ndarray], exact: bool) -> list[Encoded]:
-        resized = self._resized(images, exact)
+        resized = self._input(images, exact)
         self.network.rpn.score_thresh = 0.0 if exact else MIN_OBJECTNESS
         with self._precision(exact or not self._kind.has_sturdy_features):
             levels = self.network.backbone(resized.tensors)
@@ -166,31 +166,14 @@ class TorchvisionEngine:
         """bfloat16 where the hardware computes with it, unless it has to be exact."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=not exact and has_bfloat16(self.device))
 
-    def _resized(self, images: Sequence[np.ndarray], exact: bool) -> ImageList:
-        """The network's input for RGB uint8 (h, w, 3) images: scaled, normalised and padded.
+    def _input(self, images: Sequence[np.ndarray], exact: bool) -> ImageList:
+        """The network's input for RGB uint8 (h, w, 3) images.
 
         channels_last, which is faster, but where it has to be exactly Detectron2's: sums in another order differ in the
         last digits, and more so from layer to layer.
         """
-        transform, inputs = self.network.transform, []
-        options = {"dtype": next(self.network.parameters()).dtype, "device": self.device}
-        mean, std = (
-            torch.tensor([255 * value for value in values], **options)[:, None, None]
-            for values in (transform.image_mean, transform.image_std)
-        )
-        for image in images:
-            scaled = self.scaling.image(image, self.scaling.size(image.shape[:2], *self.training_size_hw))
-            pixels = torch.from_numpy(scaled).to(self.device).permute(2, 0, 1).to(**options)  # as bytes to the GPU
-            inputs.append((pixels - mean) / std)  # in 0..255: what comes in as in Detectron2, to the bit
-        batch = transform.batch_images(inputs, transform.size_divisible)
         layout = torch.contiguous_format if exact and self._kind.is_exact_as_detectron2 else torch.channels_last
-        return ImageList(batch.contiguous(memory_format=layout), [i.shape[-2:] for i in inputs])
-
-    def _padded_hw(self, size_hw: tuple[int, int]) -> tuple[int, int]:
-        """About the size of the network's input for an image of that size."""
-        resized_hw = self.scaling.size(size_hw, *self.training_size_hw)
-        step = self.network.transform.size_divisible
-        return math.ceil(resized_hw[0] / step) * step, math.ceil(resized_hw[1] / step) * step
+        return self._inputs.batch(images, next(self.network.parameters()), layout)
 
     @torch.no_grad()
     def decode(
@@ -281,7 +264,7 @@ class TorchvisionEngine:
     @torch.no_grad()
     def features(self, image: np.ndarray) -> Features:
         """The backbone's features alone, in bfloat16 where the hardware computes with it."""
-        images = self._resized([image], exact=False)
+        images = self._input([image], exact=False)
         with self._precision(exact=False):
             levels = self.network.backbone(images.tensors)
         return Features(levels, tuple(images.image_sizes[0]), image.shape[:2])
@@ -372,7 +355,7 @@ class TorchvisionEngine:
         train_mode(self.network)
         self.network.rpn.score_thresh = 0.0
         sizes, device = [(image.shape[-2], image.shape[-1]) for image in images], self.device
-        self.network.transform._skip_resize = all(self.scaling.size(s, *self.training_size_hw) == s for s in sizes)
+        self.network.transform._skip_resize = all(map(self._inputs.has_size, sizes))
         dicts = [
             {"boxes": t.boxes_xyxy.to(device), "labels": t.labels.to(device) + 1, "masks": t.masks.to(device)}
             for t in targets
@@ -432,11 +415,3 @@ class TorchvisionEngine:
 def _fast_layout_in_training(backbone: torch.nn.Module, inputs: tuple[torch.Tensor]) -> tuple[torch.Tensor] | None:
     """A batch to train on is laid out channels_last, whatever the weights are."""
     return (inputs[0].contiguous(memory_format=torch.channels_last),) if backbone.training else None
-
-
-def _equally_large(sizes_hw: Sequence[tuple[int, int]]) -> list[list[int]]:
-    """Indices by size, in the order in which the sizes first appear."""
-    groups: dict[tuple[int, int], list[int]] = {}
-    for index, size_hw in enumerate(sizes_hw):
-        groups.setdefault(size_hw, []).append(index)
-    return list(groups.values())

@@ -123,7 +123,7 @@ SMALL, LARGE = SCALES["small"].input, SCALES["large"].input
 SMALL_AND_FROZEN = replace(SMALL, largest=640, visible=12)
 """What training leaves as it was knows objects that fill an image: small ones need more pixels."""
 
-MASK_ROOM = 1.2
+MASK_ROOM = 1.1
 """Of a network that has learned boxes from few images alone: they lie less right than the masks in them."""
 
 

@@ -80,6 +80,13 @@ def take_statistics(layer: torch.nn.Module, inputs: tuple[torch.Tensor]) -> None
     layer.weight.fill_(0.3)  # short of enlarging every rounding error from block to block
 
 
+@pytest.fixture
+def masks_in_boxes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No mask reaches beyond the box that the network gave its object, and none changes that box."""
+    monkeypatch.setattr("model.engines.torchvision.engine.enlarged", lambda boxes, *_: boxes)
+    monkeypatch.setattr("model.engines.torchvision.engine.with_boxes_of_masks", lambda found: found)
+
+
 @pytest.fixture(params=BUILDS, scope="module")
 def settled(request: pytest.FixtureRequest, device: str) -> Engine:
     """Built once for all tests, as the random weights of a large network take longer than most of them."""
@@ -169,7 +176,7 @@ def test_passes_differ_with_dropout_and_agree_without(engine: Engine, exact: boo
     assert_same_scores(again, without[0], exact)  # dropout is off again
 
 
-def test_an_exact_pass_without_dropout_is_the_ordinary_prediction(engine: Engine) -> None:
+def test_an_exact_pass_without_dropout_is_the_ordinary_prediction(engine: Engine, masks_in_boxes: None) -> None:
     encoded = encode(engine, exact=True)
     [found], usual = engine.sample(encoded, 1), engine.decode(encoded)
     assert found.scores == pytest.approx(usual.scores, abs=1e-5)
@@ -251,11 +258,13 @@ def test_losses_can_be_learned_from_also_with_an_empty_image(engine: Engine) -> 
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in engine.network.parameters())
 
 
-def test_a_box_is_segmented_as_the_ordinary_prediction_does_it_but_for_bfloat16(engine: Engine, float32: None) -> None:
+def test_a_box_is_segmented_as_the_ordinary_prediction_does_it_but_for_bfloat16(
+    engine: Engine, masks_in_boxes: None, float32: None
+) -> None:
     assert_segmented(engine, ROUNDED_PIXELS[device_of(engine).type], 0.0)
 
 
-def test_a_box_is_segmented_about_as_the_ordinary_prediction_does_it(engine: Engine) -> None:
+def test_a_box_is_segmented_about_as_the_ordinary_prediction_does_it(engine: Engine, masks_in_boxes: None) -> None:
     assert_segmented(engine, 5, 0.1)
 
 

@@ -37,7 +37,7 @@ def test_the_input_of_lite_is_what_its_weights_were_trained_on() -> None:
     engine = build_engine("torchvision", ("leaf",), EngineConfig("lite"))
     assert isinstance(engine, TorchvisionEngine)
     image = np.full((192, 256, 3), (255, 127, 0), np.uint8)
-    pixels = engine._resized([image], exact=True).tensors[0, :, 0, 0]
+    pixels = engine._input([image], exact=True).tensors[0, :, 0, 0]
     assert pixels.tolist() == pytest.approx([1.0, 0.0, -127 / 128], abs=1e-6)
 
 
