@@ -35,6 +35,7 @@ from model.engines.torchvision.precision import has_bfloat16, in_float32, single
 from model.engines.torchvision.weights import coco_weights, fitted, imagenet_weights, translated
 from model.errors import BadEngine
 from model.instances import CoarseInstances, Instances, Proposals
+from model.scaling import Scaling
 
 logger = logging.getLogger(__name__)
 
@@ -62,9 +63,8 @@ class TorchvisionEngine:
         self.classes = tuple(classes)
         self.config = with_facts(config)
         self._kind = find_network(self.config.network, self.config.network_facts)
-        self.scaling = self._kind.scaling
         self.network = build_network(self.config, len(self.classes)).eval()
-        self._inputs = Inputs(self.network.transform, self.scaling)
+        self._inputs = Inputs(self.network.transform, self._kind.scaling)
         if not self._kind.is_exact_as_detectron2:
             self.network.backbone.to(memory_format=torch.channels_last)
         self.network.backbone.register_forward_pre_hook(_fast_layout_in_training)
@@ -80,6 +80,11 @@ class TorchvisionEngine:
     def training_size_hw(self) -> tuple[int, int]:
         """Shortest and longest side of the network's input in pixels."""
         return self._inputs.size_hw
+
+    @property
+    def scaling(self) -> Scaling:
+        """How images get the size of the network's input."""
+        return self._inputs.scaling
 
     @property
     def device(self) -> torch.device:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -53,7 +55,7 @@ def sample(
 def test_a_prediction_sees_an_image_as_training_does(size_hw: tuple[int, int], scaling: Scaling) -> None:
     image = np.random.default_rng(0).integers(0, 256, (*size_hw, 3), np.uint8)
     engine = TorchvisionEngine(CLASSES, EngineConfig("nano"))
-    engine.scaling = scaling
+    engine._inputs = replace(engine._inputs, scaling=scaling)
     samples = RecordDataset(
         [record(size_hw=size_hw)], CLASSES, lambda name: image, engine.training_size_hw, scaling=engine.scaling
     )
