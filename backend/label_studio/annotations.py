@@ -99,7 +99,7 @@ def doubts_about(annotation: Annotation, config: LabelConfig, size_hw: tuple[int
     turned = [drawn for drawn in regions if _is_of_turned_image(drawn.result, size_hw)]
     if turned:
         lines.append(
-            f"{len(turned)} regions of annotation {annotation.get('id')}: what was drawn {_turned(size_hw)}; look "
+            f"{_counted(turned)} of annotation {annotation.get('id')}: what was drawn {_turned(size_hw)}; look "
             "whether they lie right, and if not turn the image back"
         )
     for drawn in regions:
@@ -200,6 +200,10 @@ def _is_of_turned_image(result: Region, size_hw: tuple[int, int]) -> bool:
     """Whether a result tells the image's size with width and height exchanged, as before a photo was turned upright."""
     told = (result.get("original_height"), result.get("original_width"))
     return told == size_hw[::-1] != size_hw and not result.get("image_rotation")
+
+
+def _counted(regions: Sequence[Any]) -> str:
+    return "1 region" if len(regions) == 1 else f"{len(regions)} regions"
 
 
 def _turned(size_hw: tuple[int, int]) -> str:

@@ -351,7 +351,7 @@ def test_what_was_drawn_before_a_photo_was_turned_is_named() -> None:
     assert [outline.label for outline in outlines] == ["plum"]
     assert "its brush mask is of an image of 300 x 400 px, which now has 400 x 300; turn the image back or draw" in line
     (line,) = doubts_about({"id": 7, "result": [polygon("b", **lying)]}, CONFIG, SIZE)
-    assert "1 regions of annotation 7: what was drawn is of an image of 300 x 400 px, which now has 400 x 300" in line
+    assert "1 region of annotation 7: what was drawn is of an image of 300 x 400 px, which now has 400 x 300" in line
     for size in (upright, {**lying, "image_rotation": 90}):
         assert doubts_about({"id": 7, "result": [polygon("b", **size)]}, CONFIG, SIZE) == ()
     assert doubts_about({"id": 7, "result": [polygon("b")]}, CONFIG, (300, 300)) == ()
