@@ -174,7 +174,7 @@ def _nearest(images: Sequence[ObjectsOfImage], nearness: Nearness) -> Iterator[n
     start = 0
     while start < len(images):
         counts = list[int]()
-        while start + len(counts) < len(images) and (not counts or sum(counts) < AT_ONCE):
+        while start + len(counts) < len(images) and sum(counts) < AT_ONCE:
             counts.append(len(images[start + len(counts)]))
         some = images[start : start + len(counts)]
         distances = nearness.distances(np.concatenate([image.features for image in some]))

@@ -74,6 +74,19 @@ def test_what_is_not_chosen_one_by_one_follows_by_what_it_would_bring() -> None:
     assert set(found[:3]) == {3, 4, 5} and found[-1] == 0
 
 
+def test_what_is_annotated_counts_for_those_that_follow_too() -> None:
+    found = order([*[image(0)] * 3, *[image(1)] * 2, image(2)], Known(KINDS[:1], 0.0), count=0)
+    assert set(found[:2]) == {3, 4} and found[2] == 5
+
+
+def test_noise_lifts_the_image_that_it_is_drawn_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    images, noise = [image(2), *[image(1)] * 2, *[image(0)] * 3], np.array([0.0, 0, 5, 0, 0, 0])
+    assert order(images)[0] in (3, 4, 5)
+    assert cover(images, NOTHING, ALONE, COUNT, noise)[0] == 2
+    monkeypatch.setattr(coverage, "SHORTLIST", 5)
+    assert cover(images, NOTHING, ALONE, COUNT, noise)[0] == 2, "the shortlist has another order than the images"
+
+
 def test_beyond_the_shortlist_images_follow_by_what_they_would_bring(monkeypatch: pytest.MonkeyPatch) -> None:
     images = [*[image(0)] * 5, *[image(1)] * 3, image(2)]
     monkeypatch.setattr(coverage, "SHORTLIST", 3)
