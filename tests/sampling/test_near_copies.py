@@ -75,6 +75,12 @@ def test_held_out_places_stay_where_chance_put_them() -> None:
     assert {one.key: one.copy_of for one in placed}[2] is None, "looks do not move a validation image"
 
 
+def test_held_out_images_at_either_end_have_scores_of_the_queue_and_its_order() -> None:
+    queue = [Waiting(1, 0.5, True), Waiting(2, 0.001), Waiting(3, 0.5), Waiting(4, 0.5, True)]
+    first, *_, last = (one.score for one in copies_last(queue, twins_of({2, 3}), {}))
+    assert 0 < first < 0.001 and 1 - TAIL < last < 1
+
+
 def test_a_training_copy_of_a_held_out_image_before_it_waits_so_that_this_one_keeps_its_say() -> None:
     placed = copies_last(queue_of(3, 1), twins_of({1, 2}), {})
     assert [(one.key, one.copy_of) for one in placed] == [(1, None), (3, None), (2, 1)]
