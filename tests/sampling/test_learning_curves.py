@@ -49,7 +49,7 @@ def test_a_run_that_never_gets_there_counts_as_all_and_is_told() -> None:
 
 
 def test_a_run_that_spends_more_and_still_fails_counts_with_what_it_spent() -> None:
-    costly = Curve((10, 80), (0.1, 0.2))
+    costly = Curve((10, 40, 80), (0.1, 0.3, 0.2))
     assert share_of_random({1: costly}, {1: RANDOM}).mean == 2
 
 
