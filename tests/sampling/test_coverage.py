@@ -38,7 +38,7 @@ def test_what_is_annotated_is_covered() -> None:
 
 
 def test_an_image_with_several_new_kinds_comes_first() -> None:
-    assert order([image(0), image(1), image(1, 2), image(2)], Known(KINDS[:1], 0.0))[0] == 2
+    assert order([image(0), image(1, 2), image(1), image(2)], Known(KINDS[:1], 0.0))[0] == 1
 
 
 def test_a_crowd_of_one_kind_counts_no_more_than_an_image_with_one_object() -> None:
@@ -51,6 +51,10 @@ def test_uncertainty_counts_as_far_as_it_has_proved_itself() -> None:
     assert order(images, Known(np.zeros((0, 3)), 0.0))[0] < 3, "coverage alone: the larger group"
     assert order(images, Known(np.zeros((0, 3)), 1.0))[0] >= 3
     assert order(images, Known(np.zeros((0, 3)), 0.0), Parts(1.0, class_turns=False))[0] >= 3, "a setting wins"
+
+
+def test_what_the_model_is_sure_of_counts_little_and_not_for_nothing() -> None:
+    assert 2 in order([*[image(0, uncertainty=0.0)] * 2, image(1, uncertainty=0.0)], Known(np.zeros((0, 3)), 1.0))[:2]
 
 
 def test_the_classes_take_turns_where_the_model_is_trusted() -> None:
@@ -79,6 +83,12 @@ def test_what_is_annotated_counts_for_those_that_follow_too() -> None:
     assert set(found[:2]) == {3, 4} and found[2] == 5
 
 
+def test_every_class_counts_as_much_for_those_that_follow() -> None:
+    """Each of the common class's two kinds brings half of what there is of it, the rare one all of its own."""
+    common, rare = [*[image(0, classes=(1, 0))] * 3, *[image(2, classes=(1, 0))] * 3], image(1, classes=(0, 1))
+    assert order([*common, rare], Known(np.zeros((0, 3)), 1.0), Parts(), count=0)[0] == 6
+
+
 def test_noise_lifts_the_image_that_it_is_drawn_for(monkeypatch: pytest.MonkeyPatch) -> None:
     images, noise = [image(2), *[image(1)] * 2, *[image(0)] * 3], np.array([0.0, 0, 5, 0, 0, 0])
     assert order(images)[0] in (3, 4, 5)
@@ -88,11 +98,11 @@ def test_noise_lifts_the_image_that_it_is_drawn_for(monkeypatch: pytest.MonkeyPa
 
 
 def test_beyond_the_shortlist_images_follow_by_what_they_would_bring(monkeypatch: pytest.MonkeyPatch) -> None:
-    images = [*[image(0)] * 5, *[image(1)] * 3, image(2)]
+    images = [image(2), *[image(1)] * 3, *[image(0)] * 5]
     monkeypatch.setattr(coverage, "SHORTLIST", 3)
     found = order(images)
-    assert sorted(found) == list(range(9)) and set(found[:3]) <= set(range(5)), "the largest group brings most alone"
-    assert found[-1] == 8
+    assert sorted(found) == list(range(9)) and set(found[:5]) == set(range(4, 9)), "the largest group brings most alone"
+    assert found[-1] == 0
 
 
 def test_references_stand_for_all_objects_where_these_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,10 +127,13 @@ def test_uncertainty_that_tells_errors_has_proved_itself_the_more_images_say_so(
 
 
 def test_what_was_not_tried_is_trusted_half() -> None:
-    assert proved(np.zeros(2), np.ones(2)) == proved(np.linspace(0, 1, 9), np.zeros(9)) == PRIOR
+    two, three, nine = (np.linspace(0, 1, count) for count in (2, 3, 9))
+    assert proved(nine, np.zeros(9)) == proved(np.zeros(9), nine) == PRIOR, "all of them alike"
+    assert proved(two, two) == PRIOR < proved(three, three)
 
 
 @pytest.mark.parametrize("parts", [{"uncertainty": 1.1}, {"uncertainty": -0.1}, {"noise": -1.0}])
 def test_parts_out_of_range_are_refused(parts: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=r"must"):
         Parts(**parts)  # type: ignore[arg-type]
+    assert Parts(uncertainty=0.0).uncertainty == 0, "coverage alone"
