@@ -206,6 +206,8 @@ def test_the_ranking_ends_with_the_copies_and_says_of_what(project: Project) -> 
     assert list(near_copies_in_words(project.folder, {2})) == ["2 open images come last as near copies"]
     assert list(near_copies_in_words(project.folder, {9})) == ["1 open image comes last as a near copy"]
     assert list(near_copies_in_words(project.folder, None)) == [], "nobody has looked which tasks are annotated"
+    project.folder.store_config(ProjectConfig(engine="fake", near_copies="keep"))
+    assert list(near_copies_in_words(project.folder, {2})) == [], "they go back to their places in the next round"
 
 
 def test_a_late_copy_enters_at_the_end_and_another_late_task_before_the_copies(project: Project) -> None:
