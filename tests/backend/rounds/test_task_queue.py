@@ -114,6 +114,7 @@ def registry(folder: Path, *names: tuple[int, str | None]) -> Registry:
 
 def test_publishing_sets_the_version_where_it_differs_and_exists(tmp_path: Path) -> None:
     versions, server = registry(tmp_path, (1, None)), FakeLabelStudio()
+    assert task_queue.largest_number(server, 1) == 0
     task_queue.publish(server, versions, server.project(1))
     assert server.model_version == "MaskAL", "nothing is served yet"
     versions.set_current("maskal-r1")
@@ -176,13 +177,14 @@ def test_before_a_prediction_goes_it_is_written_down_who_began_with_it(tmp_path:
     project.publish(2, None)
     prediction = {"id": 5, "model_version": "maskal-r1", "result": []}
     annotation = {"id": 9, "parent_prediction": 5, "result": [], "updated_at": "2026-01-01T00:00:00Z"}
-    project.server.annotated = [Task(1, {}, True, [annotation], [prediction])]
+    project.looks_for(LOCK_S - 1)
+    project.server.annotated = [Task(1, {}, True, [annotation], [prediction])]  # and no other look before it goes
     delete, known = project.server.delete_version, []
     project.server.delete_version = lambda *names: (  # type: ignore[method-assign, assignment, func-returns-value]
         known.extend(Receipt(project.folder.path).newest().values()),
         delete(*names),
     )
-    assert project.looks_for(LOCK_S) == names(2)
+    assert project.looks_for(1) == names(2)
     assert [line.version for line in known] == ["maskal-r1"]
 
 
