@@ -57,6 +57,14 @@ def test_of_a_crowd_one_is_kept_although_not_all_pairs_are_known() -> None:
     assert len(copies_among(queue_of(30), known_in_part(30, 3), {})) == 3, "of few copies all pairs were looked at"
 
 
+def test_as_many_copies_as_are_looked_for_make_a_crowd_and_one_less_does_not() -> None:
+    def copies(count: int) -> dict[int, int]:
+        around_0 = {0: set(range(1, count + 1)), **{key: {0} for key in range(1, count + 1)}}
+        return copies_among(queue_of(count), around_0, {})
+
+    assert copies(CROWD) == dict.fromkeys(range(2, CROWD + 1), 1) and copies(CROWD - 1) == {}
+
+
 def test_a_held_out_image_of_a_crowd_is_a_copy_of_what_is_learned_from() -> None:
     shown = Shown(known_in_part(3 * CROWD, CROWD), [7])
     assert shown.copied_by(5) == 7 and shown.copied_by(1000) is None
