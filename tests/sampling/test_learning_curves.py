@@ -103,11 +103,13 @@ def test_a_strategy_that_chose_nothing_but_images_without_objects_is_compared_at
 
 
 def test_a_gain_pairs_the_seeds_over_the_costs_that_both_have() -> None:
-    """Seed 1 lies 0.1 higher, seed 2 as high; what either has alone does not count."""
-    higher = Curve((10, 20, 30, 40, 50), (0.2, 0.3, 0.4, 0.5, 0.9))
-    found = gain_over({1: higher, 2: RANDOM, 3: RANDOM}, {1: RANDOM, 2: RANDOM})
-    assert found.per_seed == pytest.approx((0.1, 0))
-    assert found.mean == pytest.approx(0.05)
+    """Seed 1 lies 0.1 higher, seed 2 rises from as high to 0.1 higher; what either has alone does not count."""
+    higher = Curve((0, 10, 20, 30, 40, 50), (0.9, 0.2, 0.3, 0.4, 0.5, 0.9))
+    steeper = Curve((10, 25, 40), (0.1, 0.3, 0.5))
+    found = gain_over({1: higher, 2: steeper, 3: RANDOM}, {1: RANDOM, 2: RANDOM})
+    assert found.per_seed == pytest.approx((0.1, 0.05))
+    assert found.mean == pytest.approx(0.075)
+    assert gain_over({1: RANDOM, 2: RANDOM}, {1: higher, 2: steeper}).per_seed == pytest.approx((-0.1, -0.05))
 
 
 def test_a_gain_needs_a_common_seed() -> None:
