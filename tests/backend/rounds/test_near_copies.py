@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -200,6 +200,9 @@ def test_the_ranking_ends_with_the_copies_and_says_of_what(project: Project) -> 
     ]
     assert [one.score for one in ranked] == sorted(one.score for one in ranked)
     assert all(one.certainty == before.score for one in ranked for before in rows if before.task == one.task)
+    drawn = [replace(one, is_control=one.task in (9, 5)) for one in rows]
+    still_drawn = [one.task for one in with_copies_last(project.place, drawn, {1: "train"}) if one.is_control]
+    assert still_drawn == [5], "a copy stands where it is not by chance"
     versions = registry(project.folder.path, (1, None))
     versions.write_ranking("maskal-r1", ranked)
     versions.set_current("maskal-r1")
