@@ -35,7 +35,7 @@ def learning_rate_factor(step: int, total: int, warmup: int, policy: str, steps:
         return (step + 1) / (warmup + 1)
     if policy == "steps_with_decay":
         return gamma ** sum(step >= s for s in steps)
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(total - warmup, 1)))
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / (total - warmup)))
 
 
 def repeat_threshold(
@@ -44,7 +44,7 @@ def repeat_threshold(
     """Image frequency below which a class is repeated, 0..1; 0 (no repetition) if a minority class is absent."""
     counts = Counter(label for labels in labels_per_image for label in set(labels))
     smallest = min((counts[label] for label in minority_classes), default=0)
-    return min(1.0, max(0.0, repeat_factor_smallest_class**2 * smallest / max(len(labels_per_image), 1)))
+    return min(1.0, repeat_factor_smallest_class**2 * smallest / max(len(labels_per_image), 1))
 
 
 def repeat_factors(labels_per_image: Sequence[Sequence[int]], threshold: float) -> np.ndarray:
@@ -63,7 +63,7 @@ def epoch_order(factors: np.ndarray, rng: np.random.Generator) -> list[int]:
 
 
 def with_replay(factors: np.ndarray, is_new: Sequence[bool], replay: float | None) -> np.ndarray:
-    """Factors (n,) changed so that this share of an epoch's showings, 0..1, goes to images that are not new.
+    """Factors (n,) changed so that this share of an epoch's showings, 0..1 but not 1, goes to images that are not new.
 
     None leaves all as they are, and so does a set where none or all are new.
     """
@@ -71,5 +71,5 @@ def with_replay(factors: np.ndarray, is_new: Sequence[bool], replay: float | Non
     if replay is None or new.all() or not new.any():
         return factors
     changed = factors.copy()
-    changed[~new] *= replay / max(1 - replay, 1e-9) * factors[new].sum() / factors[~new].sum()
+    changed[~new] *= replay / (1 - replay) * factors[new].sum() / factors[~new].sum()
     return changed
