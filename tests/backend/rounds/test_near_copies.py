@@ -220,6 +220,8 @@ def test_a_late_copy_enters_at_the_end_and_another_late_task_before_the_copies(p
     assert copies.take(9, "train") == 1
     assert copies.take(9, "val") is None, "it keeps its place until task 1 is learned from"
     assert copies.take(10, "train") is None, "task 2 is no reason, it comes last itself"
+    late = LateCopies(project.place, ranking, (3, 11))
+    assert [late.take(3, "train"), late.take(11, "train")] == [None, 3], "of two late ones the second is the copy"
     assert late_score(project.place, Scored(1.0, []), ranking) < 0.999
     assert late_score(project.place, Scored(0.5, []), ranking, copy_of=1) == 1.0
 
