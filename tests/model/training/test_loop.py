@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -81,11 +82,14 @@ def test_training_ends_in_eval_mode_with_a_low_loss() -> None:
 
 
 def test_progress_comes_after_every_step() -> None:
-    told: list[Progress] = []
+    told, begun_at = list[Progress](), time.monotonic()
     train(fake_engine(), RECORDS, picture, config(iterations=7), told.append)
+    spent_s = time.monotonic() - begun_at
     assert [progress.step for progress in told] == [1, 2, 3, 4, 5, 6, 7]
     assert {progress.steps for progress in told} == {7}
-    assert all(progress.loss > 0 and progress.seconds_per_step >= 0 for progress in told)
+    assert all(progress.loss > 0 for progress in told)
+    assert all(0 < progress.seconds_per_step * progress.step < spent_s + 0.001 for progress in told), "rounded"
+    assert (told[3].seconds_left, told[6].seconds_left) == (3 * told[3].seconds_per_step, 0)
 
 
 def test_an_error_in_the_progress_callback_stops_the_training() -> None:
