@@ -273,6 +273,14 @@ def test_a_validation_image_like_a_training_image_has_no_say_in_its_round(tmp_pa
     )
 
 
+def test_validation_images_that_are_alike_keep_their_say(tmp_path: Path) -> None:
+    project = Project(tmp_path, annotated=TASKS)
+    project.look()
+    current = read_round(project.place, 1, {task: "a" for task in (1, 2, 4, 10, 12)}, val=3)
+    note_left_out(project.place, current, project.open_cache)
+    assert left_out_of_evaluation(current) == {10: 2}, "4 and 12 are like one another alone"
+
+
 def test_a_round_looks_for_itself_where_the_worker_has_not_yet(tmp_path: Path) -> None:
     project = Project(tmp_path, annotated=TASKS)
     assert left_out_of_evaluation(learned(project)) == {10: 2, 11: 3, 12: 4}
