@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from model.engines.fake import FakeEngine
 from model.engines.loader import build_engine
 from model.errors import BadRecord
 from model.records import Outline, Polygon, Record
-from model.training.loop import EARLIEST_STOP, Progress, TrainingConfig, factors_of, train
+from model.training.loop import EARLIEST_STOP, LONGEST_GRADIENT, Progress, TrainingConfig, factors_of, train
 
 CLASSES = ("red", "blue")
 COLOURS = {"red": (220, 30, 30), "blue": (30, 30, 220)}
@@ -265,11 +266,36 @@ def test_a_checkpoint_of_other_settings_or_a_broken_one_is_not_gone_on_with(tmp_
     assert [progress.step for progress in told] == [1, 2]
 
 
-def test_a_minute_of_training_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("model.training.loop.CHECKPOINT_S", 0.0)
+class Clock:
+    """Goes on by so many seconds each time that somebody looks."""
+
+    def __init__(self, step_s: int) -> None:
+        self.monotonic = itertools.count(0.0, step_s).__next__
+
+
+def test_a_checkpoint_is_written_once_a_minute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved: list[int] = []
+    monkeypatch.setattr("model.training.loop.time", Clock(7))
+    monkeypatch.setattr("model.training.loop.save_state", lambda path, state, *rest: saved.append(state.step))
+    train(fake_engine(), RECORDS, picture, config(), checkpoint=tmp_path / "training.safetensors")
+    assert saved == [9, 18, 27], "nine looks at the clock are 63 seconds"
+
+
+def test_the_seconds_of_all_attempts_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "training.safetensors"
-    train(fake_engine(), RECORDS, picture, config(iterations=2), checkpoint=path)
-    assert path.exists()
+    monkeypatch.setattr("model.training.loop.time", Clock(1))
+    killed_at(12, path)
+    trained = train(fake_engine(), RECORDS, picture, config(checkpoint_period=12), checkpoint=path)
+    assert trained.seconds == (12 + 1) + (18 + 2), "each step, each start, and the checkpoint of step 24"
+
+
+def test_no_step_is_longer_than_the_longest_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = fake_engine()
+    start, losses = engine.tensors()["colours"].clone(), engine.losses
+    monkeypatch.setattr(engine, "losses", lambda *batch: {name: 1e6 * loss for name, loss in losses(*batch).items()})
+    gentle = config(iterations=1, learning_rate=1e-3, warmup_iterations=0, optimizer="sgd", weight_decay=0.0)
+    train(engine, RECORDS, picture, gentle)
+    assert (engine.tensors()["colours"] - start).norm() == pytest.approx(1e-3 * LONGEST_GRADIENT, rel=1e-3)
 
 
 def measured(values: list[float | None]) -> Callable[[], float | None]:
@@ -312,6 +338,11 @@ def test_the_last_weights_are_kept_unless_they_are_clearly_worse(last: float, ke
     assert trained.evaluations == ((5, 0.3), (10, 0.2), (12, last))
     assert (trained.kept_step, trained.steps) == ((5, 10, 12)[kept], 12)
     assert torch.equal(engine.tensors()["colours"], weights[kept])
+
+
+def test_nothing_stops_before_there_is_a_look_to_compare_with() -> None:
+    looks = measured([0.5, 0.4, 0.4])
+    assert train(fake_engine(), RECORDS, picture, config(eval_period=10, patience=2), validate=looks).steps == 30
 
 
 def test_without_truth_on_the_validation_images_nothing_stops_early() -> None:
