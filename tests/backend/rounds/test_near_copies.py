@@ -275,10 +275,29 @@ def test_a_validation_image_like_a_training_image_has_no_say_in_its_round(tmp_pa
 
 def test_validation_images_that_are_alike_keep_their_say(tmp_path: Path) -> None:
     project = Project(tmp_path, annotated=TASKS)
-    project.look()
     current = read_round(project.place, 1, {task: "a" for task in (1, 2, 4, 10, 12)}, val=3)
     note_left_out(project.place, current, project.open_cache)
     assert left_out_of_evaluation(current) == {10: 2}, "4 and 12 are like one another alone"
+    assert set(project.shots.loaded) == {1, 2, 4, 10, 12}
+
+
+def test_a_round_without_validation_images_looks_at_nothing(project: Project) -> None:
+    current = read_round(project.place, 1, dict.fromkeys(range(1, TASKS + 1), "a"))
+    note_left_out(project.place, current, project.open_cache)
+    assert left_out_of_evaluation(current) == {} and not project.shots.loaded
+
+
+def test_a_round_goes_on_where_the_weights_that_find_near_copies_are_missing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def no_weights() -> SmallMaker:
+        raise BadCheckpoint("the weights package is not installed")
+
+    project = Project(tmp_path, annotated=TASKS)
+    current = read_round(project.place, 1, dict.fromkeys(range(1, TASKS + 1), "a"), val=3)
+    note_left_out(project.place, current, no_weights)
+    assert left_out_of_evaluation(current) == {}
+    assert "near copies are not looked for: the weights package is not installed" in caplog.text
 
 
 def test_a_round_looks_for_itself_where_the_worker_has_not_yet(tmp_path: Path) -> None:
@@ -300,6 +319,7 @@ def test_a_round_of_before_leaves_nothing_out(tmp_path: Path) -> None:
     assert left_out_of_evaluation(learned(keeping)) == {} and not keeping.shots.loaded
     assert left_out_in_words({}) == ""
     assert left_out_in_words({"7": 1}).startswith("; evaluated without 1 validation image that is a near copy of")
+    assert left_out_in_words(dict.fromkeys("123", 1)).endswith("task 3 of task 1")
     assert left_out_in_words(dict.fromkeys("12345", 1)).endswith("task 3 of task 1 and 2 more")
 
 
