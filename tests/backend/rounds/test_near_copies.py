@@ -8,19 +8,15 @@ import cv2
 import numpy as np
 import pytest
 
-from backend.care import status
 from backend.errors import BadImage
 from backend.project.config import ProjectConfig
 from backend.project.folder import connect_folder
 from backend.project.workplace import Workplace
 from backend.rounds.copies_last import LateCopies, near_copies_in_words, with_copies_last
-from backend.rounds.evaluation_copies import left_out_in_words, left_out_of_evaluation, note_left_out
 from backend.rounds.first_images import HELD_OUT, first_images_in_words, order_first_images
 from backend.rounds.first_queue import read_first_queue
-from backend.rounds.folder import Round, start_round
+from backend.rounds.folder import start_round
 from backend.rounds.glances import glances_folder
-from backend.rounds.judging import evaluate_round
-from backend.rounds.learning import train_round
 from backend.rounds.near_copies import FORMAT, look_for_near_copies, read_near_copies
 from backend.rounds.new_tasks import late_score, score_new_tasks
 from backend.rounds.scored import Scored
@@ -29,7 +25,7 @@ from model.errors import BadCheckpoint
 from model.files import read_json, write_json
 from model.rankings import RankedTask
 from tests.backend.fake_label_studio import FakeLabelStudio, place_of
-from tests.backend.round_places import quiet, read_round
+from tests.backend.round_places import quiet
 from tests.backend.rounds.test_task_queue import registry
 from tests.textures import shot_again, textured
 
@@ -250,77 +246,6 @@ def test_copies_that_are_found_later_leave_the_front(tmp_path: Path) -> None:
     train = [row for row in read_first_queue(project.folder).values() if row.split == "train"]
     copies = [row for row in train if row.copy_of is not None]
     assert copies and train[-len(copies) :] == copies and project.server.rescored
-
-
-def learned(project: Project, **splits: str) -> Round:
-    """A round that has read tasks 1 to 12, the last three of them for validation."""
-    current = read_round(project.place, 1, {task: "a" for task in range(1, TASKS + 1)}, val=3)
-    note_left_out(project.place, current, project.open_cache)
-    return current
-
-
-def test_a_validation_image_like_a_training_image_has_no_say_in_its_round(tmp_path: Path) -> None:
-    project = Project(tmp_path, annotated=TASKS, train_iterations_base=2)
-    project.look()
-    current = learned(project)
-    assert left_out_of_evaluation(current) == {10: 2, 11: 3, 12: 4}
-    train_round(project.place, current, quiet)
-    version = evaluate_round(project.place, current, quiet)
-    assert version.metrics["mask_ap"] is None and version.metrics["left_out"] == {"10": 2, "11": 3, "12": 4}
-    assert [entry.split for entry in (current.snapshot() or pytest.fail()).entries][-3:] == ["val"] * 3, "none moves"
-    assert "evaluated without 3 validation images that are near copies of training images: task 10 of task 2" in (
-        status._version_line(version)
-    )
-
-
-def test_validation_images_that_are_alike_keep_their_say(tmp_path: Path) -> None:
-    project = Project(tmp_path, annotated=TASKS)
-    current = read_round(project.place, 1, {task: "a" for task in (1, 2, 4, 10, 12)}, val=3)
-    note_left_out(project.place, current, project.open_cache)
-    assert left_out_of_evaluation(current) == {10: 2}, "4 and 12 are like one another alone"
-    assert set(project.shots.loaded) == {1, 2, 4, 10, 12}
-
-
-def test_a_round_without_validation_images_looks_at_nothing(project: Project) -> None:
-    current = read_round(project.place, 1, dict.fromkeys(range(1, TASKS + 1), "a"))
-    note_left_out(project.place, current, project.open_cache)
-    assert left_out_of_evaluation(current) == {} and not project.shots.loaded
-
-
-def test_a_round_goes_on_where_the_weights_that_find_near_copies_are_missing(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    def no_weights() -> SmallMaker:
-        raise BadCheckpoint("the weights package is not installed")
-
-    project = Project(tmp_path, annotated=TASKS)
-    current = read_round(project.place, 1, dict.fromkeys(range(1, TASKS + 1), "a"), val=3)
-    note_left_out(project.place, current, no_weights)
-    assert left_out_of_evaluation(current) == {}
-    assert "near copies are not looked for: the weights package is not installed" in caplog.text
-
-
-def test_a_round_looks_for_itself_where_the_worker_has_not_yet(tmp_path: Path) -> None:
-    project = Project(tmp_path, annotated=TASKS)
-    assert left_out_of_evaluation(learned(project)) == {10: 2, 11: 3, 12: 4}
-    assert project.pairs() == set(), "open images are to be compared with these yet"
-
-
-def test_what_a_round_has_decided_stays_so_when_it_is_resumed(tmp_path: Path) -> None:
-    project = Project(tmp_path, annotated=TASKS)
-    current = learned(project)
-    project.shots.broken = set(range(TASKS + 1))
-    note_left_out(project.place, current, project.open_cache)
-    assert len(left_out_of_evaluation(current)) == 3
-
-
-def test_a_round_of_before_leaves_nothing_out(tmp_path: Path) -> None:
-    keeping = Project(tmp_path, annotated=TASKS, near_copies="keep")
-    assert left_out_of_evaluation(learned(keeping)) == {} and not keeping.shots.loaded
-    assert left_out_in_words({}) == ""
-    assert left_out_in_words({"7": 1}).startswith("; evaluated without 1 validation image that is a near copy of")
-    assert left_out_in_words(dict.fromkeys("123", 1)).endswith("task 3 of task 1")
-    assert left_out_in_words(dict.fromkeys("12345", 1)).endswith("task 3 of task 1 and 2 more")
 
 
 def test_a_round_ranks_its_copies_last_and_a_look_lets_a_late_one_follow(tmp_path: Path) -> None:
