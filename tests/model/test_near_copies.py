@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from model.near_copies import CHECKS, Glance, find_near_copies, glance, is_near_copy, thumbnail
+from model.near_copies import CHECKS, MISSES, Glance, find_near_copies, glance, is_near_copy, thumbnail
 from tests.textures import shot_again, textured
 
 
@@ -104,6 +104,17 @@ def test_a_large_burst_costs_no_more_than_its_checks() -> None:
     ((row, others),) = find_near_copies(features(groups), [3], look)
     assert row == 3 and set(groups[others]) == {0}
     assert CHECKS - 10 < len(others) <= CHECKS and len(looked_at) == 2 * CHECKS
+
+
+def test_an_image_without_copies_costs_no_more_than_its_misses() -> None:
+    photos, looked_at = [at_a_glance(textured(seed)) for seed in range(MISSES + 5)], list[int]()
+
+    def look(row: int) -> Glance:
+        looked_at.append(row)
+        return photos[row]
+
+    assert list(find_near_copies(features(np.arange(len(photos))), [0], look)) == [(0, [])]
+    assert len(looked_at) == 2 * MISSES
 
 
 def test_one_image_alone_has_no_copies() -> None:
