@@ -172,7 +172,8 @@ def test_an_exchanged_image_is_compared_anew(project: Project) -> None:
     project.look()
     path = project.folder.path / "near_copies.json"
     stored = read_json(path)
-    write_json(path, {**stored, "images": {**stored["images"], "9": "another address"}})
+    pairs = [pair for pair in stored["pairs"] if pair != [1, 9]]
+    write_json(path, {**stored, "pairs": [*pairs, [5, 9]], "images": {**stored["images"], "9": "another address"}})
     loaded = len(project.shots.loaded)
     project.look(in_full=True)
     assert project.pairs() == ALL and len(project.shots.loaded) == loaded
