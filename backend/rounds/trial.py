@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass
 from backend.project.config import ProjectConfig
 from backend.project.folder import ProjectFolder
 from backend.rounds.folder import Round
-from model.files import read_json, write_json
+from model.files import write_json
 from model.registry import version_number
+from model.stored_json import read_as
 
 FILE = "trial.json"
 
@@ -37,7 +38,7 @@ def write_trial(current: Round, trial: Trial) -> None:
 def read_trial(current: Round) -> Trial | None:
     """The trial of a round; None if there was none."""
     path = current.path / FILE
-    return Trial(**read_json(path)) if path.exists() else None
+    return read_as(path, Trial) if path.exists() else None
 
 
 def choosing_in_words(folder: ProjectFolder) -> Iterator[str]:
