@@ -423,7 +423,9 @@ def convert(source: Path, config: str, classes: str | None, out: Path) -> None:
     """Convert Detectron2's weights (.pth, .pkl), MaskAL's too, into a checkpoint for `pretrained_weights`."""
     names = None if classes is None else tuple(name.strip() for name in classes.split(",") if name.strip())
     done = _action("convert")(source, config, names, out)
-    _say(f"{out}: {done.network}, {len(done.classes)} classes ({', '.join(done.classes)})")
+    _say(
+        f"{out}: {done.network}, {len(done.classes)} class{'es' * (len(done.classes) != 1)} ({', '.join(done.classes)})"
+    )
     if done.is_backbone_alone:
         _say(f"{source} holds a backbone alone: all else in it is random and has to be trained.")
 

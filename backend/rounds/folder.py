@@ -101,12 +101,13 @@ class RoundState:
     begun: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if self.state not in (known := (*STATES, REFUSED, FAILED, CANCELLED)):
+            raise ValueError(f"a round's state must be one of {', '.join(known)}, got {self.state!r}")
+
 
 class Round:
-    """A round's folder; the number is that of the version it makes.
-
-    NewerFormat if a newer release wrote it, DamagedFile if its state cannot be read.
-    """
+    """A round's folder; the number is that of the version it makes. NewerFormat, DamagedFile if it cannot be read."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

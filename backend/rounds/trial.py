@@ -76,6 +76,6 @@ def choosing_in_words(folder: ProjectFolder) -> Iterator[str]:
     trial = read_trial(ranked) if ranked else None
     if trial is not None and config.coverage_uncertainty is None:
         yield (
-            f"uncertainty counts {trial.trust:.2f} of 1 in choosing, tried on {trial.images} validation images "
-            f"in {trial.seconds:.0f} s"
+            f"uncertainty counts {trial.trust:.2f} of 1 in choosing, tried on {trial.images} validation "
+            f"image{'s' * (trial.images != 1)} in {trial.seconds:.0f} s"
         )
