@@ -137,7 +137,7 @@ def worker(queue: str | None) -> None:
 @main.command()
 @click.option("--project", "project_id", type=int, required=True, help="Number of the Label Studio project.")
 @click.option("--url", "label_studio_url", help="Address of Label Studio, as this machine reaches it.")
-@click.option("--api-key", help="API key: a legacy token or a personal access token.")
+@click.option("--api-key", help="API key (either token); LABEL_STUDIO_API_KEY hides it from `ps`.")
 @click.option("--backend-url", help="Address of `maskal serve`, as Label Studio reaches it.")
 @click.option(
     "--public-url", "label_studio_public_url", help="Label Studio as browsers call it  [default: what it says itself]"
@@ -184,11 +184,12 @@ def config(project_id: int, wanted: tuple[str, ...], file: Path | None) -> None:
 @main.command()
 @click.option("--project", "project_id", type=int, required=True, help="Number of the Label Studio project.")
 @click.option("--delete", "is_deleted", is_flag=True, help="Its versions, rounds and settings here, too.")
-def disconnect(project_id: int, is_deleted: bool) -> None:
+@click.option("--here-only", "is_here_only", is_flag=True, help="Ask nothing of Label Studio, as it is gone for good.")
+def disconnect(project_id: int, **options: bool) -> None:
     """Take backend, webhook, tab and link out of a project, and leave it alone; what it holds stays."""
     settings = read_settings()
     folder = _action("find_folder")(settings.data_dir, project_id)
-    _say(_action("disconnect")(settings, _redis_if_up(settings), folder, is_deleted=is_deleted))
+    _say(_action("disconnect")(settings, _redis_if_up(settings), folder, **options))
 
 
 @main.command()
@@ -369,7 +370,7 @@ def auto_annotate(classes: str, **options: Any) -> None:
 @click.option("--image-root-url", help="Upload no image: what their addresses in Label Studio begin with.")
 @click.option("--empty-is-done", is_flag=True, help="Images whose annotation holds no object are done.")
 @click.option("--url", help="Address of Label Studio  [default: that of `maskal connect`]")
-@click.option("--api-key", help="API key  [default: that of `maskal connect`]")
+@click.option("--api-key", help="API key  [default: LABEL_STUDIO_API_KEY, or that of `maskal connect`]")
 def import_(**options: Any) -> None:
     """Make tasks of images that were annotated elsewhere (SOURCE: folder or file); run it again to go on."""
     if options["iscrowd_masks"] and options["format"] != "coco":
@@ -387,7 +388,7 @@ def import_(**options: Any) -> None:
 @click.option("--predictions", is_flag=True, help="Those of the served version, not the annotations.")
 @click.option("--supervisely-meta-json", type=FILE, help="The meta.json of the Supervisely project to upload to.")
 @click.option("--url", help="Address of Label Studio  [default: that of `maskal connect`]")
-@click.option("--api-key", help="API key  [default: that of `maskal connect`]")
+@click.option("--api-key", help="API key  [default: LABEL_STUDIO_API_KEY, or that of `maskal connect`]")
 def export(**options: Any) -> None:
     """Write a project's images and annotations for another tool."""
     if options["supervisely_meta_json"] is not None and options["format"] != "supervisely":
@@ -423,7 +424,9 @@ def convert(source: Path, config: str, classes: str | None, out: Path) -> None:
     """Convert Detectron2's weights (.pth, .pkl), MaskAL's too, into a checkpoint for `pretrained_weights`."""
     names = None if classes is None else tuple(name.strip() for name in classes.split(",") if name.strip())
     done = _action("convert")(source, config, names, out)
-    _say(f"{out}: {done.network}, {len(done.classes)} classes ({', '.join(done.classes)})")
+    _say(
+        f"{out}: {done.network}, {len(done.classes)} class{'es' * (len(done.classes) != 1)} ({', '.join(done.classes)})"
+    )
     if done.is_backbone_alone:
         _say(f"{source} holds a backbone alone: all else in it is random and has to be trained.")
 

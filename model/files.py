@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from model.errors import DamagedFile, NewerFormat
+from model.errors import DamagedFile
 
 logger = logging.getLogger(__name__)
 
@@ -144,23 +144,6 @@ def count_lines(path: Path) -> int:
 def write_json(path: Path, value: Any, *, mode: int | None = None, indent: int | None = 2) -> None:
     """Write JSON atomically; ValueError for NaN and infinity, which no other JSON reader would take."""
     write_atomically(path, json.dumps(value, allow_nan=False, ensure_ascii=False, indent=indent) + "\n", mode=mode)
-
-
-def read_formatted(path: Path, known: int) -> dict[str, Any]:
-    """Parse a JSON object and take its `format` off, which counts as 1 where it is missing.
-
-    NewerFormat if that is above `known`, otherwise as `read_json`.
-    """
-    stored = dict(read_json(path))
-    found = stored.pop("format", 1)
-    if not isinstance(found, int) or found < 1:
-        raise ValueError(f"wanted a format that counts from 1 in {path}, got {found!r}; restore the file")
-    if found > known:
-        raise NewerFormat(
-            f"{path} has format {found}, this release knows up to {known}: a newer maskal-studio wrote it; upgrade, "
-            "or restore DATA_DIR from a backup of before"
-        )
-    return stored
 
 
 def read_json(path: Path) -> Any:

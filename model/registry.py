@@ -14,16 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from model.errors import BadVersion
-from model.files import (
-    read_formatted,
-    read_json,
-    sync_folder,
-    temporary_sibling,
-    write_atomically,
-    write_json,
-)
+from model.files import sync_folder, temporary_sibling, write_atomically, write_json
 from model.rankings import RankedTask as RankedTask  # part of this module's interface
 from model.rankings import RowFinder, StoredRows, append_rows, read_rows, write_rows
+from model.stored_json import as_kind, read_as
 
 logger = logging.getLogger(__name__)
 
@@ -76,6 +70,48 @@ class Version(VersionFields):
     created: str
 
 
+@dataclass(frozen=True)
+class _OfClass:
+    mask_ap: float | None
+    instances: int = 0
+
+
+@dataclass(frozen=True)
+class _Interval:
+    mask_ap: tuple[float, float] | None
+    per_class: dict[str, tuple[float, float] | None] | None = None
+
+
+@dataclass(frozen=True)
+class _Training:
+    images: int = 0
+    objects: dict[str, int] | None = None
+    learning_rate: float = 0.0
+    repeat_factor_smallest_class: float = 0.0
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class _Metrics:
+    """What of a version's metrics is shown and compared, wherever they have it."""
+
+    mask_ap: float | None = None
+    images: int = 0
+    left_out: dict[str, int] | None = None
+    interval: _Interval | None = None
+    per_class: dict[str, _OfClass] | None = None
+    training: _Training | None = None
+
+
+@dataclass(frozen=True)
+class _Config:
+    """What of a version's config is shown."""
+
+    network: str | None = None
+    image_size: tuple[int, int] | None = None
+    anchor_sizes: tuple[float, ...] | None = None
+
+
 def version_name(number: int) -> str:
     """Name of the version with that number."""
     return f"maskal-r{number}"
@@ -121,10 +157,10 @@ class Registry:
         """Facts of one version; BadVersion if it is unknown or its file is damaged, NewerFormat if it is too new."""
         path = self._folder_of(name) / "version.json"
         try:
-            stored = read_formatted(path, FORMAT)
-            fields = {field.name: stored[field.name] for field in dataclasses.fields(Version)}
-            version = Version(**{**fields, "classes": tuple(fields["classes"])})
-        except (OSError, ValueError, KeyError, TypeError) as err:
+            version = read_as(path, Version, known_format=FORMAT)
+            as_kind(version.metrics, _Metrics, f"the metrics of {path}")
+            as_kind(version.config, _Config, f"the config of {path}")
+        except (OSError, ValueError) as err:
             raise BadVersion(
                 f"version {name} is damaged: {path} cannot be read ({type(err).__name__}: {err}); "
                 f"restore the file from a backup or remove the folder {name}"
@@ -219,7 +255,7 @@ class Registry:
     def read_summary(self, name: str) -> dict[str, Any] | None:
         """What `write_summary` stored; None where a version has none, ValueError where it cannot be read."""
         path = self._folder_of(name) / "summary.json"
-        return dict(read_json(path)) if path.exists() else None
+        return read_as(path, dict[str, Any]) if path.exists() else None
 
     def _folder_of(self, name: str) -> Path:
         """Folder of a stored version; the name is checked first, so that none leads out of the registry."""

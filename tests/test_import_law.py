@@ -52,7 +52,7 @@ WINGS = {
             "stored_weights",
             "written_out",
         ),
-        ("checkpoints",),
+        ("checkpoints", "stored_json"),
         ("file_cache", "files"),
         ("errors",),
     ),

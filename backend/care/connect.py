@@ -112,7 +112,9 @@ def _client(settings: Settings, wanted: Connection) -> LabelStudio:
     url = read_address(wanted.label_studio_url, "--url") if wanted.label_studio_url else known.label_studio_url
     key = read_key(wanted.api_key, "--api-key") if wanted.api_key else known.label_studio_api_key
     if not url or not key:
-        raise BadSetting("the address and an API key of Label Studio are needed: --url and --api-key")
+        raise BadSetting(
+            "the address and an API key of Label Studio are needed: --url, and LABEL_STUDIO_API_KEY or --api-key"
+        )
     public = settings.label_studio_public_url or (
         known.label_studio_public_url if url == known.label_studio_url else None
     )

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 from redis import Redis
 
-from backend.errors import BadSetting, NotFound
+from backend.errors import BadSetting, LabelStudioError, NotFound
 from backend.label_studio.client import TITLE, LabelStudio, Project
 from backend.label_studio.instruction import without_link
 from backend.label_studio.tabs import find_like, remove_tab
@@ -22,16 +22,29 @@ from backend.settings import Settings
 KINDS = (RUN_ROUND, EXAMINE)
 """The jobs that work on a project."""
 
+MADE_THERE = ("backend", "webhook", "tab", "link to the page")
+"""What `connect` makes in a project of Label Studio."""
+
 WAIT_S = 30.0
 """A look at a project, which holds its lock, takes seconds."""
 
 
-def disconnect(settings: Settings, redis: Redis | None, folder: ProjectFolder, *, is_deleted: bool = False) -> str:
+def disconnect(
+    settings: Settings,
+    redis: Redis | None,
+    folder: ProjectFolder,
+    *,
+    is_deleted: bool = False,
+    is_here_only: bool = False,
+) -> str:
     """Remove backend, webhook and tab from a project, and leave it alone from then on; says what was done.
+
+    With `is_here_only` Label Studio, which may be gone for good, is not asked, and what it holds of us stays there.
 
     Its tasks, annotations and predictions stay as they are, and so do its versions unless `is_deleted`. With the last
     project the address and key of Label Studio are forgotten. `redis` is None where it is down, and then no worker
-    runs. Raises BadSetting while a worker is at the project, and QueueUnavailable where Redis takes no data.
+    runs. Raises BadSetting while a worker is at the project, QueueUnavailable where Redis takes no data, and
+    LabelStudioError where Label Studio cannot be asked.
     """
     if redis is not None:
         require_writable(redis)
@@ -43,7 +56,7 @@ def disconnect(settings: Settings, redis: Redis | None, folder: ProjectFolder, *
                     f"a worker is at project {folder.project_id}; wait for it, or "
                     f"`maskal cancel --project {folder.project_id}`, and disconnect then"
                 )
-        removed = _remove_from_label_studio(settings, folder)
+        removed = [] if is_here_only else _removed(settings, folder)
         folder.disconnect()
         if is_deleted:
             shutil.rmtree(folder.path)
@@ -51,7 +64,18 @@ def disconnect(settings: Settings, redis: Redis | None, folder: ProjectFolder, *
         forget_label_studio(settings)
         removed.append("the stored address and key of Label Studio, as no project is left")
     kept = "its versions were deleted" if is_deleted else f"its versions are kept in {folder.path}"
-    return f"project {folder.project_id} is disconnected; removed: {', '.join(removed) or 'nothing was left'}; {kept}"
+    left = f"; Label Studio was not asked: what is there of {', '.join(MADE_THERE)} stays" if is_here_only else ""
+    told = ", ".join(removed) or ("nothing" if is_here_only else "nothing was left")
+    return f"project {folder.project_id} is disconnected; removed: {told}; {kept}{left}"
+
+
+def _removed(settings: Settings, folder: ProjectFolder) -> list[str]:
+    """What was taken away in Label Studio; an error also says what to do where that is gone for good."""
+    try:
+        return _remove_from_label_studio(settings, folder)
+    except (LabelStudioError, BadSetting) as err:
+        only_here = f"`maskal disconnect --project {folder.project_id} --here-only`"
+        raise type(err)(f"{err}; if that Label Studio is gone for good: {only_here}") from err
 
 
 def _remove_from_label_studio(settings: Settings, folder: ProjectFolder) -> list[str]:
@@ -61,13 +85,15 @@ def _remove_from_label_studio(settings: Settings, folder: ProjectFolder) -> list
         project = find_project(settings, folder)
     except NotFound:
         return []
-    project_id = project.id
-    counts = {"backend": _remove_backends(client, project_id), "webhook": _remove_webhooks(client, project_id)}
-    alike = find_like(client, project_id)
+    alike = find_like(client, project.id)
     views = [view for view in (folder.tab(), alike[0] if alike else None) if view is not None]
-    counts["tab"] = sum(remove_tab(client, view) for view in views)
-    counts["link to the page"] = _remove_link(client, project)
-    return [name for name, count in counts.items() if count]
+    counts = (
+        _remove_backends(client, project.id),
+        _remove_webhooks(client, project.id),
+        sum(remove_tab(client, view) for view in views),
+        _remove_link(client, project),
+    )
+    return [name for name, count in zip(MADE_THERE, counts, strict=True) if count]
 
 
 def _remove_backends(client: LabelStudio, project_id: int) -> int:

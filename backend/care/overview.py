@@ -24,6 +24,7 @@ from backend.rounds.payoff import payoff_in_words, read_payoff
 from backend.rounds.standing import Standing, read_standing
 from backend.rounds.steps import STEPS
 from backend.rounds.summary import Next, Summary, read_summary
+from backend.rounds.trial import fallback_in_words, round_of_queue
 from model.errors import BadVersion
 from model.registry import Registry, version_number
 
@@ -85,7 +86,7 @@ class Overview:
     verdict      what came of the last round, in words
     stopping     what hardly pays any more, in words
     certainties  of the served version, then of the one before it; those of which nothing was kept are missing
-    first_order  in which order images come before there is a version, in words; empty with one
+    order        in which order images come before there is a version, then where it is not what the settings say
     front        the next tasks, the first one first
     offers       commands that find more of the same
     go_back_to   versions that a rollback could serve, the likeliest first
@@ -103,7 +104,7 @@ class Overview:
     history: History
     classes: tuple[ClassCount, ...]
     certainties: tuple[Certainties, ...]
-    first_order: str
+    order: str
     front: tuple[Next, ...]
     findings: Findings | None
     offers: tuple[Offer, ...]
@@ -137,11 +138,11 @@ def look_over(folder: ProjectFolder, redis: Redis | None, words: Discretion) -> 
         standing=words.of_standing(standing) if standing else None,
         running=_running(rounds, job, words),
         verdict=_verdict(rounds, served, words),
-        stopping=tuple(f"{line[0].upper()}{line[1:]}." for line in payoff_in_words(read_payoff(folder))),
+        stopping=tuple(map(_as_sentence, payoff_in_words(read_payoff(folder)))),
         history=history,
         classes=classes,
         certainties=tuple(_certainties(registry, served, summary, history)),
-        first_order="" if served else _first_order(folder),
+        order=_order(folder, words),
         front=front,
         findings=summary.findings if summary else None,
         offers=like_offers(folder.project_id, objects, front[0].picture.task if front else None),
@@ -229,12 +230,18 @@ def _certainties(
                 return
 
 
-def _first_order(folder: ProjectFolder) -> str:
+def _order(folder: ProjectFolder, words: Discretion) -> str:
     try:
-        return first_order_in_words(folder)
+        ranked = round_of_queue(folder)
+        fallback = fallback_in_words(folder.config(), ranked) if ranked else ""
+        return words.of(_as_sentence(fallback)) if ranked else first_order_in_words(folder)
     except BackendError as err:  # of the settings, which `maskal status` tells
         logger.warning("%s", err)
         return ""
+
+
+def _as_sentence(line: str) -> str:
+    return f"{line[0].upper()}{line[1:]}." if line else ""
 
 
 def _front(standing: Standing | None, summary: Summary | None, served: str | None) -> tuple[Next, ...]:

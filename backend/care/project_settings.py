@@ -11,7 +11,7 @@ import yaml
 
 from backend.errors import BadSetting
 from backend.label_studio.labels import parse_label_config
-from backend.project.config import ProjectConfig, check_config, read_config
+from backend.project.config import PRESETS, ProjectConfig, check_config, read_config
 from backend.project.folder import ProjectFolder
 from backend.project.settings_yaml import parse_settings
 from backend.project.workplace import find_project
@@ -77,8 +77,16 @@ def _take(settings: Settings, folder: ProjectFolder, after: ProjectConfig) -> tu
         if getattr(before, name) != getattr(after, name)
     ]
     told = f"{', '.join(changes)}; a worker follows at its next look" if changes else "nothing changes"
-    notes = (f"note: {line}" for line in after.remarks(labels.classes))
+    notes = (f"note: {line}" for line in (*_kept_from_preset(before, after), *after.remarks(labels.classes)))
     return f"project {folder.project_id}: {told}", *notes
+
+
+def _kept_from_preset(before: ProjectConfig, after: ProjectConfig) -> Iterator[str]:
+    """Where another preset is chosen: which of its settings the project's own, from before or now, stand above."""
+    kept = [name for name in PRESETS["maskal"] if name in after.model_fields_set]
+    if kept and after.preset != before.preset:
+        own = ", ".join(f"{name}={_text(name, getattr(after, name))}" for name in kept)
+        yield f"the project's own {own} stand{'s' * (len(kept) == 1)} above the preset; `--set NAME=` takes one back"
 
 
 def _text(name: str, value: Any) -> str:

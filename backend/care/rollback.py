@@ -47,9 +47,10 @@ def roll_back(settings: Settings, redis: Redis, folder: ProjectFolder, to: str |
         pushed = _serve(place, version)
         note_rollback(folder, before, version.name)
     hint(redis, folder.uid)
+    sent = "1 prediction was" if pushed == 1 else f"{pushed} predictions were"
     return (
-        f"project {folder.project_id} is served by {version.name} again instead of {before}; {pushed} predictions were "
-        "sent; the next round waits for new annotations and starts from it"
+        f"project {folder.project_id} is served by {version.name} again instead of {before}; {sent} sent; the next "
+        "round waits for new annotations and starts from it"
     )
 
 

@@ -69,13 +69,13 @@ def _project_lines(settings: Settings, folder: ProjectFolder, redis: Redis | Non
     yield from (_round_line(r) for r in _rounds_of_interest(folder))
     notes = _last_notes(folder)
     yield from (f"  note: {line}" for line in notes[-LISTED:])
-    if len(notes) > LISTED:
-        yield f"  and {len(notes) - LISTED} more such notes, all of them in the worker's log"
+    if more := len(notes[:-LISTED]):
+        yield f"  and {more} more such note{'s' * (more > 1)}, all of them in the worker's log"
     yield from _job_lines(folder, redis)
     failures = [f"  task {task} is not scored: {f.error}" for task, f in Unreadable(folder.path).failures().items()]
     yield from failures[-LISTED:]
-    if len(failures) > LISTED:
-        yield f"  and {len(failures) - LISTED} more tasks are not scored, all of them in the worker's log"
+    if more := len(failures[:-LISTED]):
+        yield f"  and {more} more task{'s are' if more > 1 else ' is'} not scored, all of them in the worker's log"
 
 
 def _outlook(
@@ -136,8 +136,8 @@ def _left_out_lines(folder: ProjectFolder, now: Snapshot) -> Iterator[str]:
             else ""
         )
         yield f"  task {one.task} does not count: {'; '.join(one.reasons)}{was}"
-    if len(now.left_out) > LISTED:
-        yield f"  and {len(now.left_out) - LISTED} more annotated tasks do not count for such reasons"
+    if more := len(now.left_out[:-LISTED]):
+        yield f"  and {more} more annotated task{'s do' if more > 1 else ' does'} not count for such reasons"
 
 
 def _proposal(folder: ProjectFolder) -> str | None:
@@ -166,8 +166,8 @@ def _version_lines(folder: ProjectFolder) -> Iterator[str]:
     """The newest versions and the served one, and how many others there are."""
     versions, served = folder.registry.versions(), folder.registry.current()
     shown = [v for v in versions if v in versions[-LISTED:] or v.name == served]
-    if len(versions) > len(shown):
-        yield f"  {len(versions) - len(shown)} older versions"
+    if older := len(versions) - len(shown):
+        yield f"  {older} older version{'s' * (older > 1)}"
     yield from map(_version_line, shown)
 
 

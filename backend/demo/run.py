@@ -25,7 +25,7 @@ from backend.demo.stack import Stack, start_stack, write_shell_settings
 from backend.errors import BadSetting, BrokenPromise, NotFound
 from backend.label_studio.client import Project
 from backend.label_studio.labels import parse_label_config
-from backend.project.config import ProjectConfig, read_config
+from backend.project.config import PRESETS, ProjectConfig, read_config
 from backend.project.credentials import BASIC_USER, load_credentials
 from backend.project.folder import ProjectFolder, find_folder
 from backend.queue.connection import open_redis
@@ -106,7 +106,8 @@ def _config(options: DemoOptions, initial: int, pool: int) -> ProjectConfig:
     own: dict[str, Any] = {"initial_datasize": initial, "pool_size": pool}
     if options.images is None and given.network_config == "nano":
         own["pretrained_weights"] = "none"  # not those of a network that knows such fields already
-    unset = {name: value for name, value in own.items() if name not in given.model_fields_set}
+    said = given.model_fields_set | PRESETS[given.preset].keys()
+    unset = {name: value for name, value in own.items() if name not in said}
     chosen = {} if options.engine is None else {"engine": options.engine}
     return ProjectConfig.model_validate({**given.model_dump(exclude_unset=True), **unset, **chosen})
 

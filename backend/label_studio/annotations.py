@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -111,9 +111,9 @@ def doubts_about(annotation: Annotation, config: LabelConfig, size_hw: tuple[int
             )
     elsewhere = {r.get("id") for r in annotation["result"] if _is_shape(r, config) and _is_on_another_image(r, config)}
     if elsewhere:
+        lies = "is not used: it lies" if len(elsewhere) == 1 else "are not used: they lie"
         lines.append(
-            f"{len(elsewhere)} regions of annotation {annotation.get('id')} are not used: they lie on another image or "
-            "page than the first"
+            f"{_counted(elsewhere)} of annotation {annotation.get('id')} {lies} on another image or page than the first"
         )
     return tuple(lines)
 
@@ -202,7 +202,7 @@ def _is_of_turned_image(result: Region, size_hw: tuple[int, int]) -> bool:
     return told == size_hw[::-1] != size_hw and not result.get("image_rotation")
 
 
-def _counted(regions: Sequence[Any]) -> str:
+def _counted(regions: Collection[Any]) -> str:
     return "1 region" if len(regions) == 1 else f"{len(regions)} regions"
 
 

@@ -12,8 +12,9 @@ from typing import Any
 
 from backend.errors import LabelStudioBusy, LabelStudioError, TooLarge
 from backend.label_studio.client import LabelStudio
-from model.files import read_json, write_json
+from model.files import write_json
 from model.rankings import RankedTask
+from model.stored_json import read_as
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +89,7 @@ class Pusher:
         """Number of predictions that the server holds, once the last call is over."""
         if not self.journal.exists():
             return self._held()
-        last = Sent(**read_json(self.journal))
+        last = read_as(self.journal, Sent)
         logger.info("project %d: waiting for a call that was cut off (%d predictions)", self.project_id, last.rows)
         wait_s = min(last.at + LONGEST_CALL_S - time.time(), LONGEST_CALL_S)  # the clock may have been set back since
         deadline = time.monotonic() + wait_s
@@ -149,6 +150,13 @@ def prediction(row: RankedTask, version: str) -> dict[str, Any]:
     return {"task": row.task, "score": row.score, "model_version": version, "result": row.regions}
 
 
+@dataclass(frozen=True)
+class _Taken:
+    """How many bytes of one call the server took."""
+
+    bytes: int
+
+
 class _CallLimit:
     """How large a call may be: as much as the server took last time, and twice that for the first call of a push.
 
@@ -157,7 +165,7 @@ class _CallLimit:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.taken: int | None = read_json(path)["bytes"] if path.exists() else None
+        self.taken = read_as(path, _Taken).bytes if path.exists() else None
         self.size = PUSH_BYTES if self.taken is None else min(PUSH_BYTES, 2 * self.taken)
 
     def note_refused(self, size: int) -> None:
@@ -172,4 +180,4 @@ class _CallLimit:
 
     def _keep(self, size: int) -> None:
         self.taken = size
-        write_json(self.path, {"bytes": size})
+        write_json(self.path, asdict(_Taken(size)))

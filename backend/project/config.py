@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_validator
 
 from backend.errors import BadSetting
 from backend.project.maskal_names import ITS_DEFAULT, MOVED, PERIODS, moved
@@ -138,15 +138,20 @@ class ProjectConfig(BaseModel):
     minority_classes: list[str] | None = None
     repeat_factor_smallest_class: float | None = Field(default=None, ge=0)
 
-    @model_validator(mode="before")
+    @model_validator(mode="wrap")
     @classmethod
-    def _with_preset(cls, content: Any) -> Any:
-        """What the preset says where the file says nothing; an unknown preset is left for its own check."""
+    def _with_preset(cls, content: Any, check: ModelWrapValidatorHandler[ProjectConfig]) -> ProjectConfig:
+        """What the preset says where the file says nothing, as if nobody had set it, so that another preset says else.
+
+        An unknown preset is left for its own check.
+        """
         if not isinstance(content, dict):
-            return content
+            return check(content)
         left = {name for name in PERIODS if content.get(name) == ITS_DEFAULT}
         said = {name: value for name, value in content.items() if name not in left}
-        return {**PRESETS.get(str(content.get("preset")), {}), **said}
+        config = check({**PRESETS.get(str(content.get("preset")), {}), **said})
+        config.model_fields_set.intersection_update(said)
+        return config
 
     @property
     def chooses_first_images(self) -> bool:

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import yaml
 
 from backend.errors import NotFound
 from backend.project.config import ProjectConfig, read_config
-from model.files import read_json, write_atomically, write_json
+from model.files import write_atomically, write_json
 from model.registry import Registry
+from model.stored_json import read_as
 
 DISCONNECTED = "disconnected"
 """A file of this name in a project's folder says that the project is no longer looked after."""
 
 UID = re.compile(r"\d+\.\d+")
+
+
+@dataclass(frozen=True)
+class _Tab:
+    """What `tab.json` holds: the id of our tab in the Data Manager."""
+
+    view: int
 
 
 @dataclass(frozen=True)
@@ -62,11 +70,11 @@ class ProjectFolder:
     def tab(self) -> int | None:
         """Id of our tab in the project's Data Manager; None before it was made."""
         path = self.path / "tab.json"
-        return int(read_json(path)["view"]) if path.exists() else None
+        return read_as(path, _Tab).view if path.exists() else None
 
     def store_tab(self, view: int) -> None:
         """Keep the id of our tab."""
-        write_json(self.path / "tab.json", {"view": view})
+        write_json(self.path / "tab.json", asdict(_Tab(view)))
 
     def config(self) -> ProjectConfig:
         """The project's settings, those of its `config.yaml` or all defaults."""

@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from backend.errors import BadImage
-from model.files import read_json, write_json
+from model.files import write_json
+from model.stored_json import read_as
 
 logger = logging.getLogger(__name__)
 
@@ -38,8 +39,7 @@ class Unreadable:
 
     def failures(self) -> dict[int, Failure]:
         """All failures by task id."""
-        stored = read_json(self.path) if self.path.exists() else {}
-        return {int(task): Failure(**failure) for task, failure in stored.items()}
+        return read_as(self.path, dict[int, Failure]) if self.path.exists() else {}
 
     def note(self, task_id: int, err: BadImage) -> None:
         """Remember that an image could not be read, and log it."""

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from redis import Redis
 
-from model.files import read_json, write_json
+from model.files import write_json
+from model.stored_json import read_as
 
 logger = logging.getLogger(__name__)
 
@@ -74,9 +75,9 @@ def _is_fresh(claim: _Claim) -> bool:
 
 def _read(path: Path) -> _Claim | None:
     try:
-        return _Claim(**read_json(path))
+        return read_as(path, _Claim)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, TypeError) as err:
+    except (OSError, ValueError) as err:
         logger.warning("%s cannot be read and is written anew: %s", path, err)
         return None

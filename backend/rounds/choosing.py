@@ -16,7 +16,7 @@ from backend.rounds.folder import Round
 from backend.rounds.records import Loader, records_of
 from backend.rounds.scoring import Scorer, task_seed
 from backend.rounds.seen_objects import Onlooker, annotated_features
-from backend.rounds.trial import Trial, fallback_in_words, write_trial
+from backend.rounds.trial import Trial, fallback_in_words, note_obstacle, write_trial
 from model.engines.base import Engine
 from model.errors import BadCheckpoint
 from model.judging.evaluation import detections_of, truth_of
@@ -39,19 +39,21 @@ class Means:
     onlooker: Onlooker | None
 
 
-def onlooker_for(place: Workplace) -> Onlooker | None:
-    """Who looks at images beside the version; None where the strategy needs nobody, or it cannot be had."""
-    config = place.config
-    if not config.looks_at_objects:
-        if config.falls_back:
-            logger.warning("project %s: %s", place.folder.uid, fallback_in_words(config))
-        return None
+def onlooker_for(place: Workplace, current: Round) -> Onlooker | None:
+    """Who looks at images beside the version of a round; None where the strategy needs nobody.
+
+    None, too, where the strategy's network cannot be had, which is noted in the round for those who ask.
+    """
+    config, onlooker, obstacle = place.config, None, ""
     try:
-        return Onlooker(open_feature_cache(place), config.mcd_iterations)
+        if config.looks_at_objects:
+            onlooker = Onlooker(open_feature_cache(place), config.mcd_iterations)
     except BadCheckpoint as err:
-        instead = "chooses by uncertainty" if config.strategy in BY_OBJECTS else "compares by what its own network sees"
-        logger.warning("project %s %s: %s", place.folder.uid, instead, err)
-        return None
+        obstacle = str(err)
+    note_obstacle(current, obstacle)
+    if fallback := fallback_in_words(config, current):
+        logger.warning("project %s: %s", place.folder.uid, fallback)
+    return onlooker
 
 
 def strategy_of(place: Workplace, means: Means) -> str:

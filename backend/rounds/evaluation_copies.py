@@ -10,7 +10,8 @@ from backend.rounds.folder import Round
 from backend.rounds.image_features import FeatureMaker
 from backend.rounds.near_copies import NearCopies, compare_now, read_near_copies
 from model.errors import BadCheckpoint
-from model.files import read_json, write_json
+from model.files import write_json
+from model.stored_json import read_as
 from sampling.near_copies import Shown
 
 logger = logging.getLogger(__name__)
@@ -39,7 +40,7 @@ def note_left_out(place: Workplace, current: Round, open_cache: Callable[[], Fea
 def left_out_of_evaluation(current: Round) -> dict[int, int]:
     """The round's validation images that do not count, each with a training image that it is a near copy of."""
     path = current.path / FILE
-    return {int(task): other for task, other in read_json(path).items()} if path.exists() else {}
+    return read_as(path, dict[int, int]) if path.exists() else {}
 
 
 def _compared(place: Workplace, splits: Mapping[int, str], open_cache: Callable[[], FeatureMaker]) -> NearCopies:

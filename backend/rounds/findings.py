@@ -21,10 +21,11 @@ from backend.rounds.pictures import (
     in_percent,
     keep_thumbnail,
 )
-from model.files import read_json, write_json
+from model.files import write_json
 from model.geometry import mask_to_polygons
 from model.judging.evaluation import Detections, Rle, Truth
 from model.judging.mistakes import Mistakes, confusion_of, mistakes_in
+from model.stored_json import read_as
 
 WORST = 9
 """Validation images that are shown, those with the most mistakes."""
@@ -55,13 +56,6 @@ class Findings:
     worst: tuple[Picture, ...] = ()
     images: int = 0
     counts: dict[str, int] = field(default_factory=dict)
-
-    @classmethod
-    def from_json(cls, row: dict[str, Any]) -> Findings:
-        """The findings of which `asdict` was stored."""
-        worst = tuple(Picture.from_json(picture) for picture in row["worst"])
-        confusion = tuple(tuple(counts) for counts in row["confusion"])
-        return cls(tuple(row["classes"]), confusion, worst, row["images"], row["counts"])
 
 
 def write_findings(
@@ -113,7 +107,7 @@ def _worst(
 def read_findings(current: Round) -> dict[str, Any] | None:
     """What `write_findings` stored (JSON); None for rounds of releases that stored nothing."""
     path = current.path / "findings.json"
-    return dict(read_json(path)) if path.exists() else None
+    return read_as(path, dict[str, Any]) if path.exists() else None
 
 
 def _drawings(truth: Truth, found: Detections, look: Mistakes, classes: tuple[str, ...]) -> Iterator[Drawing]:

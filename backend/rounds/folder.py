@@ -23,8 +23,9 @@ from backend.label_studio.labels import LabelConfig, parse_label_config
 from backend.project.folder import ProjectFolder
 from backend.rounds.snapshots import LeftOut, Snapshot, read_snapshot
 from model.errors import BadCheckpoint, BadVersion, is_gpu_failure, is_out_of_memory
-from model.files import read_formatted, write_atomically, write_json
+from model.files import write_atomically, write_json
 from model.registry import version_name
+from model.stored_json import as_kind, read_as
 
 STATES = ("started", "read", "trained", "evaluated", "ranked", "pushed", "current", "published")
 CANCELLABLE = ("read", "prepare", "train", "evaluate")
@@ -100,14 +101,18 @@ class RoundState:
     begun: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if self.state not in (known := (*STATES, REFUSED, FAILED, CANCELLED)):
+            raise ValueError(f"a round's state must be one of {', '.join(known)}, got {self.state!r}")
+
 
 class Round:
-    """A round's folder; the number is that of the version it makes. NewerFormat if a newer release wrote it."""
+    """A round's folder; the number is that of the version it makes. NewerFormat, DamagedFile if it cannot be read."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         stored = path / "state.json"
-        self.state = RoundState(**read_formatted(stored, FORMAT)) if stored.exists() else RoundState(int(path.name))
+        self.state = read_as(stored, RoundState, known_format=FORMAT) if stored.exists() else RoundState(int(path.name))
 
     @property
     def version(self) -> str:
@@ -192,9 +197,8 @@ class Round:
 
     def annotated(self) -> list[AnnotatedImage]:
         """The annotated images that can be used."""
-        lines = (self.path / "annotations.jsonl").read_text().splitlines()
-        rows = [json.loads(line) for line in lines]
-        return [AnnotatedImage(**{**row, "size_hw": tuple(row["size_hw"])}) for row in rows]
+        path = self.path / "annotations.jsonl"
+        return [as_kind(json.loads(line), AnnotatedImage, str(path)) for line in path.read_text().splitlines()]
 
     def write_annotated(self, rows: Iterable[AnnotatedImage], label_config: str) -> None:
         """Keep annotated images and labelling config, so that the round stays with them whatever changes meanwhile."""

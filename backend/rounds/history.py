@@ -10,10 +10,17 @@ from datetime import datetime, timezone
 from typing import Any
 
 from backend.project.folder import ProjectFolder
+from model.errors import BadVersion
 from model.files import append_lines
 from model.registry import Version, version_number
+from model.stored_json import as_kind, line_as
 
 logger = logging.getLogger(__name__)
+
+FILE = "history.jsonl"
+
+VERSIONS_OF = {"measured": ("version",), "rolled back": ("from", "to")}
+"""The versions' names in each kind of line."""
 
 Interval = tuple[float, float]
 
@@ -97,34 +104,25 @@ def _facts(version: Version) -> dict[str, Any]:
 
 
 def _measured(row: dict[str, Any]) -> Measured:
-    pair = lambda found: (float(found[0]), float(found[1])) if found else None  # noqa: E731
-    return Measured(
-        version=row["version"],
-        annotated=row["annotated"],
-        mask_ap=row["mask_ap"],
-        interval=pair(row["interval"]),
-        per_class={name: (ap, pair(interval)) for name, (ap, interval) in row["per_class"].items()},
-        promoted=row["promoted"],
-        reason=row["reason"],
-        created=row["created"],
-        network=row.get("network"),
-    )
+    return as_kind(row, Measured, FILE)
 
 
 def _append(folder: ProjectFolder, row: dict[str, Any]) -> None:
-    append_lines(folder.path / "history.jsonl", json.dumps(row, allow_nan=False) + "\n")
+    append_lines(folder.path / FILE, json.dumps(row, allow_nan=False) + "\n")
 
 
 def _rows(folder: ProjectFolder) -> Iterator[dict[str, Any]]:
-    path = folder.path / "history.jsonl"
+    path = folder.path / FILE
     for line in path.read_text().splitlines() if path.exists() else []:
         try:
-            row = json.loads(line)
+            row = line_as(line, dict[str, Any])
             if row["event"] == "measured":
                 _measured(row)
+            for name in VERSIONS_OF.get(row["event"], ()):
+                version_number(str(row[name]))
             yield row
-        except (ValueError, TypeError, KeyError):
-            logger.warning("a line of history.jsonl cannot be read and is left out: %.80s", line)
+        except (ValueError, KeyError, BadVersion):
+            logger.warning("a line of %s cannot be read and is left out: %.80s", FILE, line)
 
 
 def _now() -> str:

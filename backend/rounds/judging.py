@@ -26,7 +26,6 @@ from model.engines.base import Engine
 from model.engines.batching import in_halves
 from model.engines.loader import build_engine
 from model.errors import BadCheckpoint, BadEngine, BadVersion
-from model.files import read_json
 from model.judging.comparison import ap_intervals
 from model.judging.evaluation import Detections, Truth, detections_of, evaluate, truth_of
 from model.judging.gate import MIN_IMAGES, Contender, Verdict, judge
@@ -36,6 +35,7 @@ from model.outlining.network import NetworkOutliner
 from model.outlining.trial import iou_of_answers
 from model.records import Record
 from model.registry import Version, VersionFields
+from model.stored_json import read_as
 from model.stored_weights import add_version
 from model.training.showings import read_ahead
 
@@ -109,7 +109,7 @@ def _judged(place: Workplace, current: Round, report: Report) -> Version:
             "comparisons": list(verdict.comparisons),
             LEFT_OUT: {str(task): other for task, other in left_out_of_evaluation(current).items()},
             BOXES: _answers_to_boxes(engine, shown.records, shown.images, seed),
-            "training": read_json(current.path / "training.json"),
+            "training": read_as(current.path / "training.json", dict[str, Any]),
         },
         parent=plan.parent,
         data_digest=snapshot.digest if snapshot else "",

@@ -6,8 +6,9 @@ import logging
 import math
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,8 +19,9 @@ from backend.rounds.folder import Report
 from backend.rounds.glances import Glances
 from backend.rounds.image_features import FeatureMaker, Known, add_features, missing_from, read_features
 from model.errors import BadCheckpoint
-from model.files import read_json, write_json
+from model.files import write_json
 from model.near_copies import find_near_copies
+from model.stored_json import as_kind, read_as
 
 logger = logging.getLogger(__name__)
 
@@ -46,18 +48,28 @@ class NearCopies:
     obstacle: str = ""
 
 
+@dataclass(frozen=True)
+class _Stored:
+    """What the file holds: NearCopies with each pair of twins once."""
+
+    tasks: int | None
+    obstacle: str
+    pairs: tuple[tuple[int, int], ...]
+    images: dict[int, str]
+
+
 def read_near_copies(folder: ProjectFolder) -> NearCopies:
     """What is known of a project; nothing where it cannot be read, which is found anew."""
     path = _path(folder)
     if not path.exists():
         return NearCopies()
     try:
-        stored = read_json(path)
-        if stored["format"] != FORMAT:
+        stored = read_as(path, dict[str, Any])
+        if stored.get("format") != FORMAT:
             return NearCopies()
-        images = {int(task): str(image) for task, image in stored["images"].items()}
-        return NearCopies(_twins(stored["pairs"]), images, stored["tasks"], stored["obstacle"])
-    except (ValueError, KeyError, TypeError) as err:
+        known = as_kind(stored, _Stored, str(path))
+        return NearCopies(_twins(known.pairs), known.images, known.tasks, known.obstacle)
+    except ValueError as err:
         logger.warning("%s of project %s cannot be read and is made anew: %s", path.name, folder.uid, err)
         return NearCopies()
 
@@ -166,14 +178,8 @@ def _note_obstacle(folder: ProjectFolder, known: NearCopies, obstacle: str) -> N
 
 def _write(folder: ProjectFolder, known: NearCopies) -> None:
     pairs = sorted((one, other) for one, twins in known.twins.items() for other in twins if one < other)
-    stored = {
-        "format": FORMAT,
-        "tasks": known.tasks,
-        "obstacle": known.obstacle,
-        "pairs": pairs,
-        "images": known.images,
-    }
-    write_json(_path(folder), stored, indent=None)
+    stored = _Stored(known.tasks, known.obstacle, tuple(pairs), dict(known.images))
+    write_json(_path(folder), {"format": FORMAT, **asdict(stored)}, indent=None)
 
 
 def _path(folder: ProjectFolder) -> Path:

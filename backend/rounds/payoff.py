@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,10 @@ from backend.project.folder import ProjectFolder
 from backend.rounds.history import History, Measured, read_history
 from backend.rounds.receipt import Line, Receipt
 from model.errors import BadVersion
-from model.files import read_json, write_json
+from model.files import write_json
 from model.rankings import RankedTask
 from model.registry import version_number
+from model.stored_json import as_kind, read_as
 from sampling.stopping import CONFIDENCE, Choice, Measurement, Outlook, compare_with_chance, look_ahead
 
 logger = logging.getLogger(__name__)
@@ -60,9 +61,16 @@ class Served:
     by_chance: tuple[float, ...] = ()
 
 
+@dataclass(frozen=True)
+class _Stored(Payoff):
+    """What the file holds: what was worked out, and by which queues."""
+
+    queues: dict[str, Served] = field(default_factory=dict)
+
+
 def note_payoff(folder: ProjectFolder, config: ProjectConfig, version: str) -> None:
     """Work it out anew after a version was measured, whose queue will be made by these settings."""
-    strategy, queues = config.ranking_config().strategy, _stored(folder)[1]
+    strategy, queues = config.ranking_config().strategy, _stored(folder).queues
     queues[version] = Served(strategy, config.holdout_prelabels)
     lines = list(Receipt(folder.path).newest().values())
     queues = _newest({name: _looked_up(folder, name, queue, lines) for name, queue in queues.items()})
@@ -72,15 +80,14 @@ def note_payoff(folder: ProjectFolder, config: ProjectConfig, version: str) -> N
         outlook=look_ahead(_measurements(read_history(folder))),
         choice=compare_with_chance(chosen, by_chance) if strategy == SEEKS_ERRORS else None,
     )
-    stored = {"format": FORMAT, **asdict(payoff), "queues": {name: asdict(queue) for name, queue in queues.items()}}
-    write_json(_path(folder), stored, indent=None)
+    write_json(_path(folder), {"format": FORMAT, **asdict(_Stored(payoff.outlook, payoff.choice, queues))}, indent=None)
     for line in payoff_in_words(payoff):
         logger.info("project %s: %s", folder.uid, line)
 
 
 def read_payoff(folder: ProjectFolder) -> Payoff:
     """What was worked out last."""
-    return _stored(folder)[0]
+    return _stored(folder)
 
 
 def payoff_in_words(payoff: Payoff) -> Iterator[str]:
@@ -166,22 +173,16 @@ def _newest(queues: Mapping[str, Served]) -> dict[str, Served]:
     return dict(reversed(kept.items()))
 
 
-def _stored(folder: ProjectFolder) -> tuple[Payoff, dict[str, Served]]:
+def _stored(folder: ProjectFolder) -> _Stored:
     """What the file holds; nothing where there is none, or it cannot be read."""
     path = _path(folder)
     try:
-        stored: dict[str, Any] = read_json(path) if path.exists() else {}
+        stored = read_as(path, dict[str, Any]) if path.exists() else {}
         if stored.get("format") == FORMAT:
-            outlook, choice = stored["outlook"], stored["choice"]
-            payoff = Payoff(Outlook(**outlook) if outlook else None, Choice(**choice) if choice else None)
-            return payoff, {name: _served(row) for name, row in stored["queues"].items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as err:
+            return as_kind(stored, _Stored, str(path))
+    except ValueError as err:
         logger.warning("payoff.json of project %s cannot be read and is made anew: %s", folder.uid, err)
-    return Payoff(None, None), {}
-
-
-def _served(row: dict[str, Any]) -> Served:
-    return Served(row["strategy"], row["shows_validation"], tuple(row["chosen"]), tuple(row["by_chance"]))
+    return _Stored(None, None)
 
 
 def _path(folder: ProjectFolder) -> Path:

@@ -48,12 +48,6 @@ class Picture:
     size_hw: tuple[int, int]
     drawings: list[Drawing]
 
-    @classmethod
-    def from_json(cls, row: dict[str, Any]) -> Picture:
-        """The picture of which `asdict` was stored."""
-        drawings = [Drawing(**drawing) for drawing in row["drawings"]]
-        return cls(row["task"], row["thumbnail"], (row["size_hw"][0], row["size_hw"][1]), drawings)
-
 
 def thumbnails(data_dir: Path) -> Path:
     """Folder of the thumbnails of all projects."""

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from backend.project.config import ProjectConfig
 from backend.project.workplace import Workplace
@@ -17,9 +16,10 @@ from backend.rounds.starts import keeping_of
 from model.engines.base import EngineConfig
 from model.engines.loader import build_engine, with_input
 from model.errors import BadCheckpoint
-from model.files import read_json, write_json
+from model.files import write_json
 from model.records import Record
 from model.registry import Registry, Version
+from model.stored_json import read_as
 from model.training.loop import TrainingConfig
 
 logger = logging.getLogger(__name__)
@@ -77,17 +77,8 @@ def find_plan(current: Round) -> Plan | None:
 
 
 def read_plan(current: Round) -> Plan:
-    """The plan of a round that has begun to train."""
-    stored = read_json(_path(current))
-    training: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in stored["training"].items()}
-    return Plan(
-        classes=tuple(stored["classes"]),
-        parent=stored["parent"],
-        engine=with_input(EngineConfig(**stored["engine"]), stored["engine"]),
-        training=TrainingConfig(**training),
-        new_images=frozenset(stored["new_images"]),
-        note=stored.get("note", ""),
-    )
+    """The plan of a round that has begun to train; DamagedFile if it cannot be read."""
+    return read_as(_path(current), Plan)
 
 
 def _path(current: Round) -> Path:

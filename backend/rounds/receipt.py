@@ -17,7 +17,8 @@ from backend.label_studio.client import Task
 from backend.label_studio.corrections import Corrections, corrections_of
 from backend.label_studio.labels import LabelConfig
 from backend.project.workplace import Workplace
-from model.files import append_lines, read_formatted, write_json
+from model.files import append_lines, write_json
+from model.stored_json import line_as, read_as
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +51,13 @@ class Line:
     corrections: Corrections | None = None
 
 
+@dataclass(frozen=True)
+class _Mark:
+    """The newest change of any task that a receipt knows, as Label Studio writes it."""
+
+    newest: str
+
+
 class Receipt:
     """A project's `receipt.jsonl`, to which lines are only added, and `receipt.json`, which says how far it goes."""
 
@@ -64,13 +72,13 @@ class Receipt:
 
     def mark(self) -> str | None:
         """The newest change of any task that it knows, as Label Studio writes it; None before it was begun."""
-        return str(read_formatted(self._mark, FORMAT)["newest"]) if self._mark.exists() else None
+        return read_as(self._mark, _Mark, known_format=FORMAT).newest if self._mark.exists() else None
 
     def add(self, lines: Sequence[Line], mark: str) -> None:
         """Write lines down, and that all changes up to a moment are known; on the disk when this returns."""
         if lines:
             append_lines(self.path, "".join(json.dumps(asdict(line), allow_nan=False) + "\n" for line in lines))
-        write_json(self._mark, {"format": FORMAT, "newest": mark})
+        write_json(self._mark, {"format": FORMAT, **asdict(_Mark(mark))})
 
 
 def note_annotations(place: Workplace) -> tuple[int, ...]:
@@ -121,10 +129,8 @@ def _new_lines(task: Task, known: Mapping[int, Line], labels: LabelConfig, *, is
 def _read(lines: Sequence[str]) -> Iterator[Line]:
     for line in lines:
         try:
-            row = json.loads(line)
-            found = row.pop("corrections")
-            yield Line(**row, corrections=Corrections(**found) if found else None)
-        except (ValueError, TypeError, KeyError, AttributeError):
+            yield line_as(line, Line)
+        except ValueError:
             logger.warning("a line of receipt.jsonl cannot be read and is left out: %.80s", line)
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from model.files import read_formatted, write_json
+from model.files import write_json
+from model.stored_json import read_as
 
 logger = logging.getLogger(__name__)
 
@@ -15,6 +17,14 @@ LONGEST_STEP_S = 120.0
 
 FORMAT = 1
 """Of `retired.json`; raised when a release writes it so that the one before cannot read it."""
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """When the versions were last looked at (Unix time), and the seconds that each has been retired."""
+
+    looked_at: float
+    retired_s: dict[str, float]
 
 
 class Retired:
@@ -50,18 +60,17 @@ class Retired:
 
     def _read(self) -> tuple[float, dict[str, float]]:
         try:
-            stored = read_formatted(self.path, FORMAT)
-            return float(stored["looked_at"]), {str(name): float(s) for name, s in stored["retired_s"].items()}
+            stored = read_as(self.path, _Stored, known_format=FORMAT)
+            return stored.looked_at, stored.retired_s
         except FileNotFoundError:
             return 0.0, {}
-        except (ValueError, KeyError, TypeError, AttributeError) as err:
+        except ValueError as err:
             logger.warning(
-                "%s cannot be read (%s: %s); predictions of old versions are kept for a whole task lock from now on",
+                "%s cannot be read (%s); predictions of old versions are kept for a whole task lock from now on",
                 self.path,
-                type(err).__name__,
                 err,
             )
             return 0.0, {}
 
     def _write(self, looked_at: float, retired_s: dict[str, float]) -> None:
-        write_json(self.path, {"format": FORMAT, "looked_at": looked_at, "retired_s": retired_s})
+        write_json(self.path, {"format": FORMAT, **asdict(_Stored(looked_at, retired_s))})

@@ -12,7 +12,8 @@ from typing import Any
 from backend.label_studio.annotations import annotation_digest, choose_annotation, unread_regions
 from backend.label_studio.client import Task
 from backend.label_studio.labels import LabelConfig
-from model.files import read_json, write_json
+from model.files import write_json
+from model.stored_json import read_as
 
 VAL_SHARE = 0.15
 SPLITS = ("train", "val", "test")
@@ -155,9 +156,5 @@ def write_snapshot(path: Path, snapshot: Snapshot) -> None:
 
 
 def read_snapshot(path: Path) -> Snapshot:
-    """Read a stored snapshot."""
-    stored = read_json(path)
-    stored.pop("tasks", None)  # of releases before
-    entries = tuple(Entry(**entry) for entry in stored.pop("entries"))
-    left_out = (LeftOut(**{**row, "reasons": tuple(row["reasons"])}) for row in stored.pop("left_out", ()))
-    return Snapshot(entries, tuple(stored.pop("problems")), tuple(left_out), **stored)
+    """Read a stored snapshot; DamagedFile if it is none."""
+    return read_as(path, Snapshot)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from backend.label_studio.client import Project
 from backend.project.folder import ProjectFolder
@@ -17,7 +18,8 @@ from backend.rounds.folder import left_out_before
 from backend.rounds.receipt import Receipt
 from backend.rounds.snapshots import Need
 from backend.rounds.summary import Next, front_of_first_queue, read_summary
-from model.files import read_json, write_json
+from model.files import write_json
+from model.stored_json import as_kind, read_as
 
 logger = logging.getLogger(__name__)
 
@@ -110,13 +112,9 @@ def read_standing(folder: ProjectFolder) -> Standing | None:
     if not has_standing(folder):
         return None
     try:
-        stored = read_json(_path(folder))
-        if stored.pop("format") != FORMAT:
-            return None
-        stored |= {name: tuple(Trouble(**row) for row in stored[name]) for name in ("unreadable", "left_out")}
-        stored |= {"effort": Effort(**stored["effort"]), "done": tuple(stored["done"])}
-        return Standing(**{**stored, "front": tuple(map(Next.from_json, stored["front"]))})
-    except (ValueError, KeyError, TypeError) as err:
+        stored = read_as(_path(folder), dict[str, Any])
+        return as_kind(stored, Standing, str(_path(folder))) if stored.get("format") == FORMAT else None
+    except ValueError as err:
         logger.warning("standing.json of project %s cannot be read and is written anew: %s", folder.uid, err)
         return None
 

@@ -76,7 +76,7 @@ def _evaluate(place: Workplace, current: Round, report: Report) -> str | None:
 
 def _rank(place: Workplace, current: Round, report: Report) -> str | None:
     snapshot = current.snapshot() or Snapshot(())
-    means = Means(load_engine(place, current.version), onlooker_for(place))
+    means = Means(load_engine(place, current.version), onlooker_for(place, current))
     tasks, annotated = list[Task](), dict[int, str]()
     for task in place.client.tasks(place.folder.project_id):
         if task.is_labeled:

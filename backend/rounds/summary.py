@@ -18,6 +18,7 @@ from backend.rounds.folder import Round
 from backend.rounds.pictures import Picture, drawings_of, keep_thumbnail
 from model.rankings import RankedTask
 from model.registry import Registry
+from model.stored_json import as_kind
 
 logger = logging.getLogger(__name__)
 
@@ -39,11 +40,6 @@ class Next:
     picture: Picture
     reason: str
     certainty: float | None
-
-    @classmethod
-    def from_json(cls, row: dict[str, Any]) -> Next:
-        """The task of which `asdict` was stored."""
-        return cls(Picture.from_json(row["picture"]), row["reason"], row["certainty"])
 
 
 @dataclass(frozen=True)
@@ -84,10 +80,8 @@ def read_summary(registry: Registry, version: str) -> Summary | None:
         stored = registry.read_summary(version)
         if stored is None or stored["format"] != FORMAT:
             return None
-        front = tuple(Next.from_json(row) for row in stored["front"])
-        findings = Findings.from_json(stored["findings"]) if stored["findings"] else None
-        return Summary(tuple(stored["certainties"]), stored["without"], front, findings)
-    except (ValueError, KeyError, TypeError) as err:
+        return as_kind(stored, Summary, f"the summary of {version}")
+    except (ValueError, KeyError) as err:
         logger.warning("the summary of %s cannot be read: %s", version, err)
         return None
 

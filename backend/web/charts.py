@@ -134,7 +134,7 @@ def histogram(certainties: Sequence[Certainties]) -> Histogram | None:
             y=up(100 * share),
             width=along(step) - along(0) - 2,
             height=floor - up(100 * share),
-            told=f"certainty {index * step:.2f} to {(index + 1) * step:.2f}: {count} images",
+            told=f"certainty {index * step:.2f} to {(index + 1) * step:.2f}: {count} image{'s' * (count != 1)}",
         )
         for index, (share, count) in enumerate(zip(shares[0], certainties[0].counts, strict=True))
     ]

@@ -256,6 +256,8 @@ def _outline(annotation: dict[str, Any], names: dict[str, str], size_hw: Size, t
         return Outline(label, parts, score)
     if not shape:
         raise BadRecord("it has no outline (a box only?); draw its outline or delete it")
+    if isinstance(shape, list) and isinstance(shape[0], dict):
+        raise BadRecord("its mask stands in a list, [{'counts': ...}], wanted {'counts': ..., 'size': [h, w]} itself")
     polygons = shape if isinstance(shape[0], list) else [shape]
     if len(polygons) == 1 and is_runs(polygons[0], size_hw):
         raise BadRecord("it has run lengths in place of a polygon; write them as {'counts': [...], 'size': [h, w]}")

@@ -115,8 +115,14 @@ def _numbers(shape: Element, *names: str) -> list[float]:
 
 
 def _polygon(shape: Element, size_hw: Size) -> tuple[Polygon, ...]:
-    pairs = shape.attrib["points"].strip("; ").split(";")
-    return (Polygon(ring([pair.split(",") for pair in pairs])),)
+    points = shape.attrib["points"].strip("; ")
+    if not points:
+        raise BadRecord("it has no points, wanted points='x,y;x,y;...'; draw its outline or delete it")
+    try:
+        outer = ring([pair.split(",") for pair in points.split(";")])
+    except ValueError as err:
+        raise BadRecord(f"wanted points='x,y;x,y;...', got {points[:60]!r}; export the file again") from err
+    return (Polygon(outer),)
 
 
 def _box(shape: Element, size_hw: Size) -> tuple[Polygon, ...]:

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from backend.care import connect as module
-from backend.care.connect import Connection, connect
+from backend.care.connect import Connection, _client, connect
 from backend.errors import BadSetting, LabelStudioError
 from backend.label_studio.client import TITLE, Backend, Project
 from backend.project.credentials import BASIC_USER
@@ -155,3 +155,11 @@ def test_annotators_are_led_to_the_page_only_where_browsers_reach_it() -> None:
     assert link(linked, "https://host/maskal") == [], "nothing is to be changed"
     assert link("own", "https://host", is_hosted=True) == [], "label-studio-ml's server has no page"
     assert link(linked, "https://host", is_hosted=True) == ["own"]
+
+
+def test_the_key_of_the_environment_is_taken_where_no_option_shows_it(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path, label_studio_api_key="hidden")
+    assert _client(settings, Connection(1, "http://127.0.0.1:1")).auth.api_key == "hidden"
+    assert _client(settings, Connection(1, "http://127.0.0.1:1", "shown")).auth.api_key == "shown"
+    with pytest.raises(BadSetting, match="--url, and LABEL_STUDIO_API_KEY or --api-key"):
+        _client(Settings(data_dir=tmp_path), Connection(1, "http://127.0.0.1:1"))

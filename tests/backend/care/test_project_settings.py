@@ -111,3 +111,24 @@ def test_a_single_setting_that_does_not_fit_changes_nothing(folder: ProjectFolde
     with pytest.raises(BadSetting, match=told):
         changed(folder, "mode=min", wanted)
     assert folder.config().model_dump(exclude_unset=True) == OWN
+
+
+def test_another_preset_takes_its_numbers_along_and_leaves_what_somebody_set(folder: ProjectFolder) -> None:
+    told, note, *_ = changed(folder, "preset=maskal")
+    assert "pool_size from 20 to 200" in told and "loops from no limit to 12" in told
+    assert note == "note: the project's own learning_rate=0.001 stands above the preset; `--set NAME=` takes one back"
+    assert folder.config().pool_size == 200 and folder.config().learning_rate == OWN["learning_rate"]
+    assert {"# pool_size: 200", "# loops: 12", "learning_rate: 0.001"} <= set(care.show(folder))
+    changed(folder, "loops=3")
+    told, note, *_ = changed(folder, "preset=adaptive")
+    assert "pool_size from 200 to 20" in told and "loops" not in told and "learning_rate" not in told
+    assert note.startswith("note: the project's own loops=3, learning_rate=0.001 stand above the preset; ")
+    assert folder.config().model_dump(exclude_unset=True) == {**OWN, "loops": 3, "preset": "adaptive"}
+    told, *_ = changed(folder, "preset=")
+    assert told == "project 1: nothing changes"
+
+
+def test_a_value_that_is_the_presets_own_stays_if_somebody_set_it(folder: ProjectFolder) -> None:
+    changed(folder, "preset=maskal", "pool_size=200")
+    changed(folder, "preset=adaptive")
+    assert folder.config().pool_size == 200 and folder.config().initial_datasize == 30

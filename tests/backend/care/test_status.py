@@ -17,7 +17,7 @@ from backend.rounds.judging import evaluate_round
 from backend.rounds.learning import train_round
 from backend.rounds.payoff import note_payoff
 from backend.rounds.plan import Plan
-from backend.rounds.snapshots import split_of
+from backend.rounds.snapshots import Snapshot, split_of, write_snapshot
 from backend.rounds.steps import run
 from backend.settings import Settings
 from model.engines.base import EngineConfig
@@ -144,6 +144,22 @@ def test_only_the_newest_versions_and_unscored_tasks_are_told_and_the_number_of_
     assert shown == [f"maskal-r{number}" for number in (2, *range(4, 14))] and "  2 older versions" in told
     assert "  task 12 is not scored: gone" in told and not any("task 2 is not" in line for line in told)
     assert any(line.startswith("  and 2 more tasks are not scored") for line in told)
+
+
+def test_one_more_than_the_newest_ones_is_told_in_the_singular(tmp_path: Path) -> None:
+    place = workplace(tmp_path)
+    for number in range(1, 13):
+        fields = VersionFields(number, ("leaf",), "fake", {}, {}, None, "", True, "")
+        add_version(place.folder.registry, fields, {"w": torch.zeros(1)})
+    place.folder.registry.set_current("maskal-r2")
+    current = read_round(place, 13, {1: "a"})
+    write_snapshot(current.path / "snapshot.json", Snapshot((), problems=tuple(map(str, range(11)))))
+    failures = {str(task): {"error": "gone", "tries": 1, "retry_at": 0.0} for task in range(1, 12)}
+    write_json(place.folder.path / "failed_images.json", failures)
+    told = lines(tmp_path)
+    assert "  1 older version" in told
+    assert "  and 1 more such note, all of them in the worker's log" in told
+    assert "  and 1 more task is not scored, all of them in the worker's log" in told
 
 
 def test_more_of_a_rare_class_is_offered_while_tasks_are_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

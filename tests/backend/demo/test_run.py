@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from backend.demo.run import DemoOptions, _folder, demo, has_version, project_note
+from backend.demo.run import DemoOptions, _config, _folder, demo, has_version, project_note
 from backend.errors import BadSetting, ProcessFailed
 from backend.project.folder import connect_folder
 from backend.rounds.folder import start_round
@@ -54,6 +54,18 @@ def test_wrong_images_and_settings_are_told_before_anything_is_started(tmp_path:
     with pytest.raises(BadSetting, match="networkconfig"):
         demo(Settings(tmp_path), DemoOptions(config=config, folder=folder))
     assert [path.name for path in folder.iterdir()] == ["lock"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "wanted"), [("", (30, 5)), ("pool_size: 7", (30, 7)), ("preset: maskal\npool_size: 7", (100, 7))]
+)
+def test_the_demos_own_numbers_stand_where_settings_and_preset_say_none(
+    tmp_path: Path, settings: str, wanted: tuple[int, int]
+) -> None:
+    path = tmp_path / "my.yaml"
+    path.write_text(settings)
+    config = _config(DemoOptions(config=path), initial=30, pool=5)
+    assert (config.initial_datasize, config.pool_size) == wanted
 
 
 @pytest.mark.parametrize("is_headless", [False, True], ids=["shown", "headless"])

@@ -229,7 +229,9 @@ def test_what_lies_on_another_image_or_page_is_not_of_this_one() -> None:
     outlines, left_out = read(*results)
     assert (len(outlines), left_out) == (2, ())
     (line,) = doubts_about({"id": 7, "result": results}, CONFIG, SIZE)
-    assert line.startswith("2 regions of annotation 7 are not used: they lie on another image or page")
+    assert line == "2 regions of annotation 7 are not used: they lie on another image or page than the first"
+    (line,) = doubts_about({"id": 7, "result": results[:2]}, CONFIG, SIZE)
+    assert line == "1 region of annotation 7 is not used: it lies on another image or page than the first"
     words = {**result("words", "labels", "t", labels=["w"], start=0, end=3), "to_name": "told"}
     assert read(words) == ((), ()) and doubts_about({"id": 7, "result": [words]}, CONFIG, SIZE) == ()
 

@@ -19,6 +19,8 @@ from backend.project.credentials import BASIC_USER, SECRET_HEADER, load_credenti
 from backend.project.folder import connect_folder
 from backend.queue.jobs import ROUNDS, RUN_ROUND
 from backend.rounds.first_queue import FirstTask, note_obstacle, write_first_queue
+from backend.rounds.folder import Round
+from backend.rounds.trial import note_obstacle as note_obstacle_of_choosing
 from backend.settings import Settings
 from backend.web.access import make_token
 from backend.web.app import create_app
@@ -277,6 +279,21 @@ def test_a_project_without_versions_says_how_the_first_images_come(
     assert str(settings.data_dir.parent) not in page
     write_first_queue(project.folder, [FirstTask(1, 0.5, "train", "")])
     assert ("stand for the most others" in client.get("/p/3/now", auth=main).text) == (choice == "coverage")
+
+
+def test_a_queue_that_is_not_what_the_settings_say_is_told(
+    client: FlaskClient, shown, main, settings: Settings
+) -> None:
+    told = "Strategy coverage needs a network that has seen images before"
+    assert told not in client.get("/p/3/", auth=main).text
+    choice = {"strategy": "coverage", "pretrained_weights": "none"}
+    shown.folder.store_config(ProjectConfig.model_validate(choice))
+    assert f"{told}; with pretrained_weights: none it is uncertainty." in client.get("/p/3/", auth=main).text
+    shown.folder.store_config(ProjectConfig.model_validate({"strategy": "coverage"}))
+    assert told not in client.get("/p/3/", auth=main).text
+    note_obstacle_of_choosing(Round(shown.folder.rounds / "6"), f"{settings.data_dir}/weights is missing")
+    page = unescape(client.get("/p/3/", auth=main).text)
+    assert f"{told}; it is uncertainty until the next version, as that one cannot be had: DATA_DIR/weights" in page
 
 
 def test_settings_that_cannot_be_read_hide_no_page(client: FlaskClient, settings: Settings, main) -> None:

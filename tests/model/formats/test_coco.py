@@ -164,6 +164,7 @@ def test_crowd_masks_are_read_on_request(coco_file):
         ),
         ({"segmentation": {"size": [4, 5], "counts": "P" * 10**6 + "0"}}, "a number larger than any image"),
         ({"segmentation": {"counts": [20]}}, "'size' is missing"),
+        ({"segmentation": [compressed(RING_MASK)]}, r"its mask stands in a list, .* wanted \{'counts': .*\} itself"),
     ],
 )
 def test_a_broken_annotation_is_named(coco_file, annotation, reason):

@@ -133,3 +133,20 @@ def test_a_long_file_does_not_fill_the_memory(tmp_path: Path) -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < (tmp_path / "a.xml").stat().st_size / 4
+
+
+@pytest.mark.parametrize(
+    ("points", "told"),
+    [
+        ("", "it has no points, wanted points='x,y;x,y;...'; draw its outline or delete it"),
+        (" ; ", "it has no points, wanted points='x,y;x,y;...'; draw its outline or delete it"),
+        ("1,1;9;9,9", "wanted points='x,y;x,y;...', got '1,1;9;9,9'; export the file again"),
+        ("1,1;nine,1;9,9", "wanted points='x,y;x,y;...', got '1,1;nine,1;9,9'; export the file again"),
+    ],
+)
+def test_points_that_are_none_are_told_with_file_image_and_object(tmp_path: Path, points: str, told: str) -> None:
+    path = write_xml(tmp_path, f'<polygon label="leaf" points="{points}"/>', f'<polygon label="leaf" {SQUARE}/>')
+    lines: list[str] = []
+    (record,) = cvat.read(tmp_path, lines.append)
+    assert len(record.outlines) == 1
+    assert lines == [f"{path}: image 'a.jpg', polygon 1 (leaf): {told}"]
