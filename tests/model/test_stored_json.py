@@ -81,6 +81,6 @@ def test_a_format_counts_from_1(tmp_path: Path, text: str) -> None:
     (tmp_path / "rows.json").write_text(f'{{"format": {text}, "task": 7, "score": 1}}')
     with pytest.raises(
         DamagedFile,
-        match="damaged: wanted a (whole number as format|format of 1 or more), got",
+        match=r"damaged: wanted a (whole number as format|format of 1 or more), got",
     ):
         read_as(tmp_path / "rows.json", Row, known_format=2)
