@@ -6,20 +6,12 @@ Imported by the loader alone. It computes everything in full precision; what a f
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import dropwhile, takewhile
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from detectron2 import model_zoo
-from detectron2.config import CfgNode, get_cfg
-from detectron2.modeling import build_model
-from detectron2.modeling.roi_heads import StandardROIHeads
-from detectron2.modeling.roi_heads.box_head import FastRCNNConvFCHead
-from detectron2.modeling.roi_heads.fast_rcnn import FastRCNNOutputLayers
-from detectron2.modeling.roi_heads.mask_head import MaskRCNNConvUpsampleHead
 from detectron2.structures import BitMasks, Boxes
 from detectron2.structures import Instances as TheirInstances
 from detectron2.utils.events import EventStorage
@@ -27,12 +19,13 @@ from torch.nn.functional import softmax
 from torchvision.ops import clip_boxes_to_image
 
 from model.engines.base import EngineConfig, InputRange, Keeping, Target
+from model.engines.detectron2.network import build_network, is_not_dropout, settings_for, with_settings
 from model.engines.detectron2.weights import with_statistics
-from model.engines.dropout import Dropout
 from model.engines.float32 import leave_tf32
-from model.engines.passes import coarse_passes, together
+from model.engines.passes import together
 from model.engines.pasting import paste_masks
-from model.engines.selection import Selection, masks_of_any_class, proposals_of, propose_places, select
+from model.engines.results import detections, detections_of_passes, in_original_pixels, instances, instances_of_passes
+from model.engines.selection import masks_of_any_class, proposals_of, propose_places
 from model.errors import BadCheckpoint, BadEngine
 from model.instances import CoarseInstances, Instances, Proposals
 from model.scaling import DETECTRON2
@@ -65,15 +58,6 @@ class Encoded:
     original_hw: tuple[int, int]
 
 
-class DropoutOutputLayers(FastRCNNOutputLayers):
-    """x1 = drop(x) > class scores; x2 = drop(x1) > box deltas: the regression is dropped twice."""
-
-    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """(n, d) -> class logits (n, c + 1), background last, and box deltas (n, 4 * c)."""
-        x1 = self.drop_scores(x)
-        return self.cls_score(x1), self.bbox_pred(self.drop_boxes(x1))
-
-
 class Detectron2Engine:
     """One Mask R-CNN of Detectron2's with an FPN; see `base.Engine` for the protocol."""
 
@@ -84,9 +68,9 @@ class Detectron2Engine:
         if not classes:
             raise BadEngine("an engine needs at least one class, got none; add labels to the labelling config")
         self.classes = tuple(classes)
-        self.settings = _settings(config, len(self.classes))
-        self.config = _with_settings(config, self.settings)
-        self.network: Any = _with_dropout(self.settings, config.dropout_probability).eval()
+        self.settings = settings_for(config, len(self.classes))
+        self.config = with_settings(config, self.settings)
+        self.network: Any = build_network(self.settings, config.dropout_probability).eval()
 
     @property
     def input_range(self) -> InputRange | None:
@@ -115,7 +99,7 @@ class Detectron2Engine:
         proposals = self.network.proposal_generator(inputs, features, None)[0][0].proposal_boxes
         heads = self.network.roi_heads
         rows = heads.box_pooler([features[name] for name in heads.box_in_features], [proposals])
-        for layer in takewhile(_is_not_dropout, heads.box_head):
+        for layer in takewhile(is_not_dropout, heads.box_head):
             rows = layer(rows)
         return Encoded(features, proposals.tensor, rows, exact, inputs.image_sizes[0], image.shape[:2])
 
@@ -134,37 +118,27 @@ class Detectron2Engine:
         self, encoded: Encoded, *, confidence_threshold: float | None = None, any_class: bool = False
     ) -> Instances:
         """The ordinary prediction; dropout has to be off."""
-        threshold = self.config.confidence_threshold if confidence_threshold is None else confidence_threshold
         probabilities, boxes = self._box_head(encoded, 1)
-        selection = self._select(probabilities[0], boxes[0], threshold, any_class)
+        selection = detections(probabilities[0], boxes[0], self.config, confidence_threshold, any_class)
         weights = probabilities[0][selection.proposals]
         masks = self._masks(encoded, selection.boxes_xyxy, selection.labels, weights if any_class else None)
-        return self._instances(encoded, selection, weights, masks)
+        return instances(encoded, selection, weights, masks)
 
     @torch.no_grad()
     def sample(self, encoded: Encoded, passes: int) -> tuple[Instances, ...] | tuple[CoarseInstances, ...]:
         """The instances of each pass; the heads run over the stacked rows of all passes."""
         probabilities, boxes = self._box_head(encoded, passes)
-        threshold, pairs = self.config.confidence_threshold, list(zip(probabilities, boxes, strict=True))
-        found = [self._select(p, b, threshold, False) for p, b in pairs]
-        if not encoded.is_exact and not any(len(s.labels) for s in found):
-            found = [self._select(p, b, threshold, True) for p, b in pairs]
+        found = detections_of_passes(encoded, probabilities, boxes, self.config)
         every = together(found)
         masks = self._masks(encoded, every.boxes_xyxy, every.labels, None)
-        softmaxes = [p[s.proposals] for p, s in zip(probabilities, found, strict=True)]
-        if encoded.is_exact:
-            parts = zip(found, softmaxes, masks.split([len(s.labels) for s in found]), strict=True)
-            return tuple(self._instances(encoded, *part) for part in parts)
-        original = self._in_original_pixels(encoded, every.boxes_xyxy)
-        return coarse_passes(found, softmaxes, masks, original, encoded.original_hw)
+        return instances_of_passes(encoded, found, probabilities, masks)
 
     @torch.no_grad()
     def propose(self, encoded: Encoded, passes: int) -> Proposals:
         """What may be an object in the mean of the passes."""
         probabilities, boxes = self._box_head(encoded, passes)
         found = propose_places(boxes.mean(0), probabilities.mean(0), self.config.nms_threshold)
-        boxes_xyxy = self._in_original_pixels(encoded, found.boxes_xyxy)
-        return proposals_of(boxes_xyxy, probabilities[:, found.proposals])
+        return proposals_of(in_original_pixels(encoded, found.boxes_xyxy), probabilities[:, found.proposals])
 
     def predict(self, image: np.ndarray, *, confidence_threshold: float | None = None) -> Instances:
         """The ordinary prediction for one RGB uint8 (h, w, 3) image."""
@@ -210,23 +184,13 @@ class Detectron2Engine:
         for start in range(0, passes, at_once):
             t = min(at_once, passes - start)
             rows = encoded.rows.repeat(t, 1)
-            for layer in dropwhile(_is_not_dropout, heads.box_head):
+            for layer in dropwhile(is_not_dropout, heads.box_head):
                 rows = layer(rows)
             logits, deltas = heads.box_predictor(rows)
             decoded = heads.box_predictor.box2box_transform.apply_deltas(deltas, encoded.proposals.repeat(t, 1))
             probabilities.append(softmax(logits, -1)[:, :-1].view(t, n, c))
             boxes.append(clip_boxes_to_image(decoded.view(t, n, c, 4), encoded.resized_hw))
         return torch.cat(probabilities), torch.cat(boxes)
-
-    def _select(self, probabilities: torch.Tensor, boxes: torch.Tensor, threshold: float, any_class: bool) -> Selection:
-        return select(
-            boxes,
-            probabilities,
-            confidence_threshold=threshold,
-            nms_threshold=self.config.nms_threshold,
-            limit=self.config.detections_per_image,
-            any_class=any_class,
-        )
 
     def _masks(
         self, encoded: Encoded, boxes: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor | None
@@ -238,24 +202,6 @@ class Detectron2Engine:
         if weights is None:
             return masks[torch.arange(len(labels), device=labels.device), labels]
         return masks_of_any_class(masks, weights)
-
-    @staticmethod
-    def _in_original_pixels(encoded: Encoded, boxes: torch.Tensor) -> torch.Tensor:
-        (h, w), (resized_h, resized_w) = encoded.original_hw, encoded.resized_hw
-        return clip_boxes_to_image(boxes * boxes.new_tensor([w / resized_w, h / resized_h] * 2), (h, w))
-
-    def _instances(
-        self, encoded: Encoded, selection: Selection, softmaxes: torch.Tensor, masks: torch.Tensor
-    ) -> Instances:
-        boxes = self._in_original_pixels(encoded, selection.boxes_xyxy)
-        kept = (boxes[:, 2:] > boxes[:, :2]).all(1)  # a box beyond the image's rim is clipped to nothing
-        return Instances(
-            boxes_xyxy=boxes[kept].cpu().numpy(),
-            scores=selection.scores[kept].cpu().numpy(),
-            labels=selection.labels[kept].cpu().numpy(),
-            softmaxes=softmaxes[kept].cpu().numpy(),
-            masks=paste_masks(masks[kept], boxes[kept], encoded.original_hw),
-        )
 
     def losses(self, images: Sequence[torch.Tensor], targets: Sequence[Target]) -> dict[str, torch.Tensor]:
         """Detectron2's losses by name; images are float (3, h, w) in 0..1, reviewed-empty ones included."""
@@ -340,69 +286,6 @@ class Detectron2Engine:
         leave_tf32(device)
         self.network.to(device)
         return self
-
-
-def _settings(config: EngineConfig, num_classes: int) -> CfgNode:
-    """Detectron2's settings: those stored with a version, a model-zoo name's, or a YAML file's."""
-    settings = get_cfg()
-    try:
-        if config.network_facts is not None:
-            settings.merge_from_other_cfg(CfgNode.load_cfg(config.network_facts["settings"]))
-        else:
-            is_file = Path(config.network).is_file()
-            path = config.network if is_file else model_zoo.get_config_file(config.network)
-            settings.merge_from_file(path, allow_unsafe=False)
-    except (KeyError, RuntimeError, OSError, ValueError, AssertionError) as err:
-        raise BadEngine(
-            f"network_config must be a YAML config of Detectron2's, by its model-zoo name or its path, got "
-            f"{config.network!r} ({' '.join(str(err).split())})"
-        ) from err
-    settings.MODEL.DEVICE, settings.MODEL.WEIGHTS = "cpu", ""
-    settings.MODEL.ROI_HEADS.NUM_CLASSES = num_classes
-    if config.anchor_sizes is not None:
-        settings.MODEL.ANCHOR_GENERATOR.SIZES = [[size] for size in config.anchor_sizes]
-    return settings
-
-
-def _with_settings(config: EngineConfig, settings: CfgNode) -> EngineConfig:
-    """The config with all that a file said, so that the network can be built without it."""
-    if config.network_facts is not None or not Path(config.network).is_file():
-        return config
-    return replace(config, network_facts={"settings": settings.dump()})
-
-
-def _with_dropout(settings: CfgNode, p: float) -> Any:
-    """Detectron2's network with MaskAL's dropout in its heads; the weights keep their names."""
-    network: Any = build_model(settings)
-    heads: Any = getattr(network, "roi_heads", None)
-    if not (
-        type(heads) is StandardROIHeads
-        and heads.mask_on
-        and isinstance(heads.box_head, FastRCNNConvFCHead)
-        and isinstance(heads.mask_head, MaskRCNNConvUpsampleHead)
-    ):
-        raise BadEngine("engine 'detectron2' takes Mask R-CNN with an FPN and the standard heads; choose such a config")
-    _insert_dropout(heads.box_head, ("fc1", "fc2"), p)
-    _insert_dropout(heads.mask_head, ("deconv", "predictor"), p)
-    predictor = DropoutOutputLayers(settings, heads.box_head.output_shape)
-    predictor.drop_scores, predictor.drop_boxes = Dropout(p), Dropout(p)
-    heads.box_predictor = predictor
-    return network
-
-
-def _insert_dropout(head: torch.nn.Sequential, before: Sequence[str], p: float) -> None:
-    """Put dropout before layers of a head, which are run in the order in which they were added."""
-    layers = dict(head.named_children())
-    for name in layers:
-        delattr(head, name)
-    for name, layer in layers.items():
-        if name in before:
-            head.add_module(f"drop_{name}", Dropout(p))
-        head.add_module(name, layer)
-
-
-def _is_not_dropout(layer: torch.nn.Module) -> bool:
-    return not isinstance(layer, torch.nn.Dropout)
 
 
 def _by_class(

@@ -25,3 +25,8 @@ def in_float32(head: torch.nn.Module, given: object, result: tuple[list[torch.Te
 def single(values: torch.Tensor) -> torch.Tensor:
     """Values in float32 at least: what came out of bfloat16 is widened, float64 stays."""
     return values if values.dtype == torch.float64 else values.float()
+
+
+def computing(device: torch.device, exact: bool) -> torch.autocast:
+    """bfloat16 where the hardware computes with it, unless it has to be exact."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=not exact and has_bfloat16(device))

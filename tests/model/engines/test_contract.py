@@ -143,7 +143,7 @@ def exact(request: pytest.FixtureRequest) -> bool:
 @pytest.fixture
 def float32(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever would be computed in bfloat16 is not."""
-    monkeypatch.setattr("model.engines.torchvision.engine.has_bfloat16", lambda device: False)
+    monkeypatch.setattr("model.engines.torchvision.precision.has_bfloat16", lambda device: False)
 
 
 def encode(engine: Engine, exact: bool) -> Any:

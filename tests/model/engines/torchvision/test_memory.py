@@ -15,6 +15,7 @@ from model.engines.base import EngineConfig
 from model.engines.selection import Selection
 from model.engines.torchvision.engine import TorchvisionEngine
 from model.engines.torchvision.overlaps import AT_ONCE, overlaps
+from model.engines.torchvision.roi_inference import RoIInference
 from model.geometry import mask_to_polygons
 from model.records import Outline, Record
 from model.training.loop import TrainingConfig, train
@@ -137,7 +138,7 @@ def test_masks_of_thousands_of_samples_take_a_part_of_the_memory(
 
     def masks() -> None:
         with torch.no_grad():
-            engine._sampled_masks(encoded, every)
+            RoIInference(engine.network, engine.config).masks_of_passes(encoded, every)
 
     before = torch.cuda.memory_allocated()
     _, most = peaks(masks)
