@@ -37,9 +37,12 @@ def paste_masks(probabilities: torch.Tensor, boxes_xyxy: torch.Tensor, size_hw: 
     return masks
 
 
-def enlarged(boxes_xyxy: torch.Tensor, times: float, size_hw: tuple[int, int]) -> torch.Tensor:
-    """Boxes (n, 4) so many times as wide and high around their middle, cut at the rim of an image of that size."""
-    if times == 1:
+def enlarged(boxes_xyxy: torch.Tensor, times: float | torch.Tensor, size_hw: tuple[int, int]) -> torch.Tensor:
+    """Boxes (n, 4) so many times as wide and high around their middle, cut at the rim of an image of that size.
+
+    `times` may be one for each, (n, 1). By 1 they stay as they are, to the bit.
+    """
+    if isinstance(times, float) and times == 1:
         return boxes_xyxy
     middle, half = (boxes_xyxy[:, :2] + boxes_xyxy[:, 2:]) / 2, (boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]) * times / 2
     return clip_boxes_to_image(torch.cat([middle - half, middle + half], 1), size_hw)

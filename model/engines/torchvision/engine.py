@@ -10,18 +10,23 @@ import numpy as np
 import torch
 from torch.nn.functional import softmax
 from torchvision.models.detection.image_list import ImageList
-from torchvision.ops import MultiScaleRoIAlign, clip_boxes_to_image
 
 from model.engines.base import EngineConfig, InputRange, Keeping, Target
 from model.engines.batching import in_halves
 from model.engines.float32 import leave_tf32
-from model.engines.passes import coarse_passes, together
+from model.engines.passes import together
 from model.engines.pasting import enlarged, paste_masks, with_boxes_of_masks
-from model.engines.selection import Selection, masks_of_any_class, proposals_of, propose_places, select
+from model.engines.results import (
+    detections,
+    detections_of_passes,
+    in_original_pixels,
+    instances,
+    instances_of_passes,
+)
+from model.engines.selection import masks_of_any_class, proposals_of, propose_places
 from model.engines.torchvision.encoded import Encoded, Features
-from model.engines.torchvision.first_look import FirstLook, has_foreground, joined, worth_sampling
 from model.engines.torchvision.inputs import Inputs
-from model.engines.torchvision.mask_samples import group_boxes, mask_probabilities, read_boxes
+from model.engines.torchvision.mask_room import with_learned_room
 from model.engines.torchvision.mask_targets import with_masks_at_corners
 from model.engines.torchvision.networks import (
     backbone_stages,
@@ -30,23 +35,14 @@ from model.engines.torchvision.networks import (
     train_mode,
     with_facts,
 )
-from model.engines.torchvision.pooling import pool_boxes
-from model.engines.torchvision.precision import has_bfloat16, in_float32, single
+from model.engines.torchvision.precision import computing, in_float32, single
+from model.engines.torchvision.roi_inference import RoIInference
 from model.engines.torchvision.weights import coco_weights, fitted, imagenet_weights, translated
 from model.errors import BadEngine
 from model.instances import CoarseInstances, Instances, Proposals
 from model.scaling import Scaling
 
 logger = logging.getLogger(__name__)
-
-ROWS_PER_BATCH = {"cpu": 768, "cuda": 8192}
-"""Box-head rows computed at once; what is larger than some 30 MB costs a CPU more to allocate than to compute."""
-
-MASKS_AT_ONCE = 768
-"""Detections whose masks are computed together: a multiple of the samples that a CPU, and a GPU, takes at once."""
-
-LOOKED_AT_ONCE = 200
-"""Proposals that a CPU's first look takes together."""
 
 MIN_OBJECTNESS = 0.01
 """What the proposal network thinks less of is left out where it need not be exact: mostly half of the proposals."""
@@ -65,11 +61,14 @@ class TorchvisionEngine:
         self._kind = find_network(self.config.network, self.config.network_facts)
         self.network = build_network(self.config, len(self.classes)).eval()
         self._inputs = Inputs(self.network.transform, self._kind.scaling)
+        self._heads = RoIInference(self.network, self.config)
         if not self._kind.is_exact_as_detectron2:
             self.network.backbone.to(memory_format=torch.channels_last)
         self.network.backbone.register_forward_pre_hook(_fast_layout_in_training)
         self.network.rpn.head.register_forward_hook(in_float32)
         self.network.roi_heads.register_forward_pre_hook(with_masks_at_corners)
+        if self._kind.mask_room > 1:
+            self.network.roi_heads.mask_roi_pool.register_forward_pre_hook(with_learned_room)
 
     @property
     def input_range(self) -> InputRange | None:
@@ -109,7 +108,7 @@ class TorchvisionEngine:
     def _encode(self, images: Sequence[np.ndarray], exact: bool) -> list[Encoded]:
         resized = self._input(images, exact)
         self.network.rpn.score_thresh = 0.0 if exact else MIN_OBJECTNESS
-        with self._precision(exact or not self._kind.has_sturdy_features):
+        with computing(self.device, exact or not self._kind.has_sturdy_features):
             levels = self.network.backbone(resized.tensors)
             proposals = self.network.rpn(resized, levels)[0]
         if exact or self.device.type != "cpu":
@@ -118,58 +117,8 @@ class TorchvisionEngine:
         for i, (image, size_hw, boxes) in enumerate(zip(images, resized.image_sizes, proposals, strict=True)):
             own = {name: level[i : i + 1] for name, level in levels.items()}
             nothing = Encoded(own, boxes[:0], boxes[:0], None, tuple(size_hw), image.shape[:2])
-            encoded.append(self._with_proposals(nothing, boxes) if exact else self._looked_at(nothing, boxes))
+            encoded.append((self._heads.with_proposals if exact else self._heads.looked_at)(nothing, boxes))
         return encoded
-
-    def _with_proposals(self, encoded: Encoded, boxes: torch.Tensor, exact: bool = True) -> Encoded:
-        """The same image with the features in boxes (n, 4)."""
-        heads = self.network.roi_heads
-        with self._precision(exact):
-            pooled = self._pooled(heads.box_roi_pool, encoded.features, boxes, encoded.resized_hw, exact)
-            rows = heads.box_head.stem(pooled)
-        if not exact and has_bfloat16(self.device):
-            rows = rows.bfloat16()
-        return replace(encoded, proposals=boxes, rows=rows)
-
-    def _pooled(
-        self,
-        pooler: MultiScaleRoIAlign,
-        levels: dict[str, torch.Tensor],
-        boxes: torch.Tensor,
-        resized_hw: tuple[int, int],
-        exact: bool,
-    ) -> torch.Tensor:
-        """Features (n, c, m, m) of an image in boxes (n, 4); where it need not be exact a CPU has a faster way."""
-        if exact or self.device.type != "cpu":
-            pooled: torch.Tensor = pooler(levels, [boxes], [resized_hw])
-            return pooled
-        return pool_boxes(pooler, levels, boxes)
-
-    def _looked_at(self, encoded: Encoded, boxes: torch.Tensor) -> Encoded:
-        """The same image with a first look at boxes (n, 4), and no more proposals than are worth sampling.
-
-        The best come first: a CPU looks at so many at once, until none of them shows anything.
-        """
-        parts: list[Encoded] = []
-        looks: list[FirstLook] = []
-        for some in boxes.split(LOOKED_AT_ONCE if self.device.type == "cpu" else max(len(boxes), 1)):
-            parts.append(self._with_proposals(encoded, some, exact=False))
-            with self._precision(exact=False):
-                looks.append(self._first_look(parts[-1]))
-            if not has_foreground(looks[-1], self.config.confidence_threshold).any():
-                break
-        look = joined(looks)
-        worth = worth_sampling(look, self.config.confidence_threshold, self.config.detections_per_image)
-        rows = torch.cat([part.rows for part in parts])
-        return replace(encoded, proposals=look.proposals[worth], rows=rows[worth], first_look=look)
-
-    def _first_look(self, encoded: Encoded) -> FirstLook:
-        probabilities, boxes = self._box_head(encoded, 1)
-        return FirstLook(probabilities[0], boxes[0], encoded.proposals)
-
-    def _precision(self, exact: bool) -> torch.autocast:
-        """bfloat16 where the hardware computes with it, unless it has to be exact."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=not exact and has_bfloat16(self.device))
 
     def _input(self, images: Sequence[np.ndarray], exact: bool) -> ImageList:
         """The network's input for RGB uint8 (h, w, 3) images.
@@ -188,14 +137,13 @@ class TorchvisionEngine:
 
         Where the network's boxes are worse than its masks, a mask has some room around its box, and sets it right.
         """
-        threshold = self.config.confidence_threshold if confidence_threshold is None else confidence_threshold
-        look = encoded.first_look or self._first_look(encoded)
-        selection = self._select(look.probabilities, look.boxes, threshold, any_class)
+        look = encoded.first_look or self._heads.first_look(encoded)
+        selection = detections(look.probabilities, look.boxes, self.config, confidence_threshold, any_class)
         weights = look.probabilities[selection.proposals]
         roomy = replace(selection, boxes_xyxy=enlarged(selection.boxes_xyxy, self._kind.mask_room, encoded.resized_hw))
-        with self._precision(encoded.is_exact):
-            masks = self._mask_head(encoded, roomy.boxes_xyxy, selection.labels, weights if any_class else None)
-        found = self._instances(encoded, roomy, weights, masks)
+        with computing(self.device, encoded.is_exact):
+            masks = self._heads.masks(encoded, roomy.boxes_xyxy, selection.labels, weights if any_class else None)
+        found = instances(encoded, roomy, weights, masks)
         return found if self._kind.mask_room == 1 else with_boxes_of_masks(found)
 
     @torch.no_grad()
@@ -206,51 +154,26 @@ class TorchvisionEngine:
         gives whole masks, another one masks on a coarse grid; and where no pass finds an object of a sure class, the
         objects that are there whatever their class.
         """
-        with self._precision(encoded.is_exact):
-            probabilities, boxes = self._box_head(encoded, passes)
-            found = self._select_all(probabilities, boxes, False)
-            if not encoded.is_exact and not any(len(s.labels) for s in found):
-                found = self._select_all(probabilities, boxes, True)
-            every = together(found)
-            masks = self._sampled_masks(encoded, every)
-        softmaxes = [p[s.proposals] for p, s in zip(probabilities, found, strict=True)]
-        if encoded.is_exact:
-            parts = zip(found, softmaxes, masks.split([len(s.labels) for s in found]), strict=True)
-            return tuple(self._instances(encoded, *part) for part in parts)
-        original = self._in_original_pixels(encoded, every.boxes_xyxy)
-        return coarse_passes(found, softmaxes, masks, original, encoded.original_hw)
-
-    def _sampled_masks(self, encoded: Encoded, every: Selection) -> torch.Tensor:
-        """Mask probabilities (n, m, m) of the detections of all passes."""
-        if encoded.is_exact:
-            columns = (values.split(MASKS_AT_ONCE) for values in (every.boxes_xyxy, every.labels))
-            parts = [self._mask_head(encoded, boxes, labels, None) for boxes, labels in zip(*columns, strict=True)]
-            return torch.cat(parts)
-        heads = self.network.roi_heads
-        objects, belongs_to = group_boxes(every.boxes_xyxy, every.scores)
-        pooled = self._pooled(heads.mask_roi_pool, encoded.features, objects, encoded.resized_hw, exact=False)
-        trunk = heads.mask_head(pooled.contiguous(memory_format=torch.channels_last))
-        columns = (values.split(MASKS_AT_ONCE) for values in (belongs_to, every.boxes_xyxy, every.labels))
-        masks = [
-            mask_probabilities(heads.mask_predictor, read_boxes(trunk, objects, own, boxes), labels)
-            for own, boxes, labels in zip(*columns, strict=True)
-        ]
-        return torch.cat(masks)
+        with computing(self.device, encoded.is_exact):
+            probabilities, boxes = self._heads.boxes(encoded, passes)
+            found = detections_of_passes(encoded, probabilities, boxes, self.config)
+            masks = self._heads.masks_of_passes(encoded, together(found))
+        return instances_of_passes(encoded, found, probabilities, masks)
 
     @torch.no_grad()
     def propose(self, encoded: Encoded, passes: int) -> Proposals:
         """What may be an object; after a first look the passes run over these places alone."""
         look = encoded.first_look
         if look is None:
-            probabilities, boxes = self._box_head(encoded, passes)
+            probabilities, boxes = self._heads.boxes(encoded, passes)
             found = propose_places(boxes.mean(0), probabilities.mean(0), self.config.nms_threshold)
             probabilities = probabilities[:, found.proposals]
         else:
             found = propose_places(look.boxes, look.probabilities, self.config.nms_threshold)
-            places = self._with_proposals(encoded, look.proposals[found.proposals], exact=False)
-            with self._precision(exact=False):
-                probabilities, _ = self._box_head(places, passes)
-        return proposals_of(self._in_original_pixels(encoded, found.boxes_xyxy), probabilities)
+            places = self._heads.with_proposals(encoded, look.proposals[found.proposals], exact=False)
+            with computing(self.device, exact=False):
+                probabilities, _ = self._heads.boxes(places, passes)
+        return proposals_of(in_original_pixels(encoded, found.boxes_xyxy), probabilities)
 
     def predict(self, image: np.ndarray, *, confidence_threshold: float | None = None) -> Instances:
         """The ordinary prediction for one RGB uint8 (h, w, 3) image, in full precision."""
@@ -270,7 +193,7 @@ class TorchvisionEngine:
     def features(self, image: np.ndarray) -> Features:
         """The backbone's features alone, in bfloat16 where the hardware computes with it."""
         images = self._input([image], exact=False)
-        with self._precision(exact=False):
+        with computing(self.device, exact=False):
             levels = self.network.backbone(images.tensors)
         return Features(levels, tuple(images.image_sizes[0]), image.shape[:2])
 
@@ -294,63 +217,6 @@ class TorchvisionEngine:
             mask = masks[label]
         return paste_masks(mask[None], box, (h, w))[0]
 
-    def _box_head(self, encoded: Encoded, passes: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Foreground probabilities (t, n, c) and boxes (t, n, c, 4) in the resized image's pixels."""
-        heads, n, c = self.network.roi_heads, len(encoded.proposals), len(self.classes)
-        at_once = max(1, ROWS_PER_BATCH.get(self.device.type, ROWS_PER_BATCH["cpu"]) // max(n, 1))
-        probabilities, boxes = [], []
-        for start in range(0, passes, at_once):
-            t = min(at_once, passes - start)
-            logits, deltas = heads.box_predictor(heads.box_head.tail(encoded.rows.expand(t, -1, -1)))
-            decoded = heads.box_coder.decode(single(deltas).flatten(0, 1), [encoded.proposals.repeat(t, 1)])
-            probabilities.append(softmax(single(logits), -1)[..., 1:])
-            boxes.append(clip_boxes_to_image(decoded.view(t, n, 1 + c, 4), encoded.resized_hw)[:, :, 1:])
-        return torch.cat(probabilities), torch.cat(boxes)
-
-    def _select(self, probabilities: torch.Tensor, boxes: torch.Tensor, threshold: float, any_class: bool) -> Selection:
-        return select(
-            boxes,
-            probabilities,
-            confidence_threshold=threshold,
-            nms_threshold=self.config.nms_threshold,
-            limit=self.config.detections_per_image,
-            any_class=any_class,
-        )
-
-    def _select_all(self, probabilities: torch.Tensor, boxes: torch.Tensor, any_class: bool) -> list[Selection]:
-        threshold = self.config.confidence_threshold
-        return [self._select(p, b, threshold, any_class) for p, b in zip(probabilities, boxes, strict=True)]
-
-    def _mask_head(
-        self, encoded: Encoded, boxes: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor | None
-    ) -> torch.Tensor:
-        """Mask probabilities (n, m, m) in boxes (n, 4): those of labels (n,), or with weights (n, c) of all classes."""
-        heads = self.network.roi_heads
-        pooled = self._pooled(heads.mask_roi_pool, encoded.features, boxes, encoded.resized_hw, encoded.is_exact)
-        logits = single(heads.mask_predictor(heads.mask_head(pooled)))
-        if weights is None:
-            rows = torch.arange(len(labels), device=labels.device)
-            return logits[rows, labels + 1].sigmoid()  # background is channel 0
-        return masks_of_any_class(logits[:, 1:].sigmoid(), weights)
-
-    @staticmethod
-    def _in_original_pixels(encoded: Encoded, boxes: torch.Tensor) -> torch.Tensor:
-        (h, w), (resized_h, resized_w) = encoded.original_hw, encoded.resized_hw
-        return clip_boxes_to_image(boxes * boxes.new_tensor([w / resized_w, h / resized_h] * 2), (h, w))
-
-    def _instances(
-        self, encoded: Encoded, selection: Selection, softmaxes: torch.Tensor, masks: torch.Tensor
-    ) -> Instances:
-        boxes = self._in_original_pixels(encoded, selection.boxes_xyxy)
-        kept = (boxes[:, 2:] > boxes[:, :2]).all(1)  # a box beyond the image's rim is clipped to nothing
-        return Instances(
-            boxes_xyxy=boxes[kept].float().cpu().numpy(),
-            scores=selection.scores[kept].float().cpu().numpy(),
-            labels=selection.labels[kept].cpu().numpy(),
-            softmaxes=softmaxes[kept].float().cpu().numpy(),
-            masks=paste_masks(masks[kept], boxes[kept], encoded.original_hw),
-        )
-
     def losses(self, images: Sequence[torch.Tensor], targets: Sequence[Target]) -> dict[str, torch.Tensor]:
         """torchvision's five losses by name; images are float (3, h, w) in 0..1, reviewed-empty ones included.
 
@@ -365,7 +231,7 @@ class TorchvisionEngine:
             {"boxes": t.boxes_xyxy.to(device), "labels": t.labels.to(device) + 1, "masks": t.masks.to(device)}
             for t in targets
         ]
-        with self._precision(exact=False):
+        with computing(self.device, exact=False):
             losses: dict[str, torch.Tensor] = self.network([image.to(device) for image in images], dicts)
         return losses
 

@@ -28,6 +28,7 @@ from model.engines.dropout import DropoutConvHead, DropoutMaskPredictor, Dropout
 from model.engines.torchvision import detectron2_networks, timm_networks
 from model.engines.torchvision.anchors import SteadyAnchors
 from model.engines.torchvision.heads import ASPECT_RATIOS, SCALES, mask_rcnn, plain_anchors, poolers
+from model.engines.torchvision.mask_room import MASK_ROOM
 from model.engines.torchvision.overlaps import overlaps
 from model.engines.torchvision.timm_networks import TimmBackbone, TimmFacts
 from model.errors import BadEngine
@@ -48,7 +49,8 @@ class Network:
     facts                what a Detectron2 config says of it, None for torchvision's own networks
     timm                 what timm tells of its backbone, None where that is not timm's
     keeping              what training leaves as it was where it starts from pretrained weights
-    mask_room            a mask is looked for in so many times its box, and sets that right; 1: in the box alone
+    mask_room            a mask is looked for in so many times its box, and sets that right; 1: in the box alone, and
+                         learned there
     """
 
     build: Callable[[int], MaskRCNN]
@@ -122,9 +124,6 @@ def detectron2_network(facts: Facts) -> Network:
 SMALL, LARGE = SCALES["small"].input, SCALES["large"].input
 SMALL_AND_FROZEN = replace(SMALL, largest=640, visible=12)
 """What training leaves as it was knows objects that fill an image: small ones need more pixels."""
-
-MASK_ROOM = 1.1
-"""Of a network that has learned boxes from few images alone: they lie less right than the masks in them."""
 
 
 def timm_network(facts: TimmFacts) -> Network:

@@ -10,9 +10,11 @@ from torchvision.ops import roi_align
 
 from model.engines.base import EngineConfig, Target
 from model.engines.pasting import enlarged, paste_masks
+from model.engines.results import detections
 from model.engines.torchvision.engine import TorchvisionEngine
 from model.engines.torchvision.mask_samples import read_boxes
 from model.engines.torchvision.precision import has_bfloat16
+from model.engines.torchvision.roi_inference import RoIInference
 from model.geometry import box_of
 from sampling.mc_dropout import ScoringConfig, score
 
@@ -45,7 +47,7 @@ def test_what_is_no_object_of_any_class_stays_without_a_certainty() -> None:
 
 
 def test_without_bfloat16_the_fast_prediction_is_the_ordinary_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("model.engines.torchvision.engine.has_bfloat16", lambda device: False)
+    monkeypatch.setattr("model.engines.torchvision.precision.has_bfloat16", lambda device: False)
     torch.manual_seed(0)
     engine = TorchvisionEngine(("red", "blue"), EngineConfig(network="nano", confidence_threshold=0.3))
     images = [np.random.default_rng(seed).integers(0, 255, (90, 120, 3), np.uint8) for seed in range(3)]
@@ -58,7 +60,7 @@ def test_without_bfloat16_the_fast_prediction_is_the_ordinary_one(monkeypatch: p
 
 
 def test_a_look_ends_where_the_best_of_the_proposals_left_show_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("model.engines.torchvision.engine.LOOKED_AT_ONCE", 8)
+    monkeypatch.setattr("model.engines.torchvision.roi_inference.LOOKED_AT_ONCE", 8)
     image = np.random.default_rng(0).integers(0, 255, (90, 120, 3), np.uint8)
     for in_doubt, looked in ((0.001, 8), (0.4, len(engine_in_doubt((0.4, 0.4)).encode([image], exact=True)[0].rows))):
         [encoded] = engine_in_doubt((in_doubt, in_doubt)).encode([image])
@@ -164,7 +166,7 @@ def test_masks_of_many_objects_are_computed_in_parts(monkeypatch: pytest.MonkeyP
     [encoded] = engine.encode([image], exact=exact)
     whole = engine.sample(encoded, 3)
     assert sum(map(len, whole)) > 14
-    monkeypatch.setattr("model.engines.torchvision.engine.MASKS_AT_ONCE", 7)
+    monkeypatch.setattr("model.engines.torchvision.roi_inference.MASKS_AT_ONCE", 7)
     at_once: list[int] = []
     module = "model.engines.torchvision.engine"
     monkeypatch.setattr(f"{module}.read_boxes", lambda *parts: at_once.append(len(parts[3])) or read_boxes(*parts))
@@ -177,17 +179,17 @@ def test_masks_of_many_objects_are_computed_in_parts(monkeypatch: pytest.MonkeyP
     assert max(at_once) == 7 and sum(at_once) == sum(map(len, whole))
 
 
-@pytest.mark.parametrize(("network", "room"), [("lite", 1.1), ("nano", 1.1), ("maskrcnn_resnet50_fpn", 1.0)])
+@pytest.mark.parametrize(("network", "room"), [("lite", 1.2), ("nano", 1.2), ("maskrcnn_resnet50_fpn", 1.0)])
 def test_a_mask_has_room_around_a_box_that_was_learned_from_few_images(
     network: str, room: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     filled = torch.ones(100, 28, 28)
-    monkeypatch.setattr(TorchvisionEngine, "_mask_head", lambda self, encoded, boxes, *_: filled[: len(boxes)])
+    monkeypatch.setattr(RoIInference, "masks", lambda self, encoded, boxes, *_: filled[: len(boxes)])
     torch.manual_seed(0)
     engine = TorchvisionEngine(("red", "blue"), EngineConfig(network, confidence_threshold=0.3, image_size=(96, 128)))
     [encoded] = engine.encode([np.random.default_rng(0).integers(0, 255, (96, 128, 3), np.uint8)], exact=True)
-    look = engine._first_look(encoded)
-    boxes = enlarged(engine._select(look.probabilities, look.boxes, 0.3, False).boxes_xyxy, room, (96, 128))
+    look = RoIInference(engine.network, engine.config).first_look(encoded)
+    boxes = enlarged(detections(look.probabilities, look.boxes, engine.config).boxes_xyxy, room, (96, 128))
     found = engine.decode(encoded)
     assert len(found) == len(boxes) > 0
     assert (found.masks == paste_masks(filled[: len(boxes)], boxes, (96, 128))).all()
