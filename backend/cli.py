@@ -137,7 +137,7 @@ def worker(queue: str | None) -> None:
 @main.command()
 @click.option("--project", "project_id", type=int, required=True, help="Number of the Label Studio project.")
 @click.option("--url", "label_studio_url", help="Address of Label Studio, as this machine reaches it.")
-@click.option("--api-key", help="API key (either token); LABEL_STUDIO_API_KEY hides it from `ps`.")
+@click.option("--api-key", help="API key, which `ps` shows  [default: LABEL_STUDIO_API_KEY, or it asks]")
 @click.option("--backend-url", help="Address of `maskal serve`, as Label Studio reaches it.")
 @click.option(
     "--public-url", "label_studio_public_url", help="Label Studio as browsers call it  [default: what it says itself]"
@@ -146,12 +146,16 @@ def worker(queue: str | None) -> None:
 @click.option("--label-studio-ml", "is_hosted", is_flag=True, help="It is label-studio-ml's server that answers there.")
 def connect(**options: Any) -> None:
     """Add this backend to a Label Studio project, or mend the connection."""
-    wanted = _action("connection")(**options)
+    wanted = _action("connection")(**options, ask_key=_ask_key if sys.stdin.isatty() else None)
     settings = read_settings()
     project = _action("connect")(settings, wanted)
     _say(f"Project {project.id} ({project.title}) is connected. Open it in Label Studio and label.")
     if not wanted.is_hosted:
         _say(f"Its page: {_action('page_address')(settings, project.id)}")
+
+
+def _ask_key() -> str:
+    return str(click.prompt("API key of Label Studio (under Account & Settings)", hide_input=True))
 
 
 @main.command()

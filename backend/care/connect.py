@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from base64 import b64encode
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -49,6 +50,7 @@ class Connection:
 
     label_studio_public_url  Label Studio as its users' browsers call it, where it does not say so itself
     is_hosted    label-studio-ml's server answers at `backend_url`, at one address for all projects
+    ask_key      asks somebody for the API key if there is none; None if there is nobody
     """
 
     project_id: int
@@ -58,6 +60,7 @@ class Connection:
     label_studio_public_url: str | None = None
     config: Path | ProjectConfig | None = None
     is_hosted: bool = False
+    ask_key: Callable[[], str] | None = None
 
 
 def connect(settings: Settings, wanted: Connection) -> Project:
@@ -111,6 +114,8 @@ def _client(settings: Settings, wanted: Connection) -> LabelStudio:
     known = load_credentials(settings)
     url = read_address(wanted.label_studio_url, "--url") if wanted.label_studio_url else known.label_studio_url
     key = read_key(wanted.api_key, "--api-key") if wanted.api_key else known.label_studio_api_key
+    if url and not key and wanted.ask_key is not None:
+        key = read_key(wanted.ask_key(), "the API key")
     if not url or not key:
         raise BadSetting(
             "the address and an API key of Label Studio are needed: --url, and LABEL_STUDIO_API_KEY or --api-key"

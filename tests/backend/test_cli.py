@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import os
+import pty
+import subprocess
+import sys
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -120,3 +125,25 @@ def test_what_strangers_wrote_gives_no_orders_to_a_terminal(tmp_path: Path) -> N
     shown = run("status", "--project", "3", DATA_DIR=str(tmp_path), REDIS_URL="redis://127.0.0.1:9")
     assert r"last error: a\x1b]0;gone\x07.jpg is broken" in shown.output
     assert all(line.isprintable() for line in shown.output.splitlines())
+
+
+def test_connect_asks_for_the_key_without_showing_it(tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "backend.cli", "connect", "--project", "1", "--url", f"http://127.0.0.1:{free_port()}"],
+        env={**os.environ, "DATA_DIR": str(tmp_path)},
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    shown = ""
+    with suppress(OSError):  # Linux ends a terminal so
+        while part := os.read(ours, 1024).decode():
+            shown += part
+            if part.rstrip().endswith("):"):
+                os.write(ours, b"not-to-be-seen\n")
+    os.close(ours)
+    assert process.wait() == 1
+    assert "API key of Label Studio" in shown and "not-to-be-seen" not in shown
+    assert "maskal: no answer from Label Studio" in shown

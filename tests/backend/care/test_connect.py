@@ -163,3 +163,13 @@ def test_the_key_of_the_environment_is_taken_where_no_option_shows_it(tmp_path: 
     assert _client(settings, Connection(1, "http://127.0.0.1:1", "shown")).auth.api_key == "shown"
     with pytest.raises(BadSetting, match="--url, and LABEL_STUDIO_API_KEY or --api-key"):
         _client(Settings(data_dir=tmp_path), Connection(1, "http://127.0.0.1:1"))
+
+
+def test_who_is_at_the_screen_is_asked_for_the_key_that_there_is_not(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path)
+    wanted = Connection(1, "http://127.0.0.1:9", ask_key=lambda: " typed ")
+    assert _client(settings, wanted).auth.api_key == "typed"
+    known = Settings(data_dir=tmp_path, label_studio_api_key="known")
+    assert _client(known, wanted).auth.api_key == "known"
+    with pytest.raises(BadSetting, match="the address and an API key"):
+        _client(settings, Connection(1, ask_key=lambda: "typed"))
