@@ -76,8 +76,9 @@ class RoIInference:
             t = min(at_once, passes - start)
             logits, deltas = heads.box_predictor(heads.box_head.tail(encoded.rows.expand(t, -1, -1)))
             decoded = heads.box_coder.decode(single(deltas).flatten(0, 1), [encoded.proposals.repeat(t, 1)])
+            every = decoded.view(t, n, deltas.shape[-1] // 4, 4)
             probabilities.append(softmax(single(logits), -1)[..., 1:])
-            boxes.append(clip_boxes_to_image(decoded.view(t, n, -1, 4), encoded.resized_hw)[:, :, 1:])
+            boxes.append(clip_boxes_to_image(every, encoded.resized_hw)[:, :, 1:])
         return torch.cat(probabilities), torch.cat(boxes)
 
     def masks(

@@ -17,8 +17,8 @@ from tests.model.formats.broken import HOLED, LEAVES, read, written
     ("old", "new", "reason"),
     [
         ("2.00,2.00;", "nan,2.00;", "not a finite number"),
-        ("2.00,2.00;", "2.00;", "inhomogeneous"),
-        ("2.00,2.00;", "x,2.00;", "could not convert"),
+        ("2.00,2.00;", "2.00;", "wanted points='x,y;x,y;...', got '2.00;"),
+        ("2.00,2.00;", "x,2.00;", "wanted points='x,y;x,y;...', got 'x,"),
         (' points="2.00,2.00;8.00,2.00;8.00,12.00;2.00,12.00"', "", "'points' is missing"),
         ("2.00,2.00;8.00,2.00;8.00,12.00;2.00,12.00", "2,2;8,2", "at least 3 points"),
         ('<polygon label="leaf"', '<polygon label=""', "wanted a label, got ''"),

@@ -18,7 +18,7 @@ def test_detectron2s_weights_give_detectron2s_predictions(name: str) -> None:
     exact = found["float64"]
     assert min(found["detections"]) >= 50
     assert exact["unpaired"] == 0, "in float32 random networks enlarge what is rounded"
-    assert exact["box_px"] <= 1e-3 and exact["score"] <= 5e-5 and exact["mask_px"] <= 3
+    assert exact["box_px"] <= 5e-3 and exact["score"] <= 5e-5 and exact["mask_px"] <= 3
 
 
 def test_coco_classes_are_in_detectron2s_order() -> None:

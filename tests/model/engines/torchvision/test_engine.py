@@ -168,7 +168,7 @@ def test_masks_of_many_objects_are_computed_in_parts(monkeypatch: pytest.MonkeyP
     assert sum(map(len, whole)) > 14
     monkeypatch.setattr("model.engines.torchvision.roi_inference.MASKS_AT_ONCE", 7)
     at_once: list[int] = []
-    module = "model.engines.torchvision.engine"
+    module = "model.engines.torchvision.roi_inference"
     monkeypatch.setattr(f"{module}.read_boxes", lambda *parts: at_once.append(len(parts[3])) or read_boxes(*parts))
     if exact:
         predictor = engine.network.roi_heads.mask_predictor
