@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from types import NoneType, UnionType
@@ -106,22 +106,16 @@ def _as(value: Any, kind: Any) -> Any:
 def _as_dataclass(value: Any, kind: Any) -> Any:
     if not isinstance(value, dict):
         raise _Wrong("an object", value)
-    hints = _hints(kind)
-    found = {
-        field.name: _inside(field.name, value[field.name], hints[field.name])
-        for field in fields(kind)
-        if field.name in value or _is_needed(field, value)
-    }
+    hints, found = _hints(kind), dict[str, Any]()
+    for field in fields(kind):
+        if field.name in value:
+            found[field.name] = _inside(field.name, value[field.name], hints[field.name])
+        elif field.default is MISSING and field.default_factory is MISSING:
+            raise _Wrong(f"a value for {field.name}", value)
     try:
         return kind(**found)
     except ValueError as err:
         raise _Wrong(str(err), value) from err
-
-
-def _is_needed(field: Field[Any], value: dict[str, Any]) -> bool:
-    if field.default is MISSING and field.default_factory is MISSING:
-        raise _Wrong(f"a value for {field.name}", value)
-    return False
 
 
 def _items(value: Any, key: Any, kind: Any) -> Iterator[tuple[Any, Any]]:
