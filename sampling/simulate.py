@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -40,13 +40,13 @@ class Plan:
 
     images   every image that may be learned from, by its key
     initial  those that are annotated at the beginning
-    loops    how often `ranking.batch` more are chosen
+    batches  how many are chosen in each loop
     twins    near copies of images, which are chosen last
     """
 
     images: tuple[int, ...]
     initial: tuple[int, ...]
-    loops: int
+    batches: tuple[int, ...]
     ranking: RankingConfig
     seed: int
     twins: Twins = field(default_factory=dict)
@@ -55,9 +55,9 @@ class Plan:
         unknown = set(self.initial) - set(self.images)
         if not self.initial or unknown:
             raise ValueError(f"initial images must be some of the images, got {len(unknown)} others")
-        needed = len(self.initial) + self.loops * self.ranking.batch
-        if self.loops < 0 or needed > len(self.images):
-            raise ValueError(f"{self.loops} loops need {needed} images, there are {len(self.images)}")
+        needed = len(self.initial) + sum(self.batches)
+        if needed > len(self.images):
+            raise ValueError(f"{len(self.batches)} loops need {needed} images, there are {len(self.images)}")
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def simulate(learner: Learner, plan: Plan, done: Sequence[Step] = ()) -> Iterato
         yield (first := Step(0, plan.initial, learner.learn(plan.initial, 0)))
         done = [first]
     last = done[-1]
-    for loop in range(last.loop + 1, plan.loops + 1):
+    for loop in range(last.loop + 1, len(plan.batches) + 1):
         chosen = _choose(learner, plan, last.images, loop)
         images = (*last.images, *chosen)
         last = Step(loop, images, learner.learn(images, loop))
@@ -89,11 +89,10 @@ def _choose(learner: Learner, plan: Plan, annotated: Collection[int], loop: int)
     taken = set(annotated)
     others = [image for image in plan.images if image not in taken]
     looks = plan.ranking.strategy not in WITHOUT_A_LOOK
+    ranking = replace(plan.ranking, batch=plan.batches[loop - 1])
     candidates = list(learner.candidates(others)) if looks else [Candidate(image, math.nan) for image in others]
     seed = int(np.random.SeedSequence([plan.seed, loop]).generate_state(1)[0])
     known = learner.known(tuple(annotated)) if plan.ranking.strategy in BY_OBJECTS else None
-    queue = [
-        Waiting(place.key, place.score) for place in rank(candidates, plan.ranking, seed, Moment(loop, known=known))
-    ]
+    queue = [Waiting(place.key, place.score) for place in rank(candidates, ranking, seed, Moment(loop, known=known))]
     placed = copies_last(queue, plan.twins, dict.fromkeys(annotated, True))
-    return tuple(place.key for place in placed[: plan.ranking.batch])
+    return tuple(place.key for place in placed[: ranking.batch])

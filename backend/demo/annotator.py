@@ -55,13 +55,14 @@ class Annotator:
         self._version: str | None = None
         self._last_score = -1.0
 
-    def play(self, rounds: int, initial: int, pool: int, check: Callable[[], None]) -> None:
+    def play(self, rounds: int, initial: int, pool: Callable[[int], int], check: Callable[[], None]) -> None:
         """Annotate an initial set, then after each round the next pool; one more look at the queue at the end.
 
-        `check` is called while a round is awaited, to raise if the system has died.
+        `pool` says how many come after so many rounds; `check` is called while a round is awaited, to raise if the
+        system has died.
         """
         for number in range(rounds):
-            for _ in range(pool if number else initial):
+            for _ in range(pool(number) if number else initial):
                 self._annotate(self._take())
             self._await_round(number + 1, check)
             self._check_predictions()

@@ -30,7 +30,7 @@ from backend.project.credentials import BASIC_USER, load_credentials
 from backend.project.folder import ProjectFolder, find_folder
 from backend.queue.connection import open_redis
 from backend.queue.jobs import round_job
-from backend.rounds.folder import all_rounds, last_concluded
+from backend.rounds.folder import all_rounds, ended_rounds, last_concluded
 from backend.settings import Settings
 from backend.system.folder_lock import alone_in
 from backend.system.processes import Processes
@@ -100,7 +100,7 @@ def _data(options: DemoOptions, settings: Settings) -> DemoData:
     return data
 
 
-def _config(options: DemoOptions, initial: int, pool: int) -> ProjectConfig:
+def _config(options: DemoOptions, initial: int, pool: int | list[int]) -> ProjectConfig:
     """The user's settings, with the demo's where they say nothing."""
     given = read_config(options.config) if options.config is not None else ProjectConfig()
     own: dict[str, Any] = {"initial_datasize": initial, "pool_size": pool}
@@ -153,7 +153,7 @@ def play(stack: Stack, options: DemoOptions, data: DemoData, check: Callable[[],
     home = find_folder(stack.settings.data_dir, project.id, project.uid)
     annotator = Annotator(stack.client(), home, parse_label_config(data.label_config), tasks)
     try:
-        annotator.play(options.rounds, config.initial_datasize, config.pool_size, check)
+        annotator.play(options.rounds, config.initial_datasize, config.pool_size_after, check)
         report = annotator.report()
     except BrokenPromise as err:
         report = {"ok": False, "error": str(err), "rounds": [asdict(r) for r in annotator.reports]}
@@ -180,7 +180,7 @@ def _show(settings: Settings, options: DemoOptions, folder: Path, processes: Pro
         f"\nReady: {stack.label_studio_url}/projects/{project.id}\n"
         f"  log in as {stack.login.email} with password {stack.login.password}\n"
         f"  then press Label All Tasks; each image comes pre-labelled, the least certain first.\n"
-        f"  Submit {home.config().pool_size} tasks and the model retrains by itself.\n"
+        f"  Submit {home.config().pool_size_after(ended_rounds(home))} tasks and the model retrains by itself.\n"
         f"  What it has learned: {page_address(stack.settings, project.id)}\n"
         f"  user {BASIC_USER}, password {load_credentials(stack.settings).basic_password}\n"
         f"  For maskal's commands in another terminal: . {shlex.quote(str(shell_settings))}\n"

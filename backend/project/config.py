@@ -9,7 +9,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    PlainValidator,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from backend.errors import BadSetting
 from backend.project.maskal_names import ITS_DEFAULT, MOVED, PERIODS, moved
@@ -70,6 +79,14 @@ LOOKS = 8
 PATIENCE = 3
 
 
+def _one_or_several(value: Any) -> Any:
+    """A value that is a number of images, or a list of such numbers."""
+    numbers = value if isinstance(value, list) else [value]
+    if not numbers or any(type(one) is not int or one < 1 for one in numbers):
+        raise PydanticCustomError("numbers", "Input should be a whole number from 1 or a list of such numbers")
+    return value
+
+
 class ProjectConfig(BaseModel):
     """One project's YAML file; names are MaskAL's where it has them, None: chosen from network, device and data."""
 
@@ -108,7 +125,7 @@ class ProjectConfig(BaseModel):
     random_share: float = Field(default=0.0, ge=0, le=1)
     mode: Literal["mean", "min", "max"] = "mean"
     initial_datasize: int = Field(default=30, ge=1)
-    pool_size: int = Field(default=20, ge=1)
+    pool_size: Annotated[int | list[int], PlainValidator(_one_or_several)] = 20
     planned_rounds: int = Field(default=10, ge=1)
     loops: int | None = Field(default=None, ge=0)
     holdout_prelabels: bool = True
@@ -197,14 +214,23 @@ class ProjectConfig(BaseModel):
         """Whether the strategy is not what the file says, for want of a network that has seen before."""
         return self.strategy in BY_OBJECTS and not self.has_seen_before
 
-    def ranking_config(self) -> RankingConfig:
-        """The queue's part; in exact mode images without detections are served last, as they are never in MaskAL."""
+    def pool_size_after(self, rounds: int) -> int:
+        """Annotations that the next round waits for after so many have ended; a list's last number for all later."""
+        if isinstance(self.pool_size, int):
+            return self.pool_size
+        return self.pool_size[min(max(rounds, 1), len(self.pool_size)) - 1]
+
+    def ranking_config(self, rounds: int = 1) -> RankingConfig:
+        """The queue's part; `rounds`: how many will have ended while it is served.
+
+        In exact mode images without detections are served last, as they are never in MaskAL.
+        """
         return RankingConfig(
             strategy="uncertainty" if self.falls_back else self.strategy,
             parts=Parts(self.coverage_uncertainty, self.coverage_class_turns, self.coverage_noise),
             without_detections=self.without_detections or ("last" if self.scoring == "exact" else "median"),
             random_share=self.random_share,
-            batch=self.pool_size,
+            batch=self.pool_size_after(rounds),
             rounds=self.planned_rounds,
         )
 

@@ -22,7 +22,7 @@ MOVED = {
     "strategies": "strategy",
     "iterations": "mcd_iterations",
     "batch_size": "train_batch_size",
-    "equal_pool_size": "pool_size, which is one number",
+    "equal_pool_size": "pool_size, one number or a list",
     **dict.fromkeys(("dropout_method", "al_batch_size", "resume"), NOWHERE),
     **dict.fromkeys(("auto_annotate", "export_format", "supervisely_meta_json"), "maskal auto-annotate"),
 }

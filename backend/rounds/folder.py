@@ -279,6 +279,11 @@ def has_smart_tool(folder: ProjectFolder) -> bool:
     return bool(begun) and begun[-1].labels().has_smart_tool
 
 
+def ended_rounds(folder: ProjectFolder) -> int:
+    """How many rounds made a version, whether it was accepted or not."""
+    return sum(one.is_concluded and one.state.state != CANCELLED for one in all_rounds(folder))
+
+
 def last_concluded(folder: ProjectFolder) -> Round | None:
     """The newest round that ended without a failure: published, refused or cancelled."""
     return next((r for r in reversed(all_rounds(folder)) if r.is_concluded), None)

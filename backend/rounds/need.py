@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from backend.label_studio.client import Project
 from backend.project.workplace import Workplace
-from backend.rounds.folder import CANCELLED, all_rounds, last_concluded
+from backend.rounds.folder import all_rounds, ended_rounds, last_concluded
 from backend.rounds.reading import read_snapshot_of
 from backend.rounds.snapshots import Need, Snapshot, assess_need
 
@@ -24,22 +24,22 @@ def need_of(
         return Need(
             False, project.counters[1], missing, f"{project.counters[1]} annotations of {config.initial_datasize}"
         )
-    if config.loops is not None and not is_forced:
-        ended = sum(one.is_concluded and one.state.state != CANCELLED for one in all_rounds(folder))
-        if ended > config.loops:
-            reason = (
-                f"`loops: {config.loops}` of the settings are done; Start Training begins one more round, "
-                "a larger number lets them go on"
-            )
-            return Need(False, 0, None, reason)
+    ended = ended_rounds(folder)
+    if config.loops is not None and not is_forced and ended > config.loops:
+        reason = (
+            f"`loops: {config.loops}` of the settings are done; Start Training begins one more round, "
+            "a larger number lets them go on"
+        )
+        return Need(False, 0, None, reason)
+    pool_size = config.pool_size_after(ended)
     if before is not None and before.newest and not is_forced and not in_full:
         touched = place.client.count_annotated(folder.project_id, before.newest)
         fewer = len(before.entries) + len(before.left_out) - place.client.count_annotated(folder.project_id)
         at_most = touched + max(0, fewer + touched)  # each that was touched may be new, and hide one that is gone
-        if at_most < config.pool_size:
+        if at_most < pool_size:
             changed = touched + max(0, fewer)
-            reason = f"{changed} of {config.pool_size} tasks new or changed"
-            return Need(False, changed, config.pool_size - changed, reason)
+            reason = f"{changed} of {pool_size} tasks new or changed"
+            return Need(False, changed, pool_size - changed, reason)
     now = now or read_snapshot_of(place)[0]
     known = all_rounds(folder)
     if known and not known[-1].is_concluded and not is_forced:
@@ -47,6 +47,4 @@ def need_of(
         if failed is not None and failed.digest == now.digest:
             verb = "is under way with" if known[-1].is_unfinished else "failed on"
             return Need(False, 0, 1, f"round {known[-1].state.number} {verb} the same annotations")
-    return assess_need(
-        now, before, initial_datasize=config.initial_datasize, pool_size=config.pool_size, is_forced=is_forced
-    )
+    return assess_need(now, before, initial_datasize=config.initial_datasize, pool_size=pool_size, is_forced=is_forced)

@@ -11,7 +11,7 @@ from backend.errors import BadImage, NothingToLearn
 from backend.label_studio.annotations import doubts_about, read_outlines
 from backend.label_studio.client import Task
 from backend.project.workplace import Workplace
-from backend.rounds.folder import AnnotatedImage, Report, Round, last_concluded, left_out_before
+from backend.rounds.folder import AnnotatedImage, Report, Round, ended_rounds, last_concluded, left_out_before
 from backend.rounds.snapshots import (
     SPLITS,
     Entry,
@@ -154,7 +154,7 @@ def _require_still_due(place: Workplace, current: Round, kept: Snapshot) -> None
         kept,
         concluded.snapshot() if concluded else None,
         initial_datasize=place.config.initial_datasize,
-        pool_size=place.config.pool_size,
+        pool_size=place.config.pool_size_after(ended_rounds(place.folder)),
         is_forced=current.state.is_forced,
     )
     if not need.is_due:

@@ -17,7 +17,7 @@ from backend.rounds.computing import open_feature_cache
 from backend.rounds.copies_last import with_copies_last
 from backend.rounds.engines import load_engine
 from backend.rounds.evaluation_copies import left_out_of_evaluation, note_left_out
-from backend.rounds.folder import REFUSED, STATES, Report, Round, all_rounds
+from backend.rounds.folder import REFUSED, STATES, Report, Round, all_rounds, ended_rounds
 from backend.rounds.group import processes_of, train_together
 from backend.rounds.judging import evaluate_round
 from backend.rounds.learning import train_round
@@ -87,7 +87,8 @@ def _rank(place: Workplace, current: Round, report: Report) -> str | None:
         _score_all(place, current, means, tasks, scores, report)
         scored = _with_seen(current, means, scores.without_regions([task.id for task in tasks]))
         splits = {t.id: split_of(t.data, t.id, place.folder.uid) for t in tasks}
-        rows = task_queue.order_tasks(scored, splits, place.config, _moment(place, current, snapshot, means))
+        ranking = place.config.ranking_config(ended_rounds(place.folder) + 1)
+        rows = task_queue.order_tasks(scored, splits, ranking, _moment(place, current, snapshot, means))
         reasons = Reasons.of(strategy_of(place, means), means.engine.classes, scored)
         rows = reasons.told(with_copies_last(place, rows, annotated))
         complete = partial(task_queue.with_regions, regions_of=scores.regions, config=place.config)

@@ -20,7 +20,7 @@ from backend.rounds.retired import Retired
 from backend.rounds.scored import Scored
 from model.rankings import RankedTask
 from model.registry import NAME, Registry, version_number
-from sampling.ranking import Candidate, Moment, rank
+from sampling.ranking import Candidate, Moment, RankingConfig, rank
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ ENOUGH_VALIDATION = 150
 
 
 def order_tasks(
-    scored: Mapping[int, Scored], splits: Mapping[int, str], config: ProjectConfig, moment: Moment
+    scored: Mapping[int, Scored], splits: Mapping[int, str], config: RankingConfig, moment: Moment
 ) -> tuple[RankedTask, ...]:
     """The queue of the open tasks, first to be served first; the moment's round makes it repeatable.
 
@@ -49,7 +49,7 @@ def order_tasks(
         )
         for task, s in scored.items()
     ]
-    places = rank(candidates, config.ranking_config(), moment.round_number, moment)
+    places = rank(candidates, config, moment.round_number, moment)
     return tuple(
         RankedTask(
             task=p.key,

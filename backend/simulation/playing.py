@@ -105,11 +105,12 @@ class Seed:
         config, loops = self.world.config, self.options.loops
         ordering = RANDOM if strategy == RANDOM_COPIES_LAST else strategy
         ranking = replace(config.ranking_config(), strategy=ordering, rounds=max(1, loops))
+        batches = tuple(config.pool_size_after(loop) for loop in range(1, loops + 1))
         twins = self.twins if self.options.puts_copies_last(strategy) else {}
         order = np.random.default_rng(self.number).permutation(self.split.learn)
         initial = tuple(sorted(order[: config.initial_datasize].tolist()))
         try:
-            return Plan(self.split.learn, initial, loops, ranking, self.number, twins)
+            return Plan(self.split.learn, initial, batches, ranking, self.number, twins)
         except ValueError as err:
             mend = "choose fewer --loops, or a smaller --pool-size, --initial or --test-share"
             raise BadSetting(f"{err}; {mend}") from err

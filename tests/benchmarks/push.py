@@ -114,7 +114,7 @@ def scored_rows(ids: list[int]) -> list[RankedTask]:
     found = Scorer(engine, labels, config.scoring_config()).images(images, [1] * len(images))
     scored = {task: found[index % IMAGES] for index, task in enumerate(ids)}
     splits = dict.fromkeys(ids, "train")
-    queue = task_queue.order_tasks(scored, splits, config, Moment(1))
+    queue = task_queue.order_tasks(scored, splits, config.ranking_config(), Moment(1))
     return list(task_queue.with_regions(queue, lambda task: scored[task].regions, config))
 
 

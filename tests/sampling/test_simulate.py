@@ -28,7 +28,7 @@ class Counter:
 
 
 def plan(strategy: str = "uncertainty", loops: int = 3, seed: int = 1) -> Plan:
-    return Plan(IMAGES, (100, 101), loops, RankingConfig(strategy, batch=4), seed)
+    return Plan(IMAGES, (100, 101), (4,) * loops, RankingConfig(strategy), seed)
 
 
 def test_each_loop_adds_what_the_strategy_puts_first() -> None:
@@ -37,6 +37,13 @@ def test_each_loop_adds_what_the_strategy_puts_first() -> None:
     assert [step.images[2:] for step in steps] == [(), (119, 118, 117, 116), tuple(range(119, 111, -1))]
     assert [step.value for step in steps] == [0.02, 0.06, 0.1]
     assert [step.loop for step in steps] == [0, 1, 2] == [loop for loop, _ in learner.lessons]
+
+
+def test_each_loop_may_choose_another_number_of_images() -> None:
+    unequal = replace(plan(), batches=(1, 5, 2))
+    steps = list(simulate(Counter(), unequal))
+    assert [len(step.images) for step in steps] == [2, 3, 8, 10]
+    assert list(simulate(Counter(), unequal, steps[:2])) == steps[2:]
 
 
 def test_near_copies_of_what_is_annotated_or_chosen_before_are_chosen_last() -> None:
@@ -83,6 +90,6 @@ def test_plans_that_cannot_be_played_are_refused() -> None:
     with pytest.raises(ValueError, match="5 loops need 22 images, there are 20"):
         plan(loops=5)
     with pytest.raises(ValueError, match="initial images must be some of the images, got 1 others"):
-        Plan(IMAGES, (7,), 1, RankingConfig(), 1)
+        Plan(IMAGES, (7,), (20,), RankingConfig(), 1)
     with pytest.raises(ValueError, match="initial images must be some"):
-        Plan(IMAGES, (), 1, RankingConfig(), 1)
+        Plan(IMAGES, (), (20,), RankingConfig(), 1)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -146,8 +147,8 @@ def test_the_input_grows_with_small_objects_unless_the_file_says_no() -> None:
     ("content", "message"),
     [
         ({"pool_sise": 5}, "unknown setting 'pool_sise'; known are .*pool_size"),
-        ({"pool_size": "many"}, r"pool_size: Input should be a valid integer.*got 'many'"),
-        ({"pool_size": 0}, "pool_size: .*greater than or equal to 1, got 0"),
+        ({"initial_datasize": "many"}, r"initial_datasize: Input should be a valid integer.*got 'many'"),
+        ({"initial_datasize": 0}, "initial_datasize: .*greater than or equal to 1, got 0"),
         ({"preset": "fastest"}, "preset: Input should be 'adaptive' or 'maskal', got 'fastest'"),
         ({"strategy": "best"}, "strategy: .*'uncertainty', 'certainty', .* or 'coverage', got 'best'"),
         ({"freeze_at": -1}, "freeze_at: .*greater than or equal to 0, got -1"),
@@ -231,6 +232,19 @@ def test_maskals_own_file_says_where_each_name_went(tmp_path: Path) -> None:
     ):
         assert place in line
     assert len(line) < 900 and "\n" not in line and "unknown" not in line
+
+
+def test_images_before_the_next_round_are_one_number_or_one_for_each_round() -> None:
+    config = check_config({"pool_size": [10, 20, 40]}, "leaf.yaml")
+    assert [config.pool_size_after(rounds) for rounds in range(6)] == [10, 10, 20, 40, 40, 40]
+    assert [check_config({"pool_size": 7}, "leaf.yaml").pool_size_after(rounds) for rounds in (0, 1, 5)] == [7, 7, 7]
+
+
+@pytest.mark.parametrize("value", [0, -1, 2.5, True, "20", [], [10, 0], [10, "20"], [[10]], None])
+def test_what_is_no_number_of_images_is_refused(value: object) -> None:
+    wanted = "leaf.yaml: pool_size: Input should be a whole number from 1 or a list of such numbers, got "
+    with pytest.raises(BadSetting, match=re.escape(f"{wanted}{value!r}") + "$"):
+        check_config({"pool_size": value}, "leaf.yaml")
 
 
 def test_maskals_file_without_them_is_taken() -> None:

@@ -101,7 +101,9 @@ def test_tasks_unlike_what_is_annotated_come_first(tmp_path: Path) -> None:
     known = known_objects(place, a_round(tmp_path, (101, "train")), Means(engine(), onlooker))
     assert known is not None and known.features.shape[0] == 1
     found = scored(place, onlooker, 1, 3, 2, 4)
-    queue = task_queue.order_tasks(found, dict.fromkeys(found, "train"), place.config, Moment(3, known=known))
+    queue = task_queue.order_tasks(
+        found, dict.fromkeys(found, "train"), place.config.ranking_config(), Moment(3, known=known)
+    )
     assert queue[0].task in (2, 4) and {row.task for row in queue} == set(found)
 
 
@@ -159,7 +161,7 @@ def test_diverse_is_given_what_the_untouched_backbone_sees(tmp_path: Path) -> No
     assert onlooker is not None
     assert known_objects(place, a_round(tmp_path, (1, "train")), Means(engine(), onlooker)) is None, "needs no trial"
     found = scored(place, onlooker, 1, 2, 3)
-    queue = task_queue.order_tasks(found, dict.fromkeys(found, "train"), place.config, Moment(1))
+    queue = task_queue.order_tasks(found, dict.fromkeys(found, "train"), place.config.ranking_config(), Moment(1))
     assert sorted(task % 2 for task in [row.task for row in queue[:2]]) == [0, 1]
 
 
@@ -186,7 +188,7 @@ def test_a_queue_that_nobody_could_look_at_objects_for_is_told_as_uncertainty(
     means = Means(engine(), onlooker_for(place, a_round(tmp_path)))
     assert means.onlooker is None
     found = scored(place, None, 1, 2)
-    queue = task_queue.order_tasks(found, dict.fromkeys(found, "train"), place.config, Moment(3))
+    queue = task_queue.order_tasks(found, dict.fromkeys(found, "train"), place.config.ranking_config(), Moment(3))
     first = Reasons.of(strategy_of(place, means), ("leaf", "spot"), found).reason(queue[0])
     assert first == "the least certain of the open images"
 

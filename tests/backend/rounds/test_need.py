@@ -8,11 +8,13 @@ import pytest
 
 from backend.project.config import ProjectConfig
 from backend.project.folder import connect_folder
+from backend.rounds import task_queue
 from backend.rounds.folder import FAILED, start_round
 from backend.rounds.need import need_of
 from backend.rounds.reading import read_snapshot_of
 from backend.rounds.snapshots import Need, write_snapshot
 from backend.rounds.steps import run
+from sampling.ranking import RankingConfig
 from tests.backend.fake_label_studio import FakeLabelStudio, place_of
 from tests.backend.round_places import quiet
 
@@ -82,6 +84,29 @@ def test_after_the_loops_of_the_settings_a_round_begins_only_when_asked_for(proj
         (need.is_due, need.missing) == (False, None) and "`loops: 1`" in need.reason and "Start Training" in need.reason
     )
     assert need_of(project.place, project.server.project(1), in_full=True, is_forced=True).is_due
+
+
+def test_each_round_may_wait_for_another_number_of_images(project: Learned, monkeypatch: pytest.MonkeyPatch) -> None:
+    batches = list[int]()
+
+    def order(scored: object, splits: object, config: RankingConfig, moment: object) -> tuple[()]:
+        batches.append(config.batch)
+        return ()
+
+    monkeypatch.setattr(task_queue, "order_tasks", order)
+    project.folder.store_config(project.folder.config().model_copy(update={"pool_size": [1, 3, 2]}))
+    project.place = place_of(project.folder, project.server)
+    wanted = list[tuple[int | None, int | None]]()
+    project.bring(*range(13, 17))
+    for tasks in ((9,), (10, 11, 12), (13, 14), (15, 16)):
+        waits = need_of(project.place, project.server.project(1), in_full=True)
+        wanted.append((project.need().missing, waits.missing))
+        for task in tasks:
+            project.server.annotate(task)
+        assert project.need().is_due
+        run(project.place, start_round(project.folder, 0), quiet)
+    assert wanted == [(1, 1), (3, 3), (2, 2), (2, 2)], "the last number holds for all that follow"
+    assert batches == [3, 2, 2, 2], "a queue is made for the images that come before the next round"
 
 
 def test_a_cancelled_round_is_no_loop(project: Learned) -> None:

@@ -287,13 +287,13 @@ def test_the_queue_is_ascending_and_held_out_tasks_may_go_without_pre_labels() -
     scored[9] = Scored(None, [])
     splits = {task: "val" if task in (4, 8) else "train" for task in scored}
     config = ProjectConfig(holdout_prelabels=False)
-    queue = task_queue.order_tasks(scored, splits, config, Moment(1))
+    queue = task_queue.order_tasks(scored, splits, config.ranking_config(), Moment(1))
     scores = [row.score for row in queue]
     assert scores == sorted(scores) and [row.place for row in queue] == list(range(9))
     assert queue[0].task == 1 and next(row for row in queue if row.task == 9).certainty is None
     shown = task_queue.with_regions(queue, lambda task: scored[task].regions, config)
     assert {row.task for row in shown if not row.regions} == {4, 8, 9}
-    late = task_queue.order_tasks(scored, splits, config, Moment(1, hold_out_last=True))
+    late = task_queue.order_tasks(scored, splits, config.ranking_config(), Moment(1, hold_out_last=True))
     assert {row.task for row in late[-2:]} == {4, 8}
 
 
@@ -303,7 +303,7 @@ def test_the_settings_decide_on_the_control_group_and_on_what_has_no_detections(
 
     def queue(**settings: object) -> tuple[RankedTask, ...]:
         config = ProjectConfig.model_validate(settings)
-        return task_queue.order_tasks(scored, splits, config, Moment(2))
+        return task_queue.order_tasks(scored, splits, config.ranking_config(), Moment(2))
 
     places = {name: [row.task for row in queue(without_detections=name)] for name in ("median", "first", "last")}
     assert set(places["first"][:2]) == set(places["last"][-2:]) == {19, 20}
@@ -316,5 +316,5 @@ def test_the_settings_decide_on_the_control_group_and_on_what_has_no_detections(
 def test_rare_classes_get_their_turn_from_the_counts_of_the_scores() -> None:
     scored = {task: Scored(task / 20, [], (1.0, 0.0)) for task in range(1, 19)} | {19: Scored(0.95, [], (0.0, 1.0))}
     config = ProjectConfig(strategy="class_aware")
-    queue = task_queue.order_tasks(scored, dict.fromkeys(scored, "train"), config, Moment(1))
+    queue = task_queue.order_tasks(scored, dict.fromkeys(scored, "train"), config.ranking_config(), Moment(1))
     assert 19 in [row.task for row in queue[:2]]
