@@ -15,7 +15,7 @@ import click
 
 from backend.errors import BackendError
 from backend.logs import set_up_logging, visible
-from backend.settings import read_log_format, read_settings
+from backend.settings import draw_bars_seldom, read_log_format, read_settings
 from model.errors import ModelError
 from model.files import TEMPORARY_PREFIX
 
@@ -116,6 +116,8 @@ class _OneLineErrors(click.Group):
 def main(verbose: bool) -> None:
     """Active learning for instance segmentation inside Label Studio."""
     set_up_logging(read_log_format(), logging.DEBUG if verbose else logging.INFO)
+    if not sys.stderr.isatty():
+        draw_bars_seldom()
 
 
 @main.command()

@@ -140,6 +140,11 @@ def proxy_for(url: str) -> str | None:
     return proxy if "://" in proxy else f"http://{proxy}"
 
 
+def draw_bars_seldom() -> None:
+    """Have progress bars drawn twice a minute, as is enough for a file, in which each drawing stays; before any is."""
+    os.environ.setdefault("TQDM_MININTERVAL", "30")
+
+
 def child_environment(**changes: str) -> dict[str, str]:
     """This process's environment with some variables set, for a child process."""
     return {**os.environ, **changes}

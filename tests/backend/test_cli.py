@@ -147,3 +147,28 @@ def test_connect_asks_for_the_key_without_showing_it(tmp_path: Path) -> None:
     assert process.wait() == 1
     assert "API key of Label Studio" in shown and "not-to-be-seen" not in shown
     assert "maskal: no answer from Label Studio" in shown
+
+
+WORKING = """
+import time
+from backend.cli import main
+
+@main.command()
+def work_for_a_while():
+    from tqdm import tqdm
+    for _ in tqdm(range(12)):
+        time.sleep(0.15)
+
+main(["work-for-a-while"])
+"""
+
+
+def test_progress_that_is_written_to_a_file_does_not_fill_it() -> None:
+    def drawings(**environment: str) -> int:
+        told = {name: value for name, value in os.environ.items() if name != "TQDM_MININTERVAL"} | environment
+        done = subprocess.run([sys.executable, "-c", WORKING], env=told, stderr=subprocess.PIPE, text=True, check=True)
+        assert "100%" in done.stderr
+        return done.stderr.count("%")
+
+    assert drawings() == 2, "its beginning and its end"
+    assert drawings(TQDM_MININTERVAL="0.1") > 5, "somebody wants more"
