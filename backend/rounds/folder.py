@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
@@ -118,6 +119,11 @@ class Round:
         return self.path / "seen_objects.bin"
 
     @property
+    def pieces(self) -> Path:
+        """Where ranking is cut into pieces, if several workers take part in it."""
+        return self.path / "pieces"
+
+    @property
     def is_concluded(self) -> bool:
         """Whether nothing is left to do and the next round waits for new annotations."""
         return self.state.state in (STATES[-1], REFUSED, CANCELLED)
@@ -153,6 +159,7 @@ class Round:
         """Remove what only work on it needs; the scores and what is seen grow with the project's tasks."""
         for path in (self.weights, self.checkpoint, self.scores, self.seen_objects):
             path.unlink(missing_ok=True)
+        shutil.rmtree(self.pieces, ignore_errors=True)
 
     @property
     def is_unfinished(self) -> bool:
