@@ -90,7 +90,7 @@ def read_cut(made: Path) -> Cut | None:
     except FileNotFoundError:
         return None
     except DamagedFile as err:
-        logger.warning("what is scored by others is left out: %s", err)
+        logger.warning("the pieces of a ranking are left aside: %s", err)
         return None
 
 

@@ -55,7 +55,7 @@ class Pieces:
             try:
                 task, scored = decoded_score(line)
             except ValueError as err:
-                logger.warning("piece %d of a ranking: %s", piece, err)
+                logger.warning("piece %d of a ranking has a torn line, whose task is scored again: %s", piece, err)
                 continue
             yield task, replace(scored, seen=seen.get(task))
 

@@ -84,4 +84,4 @@ def decoded_score(line: bytes) -> tuple[int, Scored]:
         row: dict[str, Any] = json.loads(line)
         return int(row.pop("task")), Scored(**row)
     except (KeyError, TypeError, AttributeError) as err:
-        raise ValueError(f"wanted a task's score, got {line[:60]!r}; the task is scored again") from err
+        raise ValueError(f"wanted a task's score, got {line[:60]!r}") from err

@@ -78,7 +78,7 @@ class Scoring:
         for piece in list(left):
             team.call()
             for whole in pieces.written():
-                self._finish(pieces, whole, left.pop(whole))
+                self._finish(pieces, whole, left.pop(whole, ()))  # (): one that somebody was late with
             if piece in left:
                 with team.taken(pieces.key(piece)) as is_ours:
                     if is_ours:
@@ -86,14 +86,14 @@ class Scoring:
         for piece, tasks in left.items():
             self._finish(pieces, piece, tasks)
         remove_cuts(self.current.pieces)
-        words = "project %s: %d of %d scores came from other workers"
-        logger.info(words, self.place.folder.uid, self._by_others, len(missing))
+        logger.info("project %s: %d scores came from other workers", self.place.folder.uid, self._by_others)
 
     def _finish(self, pieces: Pieces, piece: int, tasks: Sequence[Task]) -> None:
         """See to it that all of a piece is scored, here as far as nobody else does; what others cannot read, too."""
         self._score(tasks, is_enough=lambda: pieces.has_scores(piece))
         if pieces.has_scores(piece):
             self._take_in(pieces, piece)
+            self._tell()
             self._score(tasks)
         pieces.note_done(piece)
 
@@ -114,6 +114,9 @@ class Scoring:
             if scored is not None:
                 self.ledger.add(task.id, scored)
             self._looked_at.add(task.id)
-            self.report("rank", len(self._looked_at) / self._total)
+            self._tell()
             if is_enough():
                 return
+
+    def _tell(self) -> None:
+        self.report("rank", len(self._looked_at) / self._total)
