@@ -54,7 +54,7 @@ class Held:
         return False
 
 
-def while_a_helper_is_at_it(world: World, action: Callable[[], object]) -> None:
+def while_a_helper_is_at_it(world: World, action: Callable[[], object]) -> Held:
     """Do something once the helper is in the middle of a piece, where it stays until its photo is released."""
     photo = Held(world)
 
@@ -64,6 +64,7 @@ def while_a_helper_is_at_it(world: World, action: Callable[[], object]) -> None:
         photo.is_released.set()
 
     world.at("rank", act, share=0.01)
+    return photo
 
 
 def assert_ranked(world: World) -> None:
@@ -116,11 +117,12 @@ def test_a_helper_that_is_stopped_in_a_piece_is_not_missed(
 
 
 def test_a_helper_makes_way_for_another_projects_round(world: World, caplog: pytest.LogCaptureFixture) -> None:
-    def wait_for_its_turn() -> None:
+    def let_another_wait() -> None:
+        enqueue(world.redis, RUN_ROUND, OTHER)
+        photo.is_released.set()
         wait_for(lambda: Job.fetch(RUN_ROUND.id_for(OTHER), connection=world.redis).is_finished, "its turn", 60)
 
-    while_a_helper_is_at_it(world, lambda: enqueue(world.redis, RUN_ROUND, OTHER))
-    world.at("rank", wait_for_its_turn, share=0.02)
+    photo = while_a_helper_is_at_it(world, let_another_wait)
     with caplog.at_level(logging.INFO):
         world.turn()
     assert f"project {UID}: 0 {FROM_OTHERS}" in caplog.text

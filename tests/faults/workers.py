@@ -110,8 +110,9 @@ class Workers:
             wait_for(lambda: count_workers(self.redis, ROUNDS) > before, "the worker beside", 60)
             yield child
         finally:
-            child.terminate()
-            child.join(60)
+            for process in (*psutil.Process(child.pid).children(recursive=True), child):
+                process.kill()
+            child.join()
 
     def another(self, uid: str) -> multiprocessing.process.BaseProcess:
         """The process of a second worker, which was given both jobs of a project at the same time."""

@@ -11,8 +11,12 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from rq import Queue, Worker
 
+from backend.project.folder import ProjectFolder
 from backend.queue.jobs import HELP_RANK, ROUNDS, RUN_ROUND, enqueue, is_another_waiting
 from backend.queue.locks import held
+from backend.rounds.folder import start_round
+from backend.settings import Settings
+from backend.workers import jobs
 from backend.workers import team as module
 from backend.workers.team import Duty, Team
 from tests.backend.conftest import UID, queued
@@ -113,3 +117,36 @@ def test_a_helper_asks_redis_only_once_in_a_while(redis: Redis, monkeypatch: pyt
     with held(redis, RUN_ROUND.lock_for(UID)):
         assert not duty.is_over()
     assert not duty.is_over(), "it has not asked again"
+
+
+@pytest.fixture
+def at_home(settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Settings:
+    """The settings, which the jobs read, too."""
+    monkeypatch.setenv("DATA_DIR", str(settings.data_dir))
+    monkeypatch.setenv("REDIS_URL", str(settings.redis_url))
+    caplog.set_level(logging.INFO)
+    return settings
+
+
+@pytest.mark.usefixtures("at_home", "redis")
+def test_a_helper_that_cannot_help_says_so_in_a_line_and_that_is_all(caplog: pytest.LogCaptureFixture) -> None:
+    jobs.help_rank("9.1700000000", 2)
+    [told] = [record for record in caplog.records if record.name.startswith("backend")]
+    assert told.levelname == "WARNING" and told.exc_info is None
+    assert "help_rank-9-1700000000-2 stopped, the round goes on without it: NotFound: " in told.getMessage()
+    assert "all workers have to share one" in told.getMessage()
+
+
+def test_a_helper_that_comes_late_needs_no_torch(
+    redis: Redis, at_home: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(jobs.COMPUTING, "help_rank", ("no_such_module", "help_rank"))
+    jobs.help_rank(UID, 1)
+    begun = start_round(ProjectFolder(at_home.data_dir / "projects" / UID), 0)
+    jobs.help_rank(UID, 1)
+    begun.pieces.mkdir()
+    jobs.help_rank(UID, 1)
+    assert "stopped" not in caplog.text, "nobody has the round"
+    with held(redis, RUN_ROUND.lock_for(UID)):
+        jobs.help_rank(UID, 1)
+    assert "stopped" in caplog.text
