@@ -22,8 +22,8 @@ from model.stored_json import read_as
 
 logger = logging.getLogger(__name__)
 
-PIECE = 120
-"""Tasks of a piece: seconds on a GPU, a minute or so on a CPU. Whole batches, so that these are as of one worker."""
+PIECE = 64
+"""Tasks of a piece: seconds on a GPU, half a minute on a CPU. Whole batches, so that these are as of one worker."""
 
 NAME = "cut.json"
 DISTRIBUTION = "maskal-studio"
