@@ -64,7 +64,7 @@ class Scores:
     def _keep(self, line: bytes, path: Path) -> None:
         try:
             self._note(*decoded_score(line))
-        except ValueError:
+        except (ValueError, TypeError):
             logger.warning("a torn line in %s is left out; its task is scored again", path.name)
 
     def _note(self, task: int, scored: Scored) -> None:
