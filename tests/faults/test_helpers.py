@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from multiprocessing.process import BaseProcess
@@ -17,6 +18,7 @@ from backend.project.workplace import open_workplace
 from backend.queue.jobs import RUN_ROUND, enqueue
 from backend.rounds import sharing
 from backend.rounds.steps import STEPS
+from backend.workers.team import ASK_EVERY_S
 from tests.backend.round_places import quiet
 from tests.e2e.waiting import wait_for
 from tests.faults.label_studio import UID
@@ -118,7 +120,9 @@ def test_a_helper_that_is_stopped_in_a_piece_is_not_missed(
 
 def test_a_helper_makes_way_for_another_projects_round(world: World, caplog: pytest.LogCaptureFixture) -> None:
     def let_another_wait() -> None:
+        enqueued_at = time.monotonic()
         enqueue(world.redis, RUN_ROUND, OTHER)
+        wait_for(lambda: time.monotonic() - enqueued_at > ASK_EVERY_S, "the moment for the helper to ask again")
         photo.is_released.set()
         wait_for(lambda: Job.fetch(RUN_ROUND.id_for(OTHER), connection=world.redis).is_finished, "its turn", 60)
 
