@@ -39,17 +39,20 @@ class Kind:
     queue: str
     lock: str
 
-    def id_for(self, uid: str) -> str:
-        """Id of a project's job; there is one of each kind at a time."""
-        return f"{self.function}-{uid.replace('.', '-')}"
+    def id_for(self, uid: str, seat: int = 0) -> str:
+        """Id of a project's job; there is one of each kind at a time, or one for each seat."""
+        return f"{self.function}-{uid.replace('.', '-')}" + (f"-{seat}" if seat else "")
 
-    def lock_for(self, uid: str) -> str:
+    def lock_for(self, uid: str, seat: int = 0) -> str:
         """Name of the lock that a project's job holds, and whoever must have the project for himself."""
-        return f"{self.lock}:{uid}"
+        return f"{self.lock}:{uid}" + (f":{seat}" if seat else "")
 
 
 EXAMINE = Kind("examine", SHORT, "examine")
 RUN_ROUND = Kind("run_round", ROUNDS, "round")
+HELP_RANK = Kind("help_rank", ROUNDS, "help")
+"""A second worker at a round's ranking, and a third: the only kind with seats, which count from 1."""
+
 TIDY = Kind("tidy", SHORT, "tidy")
 
 
@@ -67,7 +70,7 @@ def take_event(redis: Redis, uid: str, *, is_forced: bool) -> str:
     return RUN_ROUND.id_for(uid)
 
 
-def enqueue(redis: Redis, kind: Kind, uid: str, *, at_front: bool = False) -> bool:
+def enqueue(redis: Redis, kind: Kind, uid: str, seat: int = 0, *, at_front: bool = False) -> bool:
     """Enqueue a project's job unless it waits or runs already; True if it was enqueued or waits.
 
     What somebody did goes `at_front` of the regular looks at all projects. A job that is marked as started although
@@ -76,7 +79,7 @@ def enqueue(redis: Redis, kind: Kind, uid: str, *, at_front: bool = False) -> bo
     was short of memory, or whose last writes were lost, may have kept the one and not the other.
     """
     name = f"{FUNCTIONS_IN}.{kind.function}"
-    job = _find(redis, kind.id_for(uid))
+    job = _find(redis, kind.id_for(uid, seat))
     status = job.get_status(refresh=True) if job is not None else None
     if job is not None and status == JobStatus.QUEUED and job.func_name == name:
         if _is_in_line(Queue(kind.queue, connection=redis), job.id):
@@ -85,14 +88,14 @@ def enqueue(redis: Redis, kind: Kind, uid: str, *, at_front: bool = False) -> bo
         status = job.get_status(refresh=True) if job is not None else None
     started_at = job.started_at if job is not None else None
     age_s = _age_s(started_at) if started_at else START_GRACE_S
-    if is_held(redis, kind.lock_for(uid)) or (status == JobStatus.STARTED and abs(age_s) < START_GRACE_S):
+    if is_held(redis, kind.lock_for(uid, seat)) or (status == JobStatus.STARTED and abs(age_s) < START_GRACE_S):
         return False
     if job is not None:
         job.delete()
     Queue(kind.queue, connection=redis).enqueue_call(
         name,
-        args=(uid,),
-        job_id=kind.id_for(uid),
+        args=(uid, seat) if seat else (uid,),
+        job_id=kind.id_for(uid, seat),
         timeout=TIMEOUT_S[kind.queue],
         result_ttl=3600,
         failure_ttl=24 * 3600,
@@ -102,8 +105,10 @@ def enqueue(redis: Redis, kind: Kind, uid: str, *, at_front: bool = False) -> bo
 
 
 def is_another_waiting(redis: Redis, kind: Kind, uid: str) -> bool:
-    """Whether a job of another project waits for the worker that a project's job of this kind takes."""
-    return any(job_id != kind.id_for(uid) for job_id in Queue(kind.queue, connection=redis).job_ids)
+    """Whether another project's job of this kind waits for a worker."""
+    own, prefix = kind.id_for(uid), f"{kind.function}-"
+    waiting = Queue(kind.queue, connection=redis).job_ids
+    return any(job_id.startswith(prefix) and job_id != own for job_id in waiting)
 
 
 def describe(redis: Redis, job_id: str) -> dict[str, Any] | None:
@@ -129,7 +134,12 @@ def round_job(redis: Redis, uid: str) -> dict[str, Any] | None:
 
 def has_worker(redis: Redis, queue: str) -> bool:
     """Whether a living RQ worker looks after a queue."""
-    return bool(Worker.all(queue=Queue(queue, connection=redis)))
+    return count_workers(redis, queue) > 0
+
+
+def count_workers(redis: Redis, queue: str) -> int:
+    """How many living RQ workers look after a queue, on all machines together."""
+    return len(Worker.all(queue=Queue(queue, connection=redis)))
 
 
 def counts_of(redis: Redis, queue: str) -> dict[str, int]:

@@ -39,6 +39,11 @@ class Means:
     onlooker: Onlooker | None
 
 
+def open_onlooker(place: Workplace) -> Onlooker:
+    """Who looks at a project's images beside a version; BadCheckpoint where the network for it cannot be had."""
+    return Onlooker(open_feature_cache(place), place.config.mcd_iterations)
+
+
 def onlooker_for(place: Workplace, current: Round) -> Onlooker | None:
     """Who looks at images beside the version of a round; None where the strategy needs nobody.
 
@@ -47,7 +52,7 @@ def onlooker_for(place: Workplace, current: Round) -> Onlooker | None:
     config, onlooker, obstacle = place.config, None, ""
     try:
         if config.looks_at_objects:
-            onlooker = Onlooker(open_feature_cache(place), config.mcd_iterations)
+            onlooker = open_onlooker(place)
     except BadCheckpoint as err:
         obstacle = str(err)
     note_obstacle(current, obstacle)

@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from backend.errors import (
-    ImageUnavailable,
-    LabelStudioBusy,
-    LabelStudioError,
-    NoDevice,
-    NotFound,
-    NothingToLearn,
-    TooLarge,
-    WrongToken,
-)
+from backend.errors import ImageUnavailable, LabelStudioBusy, LabelStudioError
 from backend.label_studio.labels import LabelConfig, parse_label_config
 from backend.project.folder import ProjectFolder
+from backend.rounds.faults import in_words, mends_elsewhere
 from backend.rounds.snapshots import LeftOut, Snapshot, read_snapshot
-from model.errors import BadCheckpoint, BadVersion, is_gpu_failure, is_out_of_memory
 from model.files import write_atomically, write_json
 from model.registry import version_name
 from model.stored_json import as_kind, read_as
@@ -37,20 +29,7 @@ BACK_OFF_S = (30.0, 120.0)
 WAIT_S, LONGEST_WAIT_S = 60.0, 900.0
 """When a round that waits for what mends elsewhere looks again: first and at most; each time twice as late."""
 
-MENDS_ELSEWHERE = (
-    OSError,
-    ImageUnavailable,
-    WrongToken,
-    NotFound,
-    TooLarge,
-    NothingToLearn,
-    NoDevice,
-    BadCheckpoint,
-    BadVersion,
-)
-
 PLAN = "plan.json"
-LONGEST_SHOWN = 200
 
 FORMAT = 1
 """Of `state.json`; raised when a release writes it so that the one before cannot read it."""
@@ -140,6 +119,11 @@ class Round:
         return self.path / "seen_objects.bin"
 
     @property
+    def pieces(self) -> Path:
+        """Where ranking is cut into pieces, if several workers take part in it."""
+        return self.path / "pieces"
+
+    @property
     def is_concluded(self) -> bool:
         """Whether nothing is left to do and the next round waits for new annotations."""
         return self.state.state in (STATES[-1], REFUSED, CANCELLED)
@@ -175,6 +159,7 @@ class Round:
         """Remove what only work on it needs; the scores and what is seen grow with the project's tasks."""
         for path in (self.weights, self.checkpoint, self.scores, self.seen_objects):
             path.unlink(missing_ok=True)
+        shutil.rmtree(self.pieces, ignore_errors=True)
 
     @property
     def is_unfinished(self) -> bool:
@@ -229,28 +214,6 @@ class Round:
             else:
                 self.state.retry_at = time.time() + BACK_OFF_S[self.state.attempts - 1]
         self.save()
-
-
-def mends_elsewhere(err: Exception) -> bool:
-    """Whether a round that stopped has nothing to do but to wait until somebody has mended something."""
-    return isinstance(err, MENDS_ELSEWHERE) or is_out_of_memory(err)
-
-
-def in_words(err: Exception) -> str:
-    """An error and what to do about it, in one line."""
-    if isinstance(err, OSError):
-        return f"DATA_DIR cannot be used ({err}); make room on that disk, or let it be written again"
-    if is_out_of_memory(err):
-        return (
-            f"memory ran out ({' '.join(str(err).split())[:LONGEST_SHOWN] or type(err).__name__}); end what else fills "
-            "it, or set a smaller train_batch_size or network_config"
-        )
-    if is_gpu_failure(err):
-        return (
-            f"the GPU failed ({' '.join(str(err).split())[:LONGEST_SHOWN]}); look at `nvidia-smi` and `dmesg`, restart "
-            "the machine after standby or an update of the driver, or set `device: cpu`"
-        )
-    return f"{type(err).__name__}: {' '.join(str(err).split())}"
 
 
 def _longer(times: int) -> float:

@@ -45,7 +45,7 @@ class Scores:
 
     def add(self, task: int, scored: Scored) -> None:
         """Keep a task's score, the file's last line from then on."""
-        line = json.dumps({"task": task, **scored.as_json()}).encode() + b"\n"
+        line = encoded_score(task, scored)
         self._file.write(line)
         self._file.flush()
         self._note(task, scored)
@@ -63,13 +63,25 @@ class Scores:
 
     def _keep(self, line: bytes, path: Path) -> None:
         try:
-            row: dict[str, Any] = json.loads(line)
-            task = int(row.pop("task"))
-            self._note(task, Scored(**row))
-        except (ValueError, KeyError, TypeError, AttributeError):
+            self._note(*decoded_score(line))
+        except (ValueError, TypeError):
             logger.warning("a torn line in %s is left out; its task is scored again", path.name)
 
     def _note(self, task: int, scored: Scored) -> None:
         counts, embedding = array("f", scored.class_counts), array("f", scored.embedding)  # an eighth of a tuple's size
         self._found[task] = replace(scored, regions=[], class_counts=counts, embedding=embedding, seen=None)
         self._at[task] = self._end
+
+
+def encoded_score(task: int, scored: Scored) -> bytes:
+    """A task's line of the file."""
+    return json.dumps({"task": task, **scored.as_json()}).encode() + b"\n"
+
+
+def decoded_score(line: bytes) -> tuple[int, Scored]:
+    """The task of a line and its score; ValueError if the line is broken."""
+    try:
+        row: dict[str, Any] = json.loads(line)
+        return int(row.pop("task")), Scored(**row)
+    except (KeyError, TypeError, AttributeError) as err:
+        raise ValueError(f"wanted a task's score, got {line[:60]!r}") from err

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -30,6 +30,18 @@ IMAGES_AT_ONCE = {"cpu": 2, "cuda": 8}
 
 LOADERS = 4
 """Threads that fetch and decode the next images meanwhile."""
+
+
+class Failures(Protocol):
+    """Takes which images cannot be read; a project's `Unreadable` keeps them."""
+
+    def note(self, task_id: int, err: BadImage) -> None:
+        """An image could not be read."""
+        ...
+
+    def clear(self, task_id: int) -> None:
+        """It was read."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,8 +89,14 @@ def score_tasks(
     None stands for a task whose image cannot be read, which is noted for `maskal status`.
     """
     scorer = Scorer(engine, place.labels, place.config.scoring_config(), onlooker)
-    unreadable = Unreadable(place.folder.path)
-    at_once = images_at_once(engine)
+    return score_by(scorer, place, version, tasks, Unreadable(place.folder.path))
+
+
+def score_by(
+    scorer: Scorer, place: Workplace, version: str, tasks: Sequence[Task], failures: Failures
+) -> Iterator[tuple[Task, Scored | None]]:
+    """As `score_tasks`, by a scorer of the version; `failures` takes what cannot be read, and what can."""
+    at_once = images_at_once(scorer.engine)
     with ThreadPoolExecutor(LOADERS, "load") as loaders:
         batches = [tasks[start : start + at_once] for start in range(0, len(tasks), at_once)]
         coming = [_load(place, loaders, batch) for batch in batches[:1]]
@@ -88,9 +106,9 @@ def score_tasks(
             for task, future in zip(batch, coming.pop(0), strict=True):
                 try:
                     images[task.id] = future.result()
-                    unreadable.clear(task.id)
+                    failures.clear(task.id)
                 except BadImage as err:
-                    unreadable.note(task.id, err)
+                    failures.note(task.id, err)
             seeds = [task_seed(version, task) for task in images]
             scored = scorer.images(list(images.values()), seeds)
             found = dict(zip(images, scored, strict=True))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -21,13 +21,14 @@ from backend.rounds.folder import REFUSED, STATES, Report, Round, all_rounds, en
 from backend.rounds.group import processes_of, train_together
 from backend.rounds.judging import evaluate_round
 from backend.rounds.learning import train_round
+from backend.rounds.ledger import Ledger
 from backend.rounds.payoff import note_payoff
 from backend.rounds.reading import read
 from backend.rounds.reasons import Reasons
 from backend.rounds.scored import Scored
 from backend.rounds.scores import Scores
-from backend.rounds.scoring import score_tasks
-from backend.rounds.seen_objects import encoded_row, open_seen, read_seen
+from backend.rounds.seen_objects import read_seen
+from backend.rounds.sharing import Scoring, Team
 from backend.rounds.snapshots import Snapshot, split_of
 from backend.rounds.summary import FRONT, write_summary
 from sampling.ranking import Moment
@@ -35,15 +36,18 @@ from sampling.ranking import Moment
 logger = logging.getLogger(__name__)
 
 
-def run(place: Workplace, current: Round, report: Report) -> None:
-    """Take a round from where it is to its end; whatever a step raises stops it there, to be resumed."""
+def run(place: Workplace, current: Round, report: Report, team: Team | None = None) -> None:
+    """Take a round from where it is to its end; whatever a step raises stops it there, to be resumed.
+
+    Who is in the `team` helps to rank.
+    """
     while current.is_unfinished:
         step = STATES.index(current.state.state)
         started = time.monotonic()
         name, action = STEPS[step]
         report(name, 0.0)
         try:
-            conclusion = action(place, current, report)
+            conclusion = action(place, current, report, team)
         finally:
             spent = current.state.seconds.get(name, 0.0) + time.monotonic() - started
             current.state.seconds[name] = round(spent, 2)
@@ -53,7 +57,12 @@ def run(place: Workplace, current: Round, report: Report) -> None:
         logger.info("project %s: round %d is %s", place.folder.uid, current.state.number, current.state.state)
 
 
-def _train(place: Workplace, current: Round, report: Report) -> str | None:
+def _read(place: Workplace, current: Round, report: Report, team: Team | None) -> str | None:
+    read(place, current, report)
+    return None
+
+
+def _train(place: Workplace, current: Round, report: Report, team: Team | None) -> str | None:
     note_left_out(place, current, lambda: open_feature_cache(place))
     processes = processes_of(place)
     if processes > 1:
@@ -63,7 +72,7 @@ def _train(place: Workplace, current: Round, report: Report) -> str | None:
     return None
 
 
-def _evaluate(place: Workplace, current: Round, report: Report) -> str | None:
+def _evaluate(place: Workplace, current: Round, report: Report, team: Team | None) -> str | None:
     try:
         version = evaluate_round(place, current, report)
     except DamagedTraining as err:
@@ -74,7 +83,7 @@ def _evaluate(place: Workplace, current: Round, report: Report) -> str | None:
     return None if version.promoted else REFUSED
 
 
-def _rank(place: Workplace, current: Round, report: Report) -> str | None:
+def _rank(place: Workplace, current: Round, report: Report, team: Team | None) -> str | None:
     snapshot = current.snapshot() or Snapshot(())
     means = Means(load_engine(place, current.version), onlooker_for(place, current))
     tasks, annotated = list[Task](), dict[int, str]()
@@ -84,7 +93,8 @@ def _rank(place: Workplace, current: Round, report: Report) -> str | None:
         else:
             tasks.append(task)
     with Scores(current.scores) as scores:
-        _score_all(place, current, means, tasks, scores, report)
+        with Ledger(current, scores, is_looked_at=bool(means.onlooker)) as ledger:
+            Scoring(place, current, means, ledger, report).run(tasks, team)
         scored = _with_seen(current, means, scores.without_regions([task.id for task in tasks]))
         splits = {t.id: split_of(t.data, t.id, place.folder.uid) for t in tasks}
         ranking = place.config.ranking_config(ended_rounds(place.folder) + 1)
@@ -96,23 +106,6 @@ def _rank(place: Workplace, current: Round, report: Report) -> str | None:
         shown = [*complete(rows[:FRONT]), *rows[FRONT:]]
     write_summary(place, current, shown, {task.id: task.data for task in tasks})
     return None
-
-
-def _score_all(
-    place: Workplace, current: Round, means: Means, tasks: Sequence[Task], scores: Scores, report: Report
-) -> None:
-    """Add the scores that are missing, each as soon as it is known; unreadable images are noted and left out."""
-    seen = read_seen(current.seen_objects)
-    missing = [task for task in tasks if task.id not in scores or (means.onlooker and task.id not in seen)]
-    coming = score_tasks(place, means.engine, current.version, missing, means.onlooker)
-    with open_seen(current.seen_objects) as objects:
-        for index, (task, scored) in enumerate(coming, start=1):
-            if scored is not None:
-                if scored.seen:
-                    objects.write(encoded_row(task.id, scored.seen))
-                    objects.flush()
-                scores.add(task.id, scored)
-            report("rank", (len(tasks) - len(missing) + index) / len(tasks))
 
 
 def _with_seen(current: Round, means: Means, scored: Mapping[int, Scored]) -> Mapping[int, Scored]:
@@ -130,26 +123,26 @@ def _moment(place: Workplace, current: Round, snapshot: Snapshot, means: Means) 
     return Moment(current.state.number, is_enough, known_objects(place, current, means))
 
 
-def _push(place: Workplace, current: Round, report: Report) -> str | None:
+def _push(place: Workplace, current: Round, report: Report, team: Team | None) -> str | None:
     with place.folder.registry.open_ranking(current.version) as rows:
         place.pusher(current.version).push(rows, lambda share: report("push", share))
     return None
 
 
-def _make_current(place: Workplace, current: Round, report: Report) -> str | None:
+def _make_current(place: Workplace, current: Round, report: Report, team: Team | None) -> str | None:
     place.folder.registry.set_current(current.version)
     return None
 
 
-def _publish(place: Workplace, current: Round, report: Report) -> str | None:
+def _publish(place: Workplace, current: Round, report: Report, team: Team | None) -> str | None:
     task_queue.publish(place.client, place.folder.registry, place.client.project(place.folder.project_id))
     for ended in all_rounds(place.folder):  # this one, and what a release before left of others
         ended.tidy()
     return None
 
 
-STEPS: tuple[tuple[str, Callable[[Workplace, Round, Report], str | None]], ...] = (
-    ("read", read),
+STEPS: tuple[tuple[str, Callable[[Workplace, Round, Report, Team | None], str | None]], ...] = (
+    ("read", _read),
     ("train", _train),
     ("evaluate", _evaluate),
     ("rank", _rank),

@@ -19,10 +19,11 @@ from backend.project.folder import UID, ProjectFolder
 from backend.project.workplace import Workplace, find_project, open_workplace
 from backend.queue import marks
 from backend.queue.connection import open_redis
-from backend.queue.jobs import EXAMINE, RUN_ROUND, TIDY, Kind, enqueue, hint
+from backend.queue.jobs import EXAMINE, HELP_RANK, RUN_ROUND, TIDY, Kind, enqueue, hint
 from backend.queue.locks import Hold, held
 from backend.queue.progress import keep_progress, report
 from backend.rounds import task_queue
+from backend.rounds.faults import in_words
 from backend.rounds.first_images import order_first_images, publish_first_images
 from backend.rounds.folder import CANCELLABLE, Round, start_round, unfinished
 from backend.rounds.glances import CACHE_BYTES as GLANCES_BYTES
@@ -38,6 +39,7 @@ from backend.rounds.snapshots import write_snapshot
 from backend.rounds.standing import has_standing, write_standing
 from backend.settings import Settings, read_settings
 from backend.workers.looks import Look
+from backend.workers.team import Duty, Team
 from backend.workers.turns import SHARE_S, Turn, has_to_wait
 from model.file_cache import trim_cache
 from model.files import remove_leftovers
@@ -46,6 +48,7 @@ logger = logging.getLogger(__name__)
 
 COMPUTING = {
     "run": ("backend.rounds.steps", "run"),
+    "help_rank": ("backend.rounds.helping", "help_rank"),
     "score": ("backend.rounds.computing", "score"),
     "open_feature_cache": ("backend.rounds.computing", "open_feature_cache"),
 }
@@ -83,6 +86,20 @@ def run_round(uid: str) -> None:
                 return
 
 
+def help_rank(uid: str, seat: int) -> None:
+    """Job: score pieces of the ranking that another worker is at, which does without where this one cannot."""
+    settings = read_settings()
+    redis = open_redis(settings)
+    folder = ProjectFolder(settings.data_dir / "projects" / uid)
+    with _aside(HELP_RANK, uid, seat), held(redis, HELP_RANK.lock_for(uid, seat)) as is_mine:
+        if not folder.is_connected:
+            raise NotFound(f"project {uid} is not in DATA_DIR {settings.data_dir}; all workers have to share one")
+        current, duty = unfinished(folder), Duty(redis, uid)
+        if is_mine and current is not None and current.pieces.exists() and not duty.is_over():
+            with about(round=current.state.number):
+                _computing("help_rank")(open_workplace(settings, folder), current, duty)
+
+
 def tidy(uid: str) -> None:
     """Job: keep the caches at their sizes, and remove what crashes left beside and in the projects."""
     settings = read_settings()
@@ -116,7 +133,7 @@ def _run(redis: Redis, place: Workplace, current: Round, is_mine: Hold) -> None:
     current.begin()
     try:
         with about(round=number):
-            _computing("run")(place, current, tell)
+            _computing("run")(place, current, tell, Team(redis, uid))
     except Cancelled:
         if current.snapshot() is None:  # so that the next round waits for new annotations
             write_snapshot(current.path / "snapshot.json", read_snapshot_of(place)[0])
@@ -231,8 +248,8 @@ class _logged:
     So what the job holds is given back, and a round goes on where it was as soon as there is a worker again.
     """
 
-    def __init__(self, kind: Kind, uid: str) -> None:
-        self.job = kind.id_for(uid)
+    def __init__(self, kind: Kind, uid: str, seat: int = 0) -> None:
+        self.job = kind.id_for(uid, seat)
         project = {"project": int(uid.partition(".")[0])} if UID.fullmatch(uid) else {}
         self._about = about(job=self.job, **project)
 
@@ -240,13 +257,26 @@ class _logged:
         self._about.__enter__()
         self._before = signal.signal(signal.SIGTERM, _stop)
 
-    def __exit__(self, kind: Any, err: BaseException | None, traceback: Any) -> None:
+    def __exit__(self, kind: Any, err: BaseException | None, traceback: Any) -> bool:
         signal.signal(signal.SIGTERM, self._before)
         if isinstance(err, SystemExit):
             logger.info("%s is handed back, as the worker stops", self.job)
-        elif isinstance(err, Exception):
-            logger.error("%s stopped: %s", self.job, err, exc_info=err)
+        is_settled = self._tell(err) if isinstance(err, Exception) else False
         self._about.__exit__(None, None, None)
+        return is_settled
+
+    def _tell(self, err: Exception) -> bool:
+        """Log an error; whether that is all there is to do about it."""
+        logger.error("%s stopped: %s", self.job, err, exc_info=err)
+        return False
+
+
+class _aside(_logged):
+    """The door of jobs whose work is done without them all the same: an error is told in a line, and ends there."""
+
+    def _tell(self, err: Exception) -> bool:
+        logger.warning("%s stopped, the round goes on without it: %s", self.job, in_words(err))
+        return True
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

@@ -129,7 +129,7 @@ def take(place: Workplace, current: Round, *names: str) -> None:
     """Take some steps of a round."""
     steps = dict(STEPS)
     for name in names:
-        steps[name](place, current, quiet)
+        steps[name](place, current, quiet, None)
 
 
 def look(place: Workplace) -> None:

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from redis.exceptions import RedisError
 
 from backend.queue.jobs import RUN_ROUND
 from backend.queue.locks import PREFIX, held
+from backend.rounds import sharing
 from backend.system.processes import free_port
 from backend.workers import jobs
 from tests.e2e.waiting import wait_for
@@ -88,6 +89,24 @@ def test_a_round_goes_on_while_redis_is_away(world: World, own_redis: OwnRedis, 
     assert "no Redis answers at" in world.trouble() and "start it" in world.trouble()
     world.assert_whole()
     world.annotate(13)
+    own_redis.start()
+    world.assert_recovers()
+
+
+def test_a_ranking_that_is_shared_goes_on_alone_while_redis_is_away(world: World, own_redis: OwnRedis) -> None:
+    def lose_redis() -> None:
+        wait_for(lambda: list(world.rounds()[0].pieces.glob("*/*.scores")), "a helper's scores", 60)
+        own_redis.kill(with_data=True)
+
+    world.monkeypatch.setattr(sharing, "PIECE", 1)
+    world.later()
+    with ExitStack() as stack:
+        world.at("rank", lambda: stack.enter_context(world.beside()))
+        world.at("rank", lose_redis, share=0.01)
+        with pytest.raises(RedisError):
+            world.turn()
+    assert world.rounds()[-1].state.state == "published"
+    world.assert_whole()
     own_redis.start()
     world.assert_recovers()
 

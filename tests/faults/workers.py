@@ -7,7 +7,8 @@ import os
 import resource
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import psutil
@@ -16,10 +17,11 @@ from redis import Redis
 from rq import Queue, SimpleWorker
 
 from backend.queue.claims import Claim
-from backend.queue.jobs import ROUNDS, SHORT
+from backend.queue.jobs import ROUNDS, SHORT, count_workers, run_jobs
 from backend.settings import Settings
 from backend.workers import jobs
 from backend.workers.clock import tick
+from tests.e2e.waiting import wait_for
 
 LATER_S = 1000.0
 """Longer than any wait between two tries; all such waits are over when a test lets so much time pass."""
@@ -98,9 +100,27 @@ class Workers:
         arguments = (self.settings, self.clock.moved_s, step, share, is_starved)
         return CHILDREN.Process(target=_work, args=arguments, daemon=True)
 
+    @contextmanager
+    def beside(self) -> Iterator[multiprocessing.process.BaseProcess]:
+        """A second worker that computes, RQ's with its own jobs' processes; it is there when the block begins."""
+        before = count_workers(self.redis, ROUNDS)
+        child = CHILDREN.Process(target=_serve, args=(self.settings, self.clock.moved_s), daemon=True)
+        child.start()
+        try:
+            wait_for(lambda: count_workers(self.redis, ROUNDS) > before, "the worker beside", 60)
+            yield child
+        finally:
+            for process in (*psutil.Process(child.pid).children(recursive=True), child):
+                process.kill()
+            child.join()
+
     def another(self, uid: str) -> multiprocessing.process.BaseProcess:
         """The process of a second worker, which was given both jobs of a project at the same time."""
         return CHILDREN.Process(target=_work_beside, args=(self.settings, self.clock.moved_s, uid), daemon=True)
+
+
+def _serve(settings: Settings, moved_s: float) -> None:
+    run_jobs(Workers(settings, pytest.MonkeyPatch(), moved_s).redis, ROUNDS)
 
 
 def _work_beside(settings: Settings, moved_s: float, uid: str) -> None:

@@ -15,6 +15,7 @@ from backend.demo.stack import environment_of
 from backend.queue.jobs import (
     EXAMINE,
     FUNCTIONS_IN,
+    HELP_RANK,
     ROUNDS,
     RUN_ROUND,
     SHORT,
@@ -35,7 +36,7 @@ from tests.e2e.waiting import wait_for
 
 def test_every_kind_of_job_has_its_function() -> None:
     assert jobs.__name__ == FUNCTIONS_IN
-    assert all(callable(getattr(jobs, kind.function)) for kind in (EXAMINE, RUN_ROUND, TIDY))
+    assert all(callable(getattr(jobs, kind.function)) for kind in (EXAMINE, RUN_ROUND, HELP_RANK, TIDY))
 
 
 def test_a_job_that_another_release_enqueued_is_replaced(redis: Redis) -> None:

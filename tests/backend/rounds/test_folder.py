@@ -16,8 +16,16 @@ from model.errors import BadCheckpoint, NewerFormat
 from tests.backend.fake_label_studio import FakeLabelStudio, place_of
 from tests.backend.round_places import quiet
 
-OF_WORK = {"weights.safetensors", "training.safetensors", "scores.jsonl", "seen_objects.bin"}
+OF_WORK = {"weights.safetensors", "training.safetensors", "scores.jsonl", "seen_objects.bin", "pieces"}
 """Large files that nothing looks at once a round has ended."""
+
+
+def leave(begun: Round) -> None:
+    """What work on a round leaves there."""
+    (begun.path / "pieces").mkdir()
+    for name in OF_WORK:
+        path = begun.path / name
+        (path / "0.scores" if path.is_dir() else path).write_bytes(b"left")
 
 
 def test_a_round_comes_back_with_its_state(tmp_path: Path) -> None:
@@ -142,8 +150,7 @@ def test_what_only_work_on_a_round_needs_goes_when_it_ends(tmp_path: Path) -> No
     older = start_round(folder, 0)
     older.state.state = STATES[-1]
     older.save()
-    for name in OF_WORK:
-        (older.path / name).write_bytes(b"left")
+    leave(older)
     current = start_round(folder, 0)
     run(place_of(folder, FakeLabelStudio(folder.uid, 12, 8)), current, quiet)
     assert current.state.state == STATES[-1] and len(folder.registry.read_ranking(current.version)) == 4
@@ -153,8 +160,7 @@ def test_what_only_work_on_a_round_needs_goes_when_it_ends(tmp_path: Path) -> No
 
 def test_a_failed_round_leaves_nothing_that_only_work_on_it_needs(tmp_path: Path) -> None:
     begun = start_round(connect_folder(tmp_path, "1.1"), 0)
-    for name in OF_WORK:
-        (begun.path / name).write_bytes(b"left")
+    leave(begun)
     begun.note_failure(RuntimeError("shapes differ"))
     assert {path.name for path in begun.path.iterdir()} >= OF_WORK, "it goes on"
     for _ in range(2):

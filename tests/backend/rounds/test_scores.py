@@ -43,7 +43,8 @@ def test_a_broken_line_is_left_out_with_a_warning(tmp_path: Path, caplog: pytest
     path = tmp_path / "scores.jsonl"
     with Scores(path) as scores:
         scores.add(1, Scored(0.5, REGIONS))
-    path.write_text('{"task": 2}\n[]\n' + path.read_text())
+    wrong = '{"task": 3, "certainty": 0.5, "regions": [], "class_counts": "few"}'
+    path.write_text(f'{{"task": 2}}\n[]\n{wrong}\n' + path.read_text())
     with caplog.at_level(logging.WARNING), Scores(path) as scores:
-        assert list(scores.without_regions([1, 2])) == [1] and scores.regions(1) == REGIONS
-    assert caplog.text.count("scored again") == 2
+        assert list(scores.without_regions([1, 2, 3])) == [1] and scores.regions(1) == REGIONS
+    assert caplog.text.count("scored again") == 3
