@@ -46,6 +46,7 @@ def test_near_copies_come_last_before_and_after_the_first_version(stack: Stack, 
     wait_for(lambda: read_near_copies(folder).tasks == len(tasks) + 1, "the comparison of all images")
     assert read_near_copies(folder).twins[tasks[0]] == {tasks[8], tasks[11]}
     wait_for(lambda: client.project(project.id).model_version == FIRST_VERSION, "the first queue")
+    wait_for(lambda: read_first_queue(folder).keys() >= set(tasks), "the places of all tasks")
     copies = {row.task: row.copy_of for row in read_first_queue(folder).values() if row.copy_of is not None}
     assert len(copies) == 3 and {frozenset(pair) for pair in copies.items()} == {
         frozenset(pair) for pair in ((tasks[0], tasks[8]), (tasks[1], tasks[9]), (tasks[2], tasks[10]))
