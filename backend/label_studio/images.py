@@ -40,6 +40,9 @@ PACKED_TOO_WELL = frozenset({"br", "zstd"})
 LONGEST_SHOWN = 100
 """Characters of what stands in a task in place of an address."""
 
+BLANKS = "".join(map(chr, range(33)))
+"""What browsers leave out around an address; a table of them brings it along."""
+
 OF_LABEL_STUDIO = re.compile(r"/(data/(upload|local-files)|tasks/\d+/resolve|storage-data)/")
 """Paths that only Label Studio has."""
 
@@ -203,10 +206,11 @@ class Images:
 
 
 def _checked(uri: str | None, task_id: int) -> str:
-    """The address that a task's data hold; BadImage if they hold none or something else."""
-    if not isinstance(uri, str) or not uri:
+    """The address that a task's data hold, without the blanks around it; BadImage if they hold none."""
+    bare = uri.strip(BLANKS) if isinstance(uri, str) else ""
+    if not bare:
         raise BadImage(f"task {task_id} holds no image address, got {repr(uri)[:LONGEST_SHOWN]}; check its data")
-    return uri
+    return bare
 
 
 def _is_embedded(uri: str) -> bool:

@@ -110,6 +110,16 @@ def test_a_missing_image_is_named(label_studio: Server, tmp_path: Path, uri: str
         images(label_studio, tmp_path).load(uri, 7)
 
 
+@pytest.mark.parametrize("blanks", ["{} ", " {}", "{}\r\n", "\t{}"])
+def test_blanks_around_an_address_are_none_of_it(servers, tmp_path: Path, blanks: str) -> None:
+    """A CSV brings them along, and browsers leave them out."""
+    label_studio, other = servers
+    label_studio.files["/a.png"] = other.files["/b.png"] = png(20, 10)
+    loader = images(label_studio, tmp_path, allowed_private_hosts=("127.0.0.1",))
+    for uri in ("/a.png", f"{other.url}/b.png", embedded(png(20, 10))):
+        assert loader.load(blanks.format(uri), 7).shape == (10, 20, 3)
+
+
 @pytest.mark.parametrize(
     "uri",
     [
