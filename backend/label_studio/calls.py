@@ -12,6 +12,9 @@ from backend.errors import LabelStudioBusy, LabelStudioError, NotFound, TooLarge
 from backend.label_studio.answers import detail, page_in_words
 from backend.label_studio.connections import by_proxy, open_http, why
 
+UNDERSCORE = "it takes no host name with an underscore; give the container a name or alias without one"
+"""Why Django refuses a call, to which it tells no reason itself."""
+
 
 class TokenAuth(httpx.Auth):
     """Both kinds of keys: legacy tokens as they are, personal access tokens exchanged for short-lived ones."""
@@ -124,4 +127,10 @@ def _refusal(response: httpx.Response, url: str, call: str) -> LabelStudioError:
             f"{url} leads {call} on to {place} ({status}); give the address that answers itself, and if that is a "
             "login page before Label Studio, let calls of its API pass there"
         )
-    return LabelStudioError(f"Label Studio answered {status} to {call}: {detail(response)}{by_proxy(url)}")
+    is_name_refused = status == 400 and "_" in response.request.url.host and not _is_json(response)
+    name = f"; {UNDERSCORE}" if is_name_refused else ""
+    return LabelStudioError(f"Label Studio answered {status} to {call}: {detail(response)}{name}{by_proxy(url)}")
+
+
+def _is_json(response: httpx.Response) -> bool:
+    return response.headers.get("Content-Type", "").startswith("application/json")

@@ -7,10 +7,12 @@ import binascii
 import hashlib
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
+from pathlib import Path
 from threading import Event, Timer
+from typing import TypeVar
 from urllib.parse import unquote_to_bytes
 
 import httpx
@@ -21,6 +23,7 @@ from backend.errors import BadImage, ImageUnavailable, LabelStudioBusy, WrongTok
 from backend.label_studio.addresses import Addresses
 from backend.label_studio.client import LabelStudio
 from backend.label_studio.connections import by_proxy, open_http, why
+from backend.label_studio.etags import read_etag, write_etag
 from backend.label_studio.hosts import pinned
 from backend.settings import Settings
 from model.errors import BadImageFile
@@ -28,6 +31,8 @@ from model.file_cache import cached_path, read_cached, write_cached
 from model.image_files import decode_image
 
 logger = logging.getLogger(__name__)
+
+Taken = TypeVar("Taken")
 
 MAX_REDIRECTS = 5
 READ_TIMEOUT_S = 30.0
@@ -39,6 +44,9 @@ PACKED_TOO_WELL = frozenset({"br", "zstd"})
 
 LONGEST_SHOWN = 100
 """Characters of what stands in a task in place of an address."""
+
+BLANKS = "".join(map(chr, range(33)))
+"""What browsers leave out around an address; a table of them brings it along."""
 
 OF_LABEL_STUDIO = re.compile(r"/(data/(upload|local-files)|tasks/\d+/resolve|storage-data)/")
 """Paths that only Label Studio has."""
@@ -63,6 +71,7 @@ class Images:
         self.login = login
         self.project_id = project_id
         self.folder = settings.data_dir / "cache" / "images"
+        self._asks_again = True
 
     @cached_property
     def addresses(self) -> Addresses:
@@ -83,14 +92,15 @@ class Images:
         name = hashlib.sha256(f"{self.client.url}\n{uri}".encode()).hexdigest()
         path = cached_path(self.folder, name)
         cached = read_cached(path)
-        if cached is not None:
+        if cached is not None and not self._is_replaced(path, uri, task_id):
             try:
                 return self._decode(cached, task_id)
             except BadImage:
                 logger.warning("the cached image of task %d cannot be used and is fetched again", task_id)
-        content = self.fetch(uri, task_id)
+        content, etag = self._fetch(uri, task_id)
         image = self._decode(content, task_id)
         write_cached(path, content)
+        write_etag(path, etag)
         return image
 
     def fetch(self, uri: str | None, task_id: int) -> bytes:
@@ -98,24 +108,55 @@ class Images:
         uri = _checked(uri, task_id)
         if _is_embedded(uri):
             return self._embedded(uri, task_id)
+        return self._fetch(uri, task_id)[0]
+
+    def _fetch(self, uri: str, task_id: int) -> tuple[bytes, str]:
+        """An image file, and what its server calls it (its ETag), empty if it does not."""
         retrying = Retrying(
             retry=retry_if_exception_type((ImageUnavailable, LabelStudioBusy)),
             stop=stop_after_attempt(ATTEMPTS),
             wait=wait_exponential(multiplier=0.3, max=3),
             reraise=True,
         )
-        return retrying(self._fetch_once, uri, task_id)
 
-    def _fetch_once(self, uri: str, task_id: int) -> bytes:
+        def take(answer: httpx.Response) -> tuple[bytes, str]:
+            return self._read(answer, task_id), answer.headers.get("ETag", "")
+
+        return retrying(self._ask, uri, task_id, take)
+
+    def _is_replaced(self, path: Path, uri: str, task_id: int) -> bool:
+        """Whether the server has another image there than the cached one, as cameras use their names again.
+
+        Asked now and then where the server names its images; one that gives no answer is not asked again.
+        """
+        etag = read_etag(path)
+        if etag is None or not etag.is_due or not self._asks_again:
+            return False
+        name = etag.name
+
+        def take(answer: httpx.Response) -> bool:
+            return answer.status_code == 200 and answer.headers.get("ETag", name) != name
+
+        try:
+            is_another = self._ask(uri, task_id, take, **{"If-None-Match": name})
+        except (BadImage, LabelStudioBusy, WrongToken) as err:
+            logger.warning("the cached image of task %d is used, whether or not it is still the same: %s", task_id, err)
+            self._asks_again = is_another = False
+        write_etag(path, name)
+        return is_another
+
+    def _ask(self, uri: str, task_id: int, take: Callable[[httpx.Response], Taken], **headers: str) -> Taken:
+        """What `take` takes from the answer, its body not read yet; redirects are followed."""
         first = url = _address(self.addresses.of_image(uri, task_id), task_id)
         for _ in range(MAX_REDIRECTS + 1):
             own = self.addresses.own(str(url))
             is_first = (url.scheme, url.host, url.port) == (first.scheme, first.host, first.port)
             login = self.login if is_first else None
             try:
-                with self._of_own(own, task_id) if own else self._of_other(url, task_id, login) as response:
+                asked = self._of_own(own, task_id, headers) if own else self._of_other(url, task_id, login, headers)
+                with asked as response:
                     if not response.has_redirect_location:
-                        return self._read(response, task_id)
+                        return take(response)
                     url = _address(response.headers["location"], task_id, url)
             except BadImage as err:
                 path = url.raw_path.decode().partition("?")[0]  # still quoted: what is told may reach a terminal
@@ -128,11 +169,12 @@ class Images:
         )
 
     @contextmanager
-    def _of_own(self, url: str, task_id: int) -> Iterator[httpx.Response]:
+    def _of_own(self, url: str, task_id: int, headers: Mapping[str, str]) -> Iterator[httpx.Response]:
         """Label Studio's own answer to one request, its body not read yet; it alone sees the API key."""
         with open_http(url, timeout=READ_TIMEOUT_S) as http, _in_time(http, task_id):
             try:
-                response = http.send(http.build_request("GET", url), stream=True, auth=self.client.auth)
+                request = http.build_request("GET", url, headers=headers)
+                response = http.send(request, stream=True, auth=self.client.auth)
             except httpx.RequestError as err:
                 raise LabelStudioBusy(f"the image of task {task_id} could not be fetched: {why(err, url)}") from err
             with _closing(response, httpx.URL(url).host, task_id):
@@ -143,10 +185,13 @@ class Images:
                 yield response
 
     @contextmanager
-    def _of_other(self, url: httpx.URL, task_id: int, login: tuple[str, str] | None) -> Iterator[httpx.Response]:
+    def _of_other(
+        self, url: httpx.URL, task_id: int, login: tuple[str, str] | None, headers: Mapping[str, str]
+    ) -> Iterator[httpx.Response]:
         """Another server's answer to one request, its body not read yet."""
         with open_http(str(url), timeout=READ_TIMEOUT_S) as http, _in_time(http, task_id):
-            requests = pinned(http.build_request("GET", url), self.settings.allowed_private_hosts, task_id)
+            request = http.build_request("GET", url, headers=headers)
+            requests = pinned(request, self.settings.allowed_private_hosts, task_id)
             try:
                 response = _send_first(http, requests)
                 if response.status_code == 401 and login is not None:
@@ -203,10 +248,11 @@ class Images:
 
 
 def _checked(uri: str | None, task_id: int) -> str:
-    """The address that a task's data hold; BadImage if they hold none or something else."""
-    if not isinstance(uri, str) or not uri:
+    """The address that a task's data hold, without the blanks around it; BadImage if they hold none."""
+    bare = uri.strip(BLANKS) if isinstance(uri, str) else ""
+    if not bare:
         raise BadImage(f"task {task_id} holds no image address, got {repr(uri)[:LONGEST_SHOWN]}; check its data")
-    return uri
+    return bare
 
 
 def _is_embedded(uri: str) -> bool:

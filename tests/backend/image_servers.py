@@ -28,6 +28,7 @@ class Server(ThreadingHTTPServer):
         self.together: dict[str, threading.Barrier] = {}
         self.closed: set[str] = set()
         self.failures: dict[str, int] = {}
+        self.etags: dict[str, str] = {}
         self.seen: list[tuple[str, str | None]] = []
 
     @property
@@ -56,8 +57,14 @@ class Handler(BaseHTTPRequestHandler):
             self.send_response(401)
             self.end_headers()
             return
-        content = self.server.files.get(self.path)
+        content, etag = self.server.files.get(self.path), self.server.etags.get(self.path)
+        if etag is not None and self.headers.get("If-None-Match") == etag:
+            self.send_response(304)
+            self.end_headers()
+            return
         self.send_response(404 if content is None else 200)
+        if etag is not None:
+            self.send_header("ETag", etag)
         self.end_headers()
         self.wfile.write(content or b"")
 

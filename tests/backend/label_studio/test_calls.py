@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import ssl
 from pathlib import Path
 
@@ -76,6 +77,19 @@ def refusal(url: str) -> str:
     with pytest.raises(LabelStudioBusy) as caught:
         LabelStudio(url, "key", attempts=1).whoami()
     return str(caught.value)
+
+
+def test_a_host_name_with_an_underscore_is_named_where_it_is_refused(answering, monkeypatch) -> None:
+    """As containers are called often, and Django answers each call to one with a page that tells no reason."""
+    refused = answering(answer("400 Bad Request", b"<!doctype html><title>Bad Request (400)</title>"))
+    told = "it takes no host name with an underscore; give the container a name or alias without one"
+    with pytest.raises(LabelStudioError, match="400") as caught:
+        LabelStudio(refused, "key", attempts=1).whoami()
+    assert told not in str(caught.value)
+    look_up = socket.getaddrinfo
+    monkeypatch.setattr(socket, "getaddrinfo", lambda host, *more, **options: look_up("127.0.0.1", *more, **options))
+    with pytest.raises(LabelStudioError, match=re.escape(told)):
+        LabelStudio(refused.replace("127.0.0.1", "label_studio"), "key", attempts=1).whoami()
 
 
 def test_a_closed_port_an_unknown_name_and_plain_http_are_told_apart(answering) -> None:

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import struct
 import threading
+import time
 from pathlib import Path
 from urllib.parse import quote
 
@@ -110,6 +111,16 @@ def test_a_missing_image_is_named(label_studio: Server, tmp_path: Path, uri: str
         images(label_studio, tmp_path).load(uri, 7)
 
 
+@pytest.mark.parametrize("blanks", ["{} ", " {}", "{}\r\n", "\t{}"])
+def test_blanks_around_an_address_are_none_of_it(servers, tmp_path: Path, blanks: str) -> None:
+    """A CSV brings them along, and browsers leave them out."""
+    label_studio, other = servers
+    label_studio.files["/a.png"] = other.files["/b.png"] = png(20, 10)
+    loader = images(label_studio, tmp_path, allowed_private_hosts=("127.0.0.1",))
+    for uri in ("/a.png", f"{other.url}/b.png", embedded(png(20, 10))):
+        assert loader.load(blanks.format(uri), 7).shape == (10, 20, 3)
+
+
 @pytest.mark.parametrize(
     "uri",
     [
@@ -209,6 +220,68 @@ def test_using_an_image_keeps_it_in_the_cache(label_studio: Server, tmp_path: Pa
     label_studio.seen.clear()
     loader.load("/a.png", 7)
     assert label_studio.seen == []
+
+
+def an_hour_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    later = time.time() + 3601
+    monkeypatch.setattr("backend.label_studio.etags.time.time", lambda: later)
+
+
+def test_an_image_that_was_replaced_under_its_address_is_fetched_again(
+    servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cameras use their names again; a network must not learn the new outlines on the old photo."""
+    loader = images(servers[0], tmp_path, allowed_private_hosts=("127.0.0.1",))
+    for server, uri in ((servers[0], "/data/local-files/?d=a.png"), (servers[1], f"{servers[1].url}/b.png")):
+        path = uri.removeprefix(server.url)
+        server.files[path], server.etags[path] = png(20, 10), 'W/"1"'
+        assert loader.load(uri, 7).shape == (10, 20, 3)
+        server.files[path], server.etags[path] = png(40, 30), 'W/"2"'
+        assert loader.load(uri, 7).shape == (10, 20, 3), "asked again too soon"
+        with monkeypatch.context() as patched:
+            an_hour_passes(patched)
+            assert loader.load(uri, 7).shape == (30, 40, 3)
+            asked = len(server.seen)
+            assert loader.load(uri, 7).shape == (30, 40, 3) and len(server.seen) == asked
+
+
+@pytest.mark.parametrize("becomes", ["same", "gone", "failing", "closed", "unnamed", "damaged"])
+def test_an_image_that_was_not_replaced_is_used_as_it_is_kept(
+    label_studio: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, becomes: str
+) -> None:
+    label_studio.files["/a.png"], label_studio.etags["/a.png"] = png(20, 10), '"1"'
+    loader = Images(LabelStudio(label_studio.url, "revoked"), Settings(data_dir=tmp_path))
+    loader.load("/a.png", 7)
+    if becomes == "gone":
+        del label_studio.files["/a.png"], label_studio.etags["/a.png"]
+    elif becomes == "failing":
+        label_studio.failures["/a.png"] = 99
+    elif becomes == "closed":
+        label_studio.closed.add("/a.png")
+    elif becomes == "unnamed":
+        del label_studio.etags["/a.png"]
+    elif becomes == "damaged":
+        (told,) = loader.folder.glob("*/*.etag")
+        told.write_bytes(b"cut of")
+    an_hour_passes(monkeypatch)
+    assert [loader.load("/a.png", 7).shape for _ in range(2)] == [(10, 20, 3)] * 2
+    assert len(label_studio.seen) == (1 if becomes == "damaged" else 2), "asked once an hour"
+
+
+def test_a_server_that_gives_no_answer_is_not_asked_about_each_image(
+    label_studio: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = [f"/{number}.png" for number in range(3)]
+    label_studio.files |= {name: png(20, 10) for name in names}
+    label_studio.etags |= {name: '"1"' for name in names}
+    loader = images(label_studio, tmp_path)
+    for name in names:
+        loader.load(name, 7)
+    label_studio.shutdown()
+    label_studio.server_close()
+    an_hour_passes(monkeypatch)
+    assert [loader.load(name, 7).shape for name in names] == [(10, 20, 3)] * 3
+    assert caplog.text.count("whether or not it is still the same") == 1
 
 
 def test_a_grey_image_of_16_bits_is_read_as_browsers_show_it(label_studio: Server, tmp_path: Path) -> None:
