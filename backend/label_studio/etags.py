@@ -11,8 +11,8 @@ from model.errors import ModelError
 from model.file_cache import read_cached, write_cached
 from model.stored_json import read_as
 
-ASKED_AGAIN_S = 3600.0
-"""After so long a server is asked whether it has another image by now."""
+ASKED_AGAIN_S = 86_400.0
+"""After so long a server is asked whether it has another image by now; more often, a big pool would cost minutes."""
 
 
 @dataclass(frozen=True)

@@ -222,8 +222,8 @@ def test_using_an_image_keeps_it_in_the_cache(label_studio: Server, tmp_path: Pa
     assert label_studio.seen == []
 
 
-def an_hour_passes(monkeypatch: pytest.MonkeyPatch) -> None:
-    later = time.time() + 3601
+def a_day_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    later = time.time() + 86_401
     monkeypatch.setattr("backend.label_studio.etags.time.time", lambda: later)
 
 
@@ -239,7 +239,7 @@ def test_an_image_that_was_replaced_under_its_address_is_fetched_again(
         server.files[path], server.etags[path] = png(40, 30), 'W/"2"'
         assert loader.load(uri, 7).shape == (10, 20, 3), "asked again too soon"
         with monkeypatch.context() as patched:
-            an_hour_passes(patched)
+            a_day_passes(patched)
             assert loader.load(uri, 7).shape == (30, 40, 3)
             asked = len(server.seen)
             assert loader.load(uri, 7).shape == (30, 40, 3) and len(server.seen) == asked
@@ -263,9 +263,9 @@ def test_an_image_that_was_not_replaced_is_used_as_it_is_kept(
     elif becomes == "damaged":
         (told,) = loader.folder.glob("*/*.etag")
         told.write_bytes(b"cut of")
-    an_hour_passes(monkeypatch)
+    a_day_passes(monkeypatch)
     assert [loader.load("/a.png", 7).shape for _ in range(2)] == [(10, 20, 3)] * 2
-    assert len(label_studio.seen) == (1 if becomes == "damaged" else 2), "asked once an hour"
+    assert len(label_studio.seen) == (1 if becomes == "damaged" else 2), "asked once a day"
 
 
 def test_a_server_that_gives_no_answer_is_not_asked_about_each_image(
@@ -279,7 +279,7 @@ def test_a_server_that_gives_no_answer_is_not_asked_about_each_image(
         loader.load(name, 7)
     label_studio.shutdown()
     label_studio.server_close()
-    an_hour_passes(monkeypatch)
+    a_day_passes(monkeypatch)
     assert [loader.load(name, 7).shape for name in names] == [(10, 20, 3)] * 3
     assert caplog.text.count("whether or not it is still the same") == 1
 
