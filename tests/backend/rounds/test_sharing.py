@@ -28,7 +28,7 @@ from backend.rounds.ledger import Ledger
 from backend.rounds.pieces import Pieces
 from backend.rounds.scored import Scored
 from backend.rounds.scores import Scores
-from backend.rounds.seen_objects import SeenImage
+from backend.rounds.seen_objects import SeenImage, read_seen
 from backend.rounds.sharing import Scoring
 from model.registry import VersionFields
 from model.stored_weights import add_version
@@ -117,11 +117,13 @@ def elsewhere(place: Workplace, *broken: int) -> Workplace:
     return replace(place, images=Watched(*broken))
 
 
-def scored(place: Workplace, current: Round, team: Team | None, report: Any = quiet) -> dict[int, Scored]:
+def scored(
+    place: Workplace, current: Round, team: Team | None, report: Any = quiet, onlooker: Any = None
+) -> dict[int, Scored]:
     """The scores of all tasks, with their regions."""
-    means = Means(load_engine(place, VERSION), None)
+    means = Means(load_engine(place, VERSION), onlooker)
     tasks = list(place.client.tasks(1))
-    with Scores(current.scores) as scores, Ledger(current, scores, is_looked_at=False) as ledger:
+    with Scores(current.scores) as scores, Ledger(current, scores, is_looked_at=bool(onlooker)) as ledger:
         Scoring(place, current, means, ledger, report).run(tasks, team)
         found = scores.without_regions([task.id for task in tasks])
         return {task: replace(one, regions=scores.regions(task)) for task, one in found.items()}
@@ -334,6 +336,43 @@ def test_a_damaged_cut_is_left_aside(place: Workplace, current: Round, caplog: p
     help_rank(place, current, Duty())
     assert len(scored(place, current, None)) == TASKS
     assert caplog.text.count("are left aside") == 2
+
+
+class Onlooker:
+    """Sees how bright an image is."""
+
+    def look(self, engine: object, encoded: object, image: np.ndarray, generator: torch.Generator) -> SeenImage:
+        return seen(brightness(image))
+
+
+def brightness(image: np.ndarray) -> float:
+    return float(np.float16(image.mean() / 255))
+
+
+def test_what_a_helper_sees_is_kept_as_well(place: Workplace, current: Round, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(helping, "open_onlooker", lambda place: Onlooker())
+    there = elsewhere(place)
+    team = Team(when_called=lambda: help_rank(there, current, Duty(0, 1)))
+    assert len(scored(place, current, team, onlooker=Onlooker())) == TASKS
+    assert (set(place.images.loaded), set(there.images.loaded)) == ({1, 2, 3, 4}, {5, 6, 7, 8, 9, 10})
+    found = {task: float(one.whole[0]) for task, one in read_seen(current.seen_objects).items()}
+    assert found == {task: brightness(place.images.load(None, task)) for task in range(1, TASKS + 1)}
+
+
+def test_what_is_lost_of_what_a_helper_saw_is_looked_at_again(
+    place: Workplace, current: Round, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(helping, "open_onlooker", lambda place: Onlooker())
+    there = elsewhere(place)
+
+    def help_and_lose() -> None:
+        help_rank(there, current, Duty(0, 1, 2))
+        for path in current.pieces.glob("*/4.seen"):
+            path.write_bytes(path.read_bytes()[:-1])
+
+    assert len(scored(place, current, Team(when_called=help_and_lose), onlooker=Onlooker())) == TASKS
+    assert set(read_seen(current.seen_objects)) == set(range(1, TASKS + 1))
+    assert {9, 10} & set(place.images.loaded) == {10}
 
 
 def seen(value: float) -> SeenImage:
