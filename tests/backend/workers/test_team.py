@@ -95,6 +95,22 @@ def test_a_redis_that_takes_no_data_leaves_a_round_alone(full_redis: Redis) -> N
         assert ours
 
 
+def test_a_redis_that_takes_data_again_is_asked_again_after_a_while(
+    full_redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    team = Team(full_redis, UID)
+    with team.taken("a:1"):
+        full_redis.config_set("maxmemory", 0)
+    with workers(full_redis, 2):
+        team.call()
+        assert queued(full_redis, ROUNDS) == [], "not so soon"
+        monkeypatch.setattr(module, "CALL_EVERY_S", 0.0)
+        team.call()
+        assert queued(full_redis, ROUNDS) == [HELP_RANK.id_for(UID, 1)]
+    with team.taken("a:1"), team.taken("a:1") as ours:
+        assert not ours, "it is asked for pieces, too"
+
+
 def test_a_helper_stays_as_long_as_its_round_runs_and_no_other_waits(
     redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
