@@ -20,7 +20,7 @@ from backend.project.unreadable import Unreadable
 from backend.project.workplace import Workplace
 from backend.rounds import cut, helping, sharing
 from backend.rounds.choosing import Means
-from backend.rounds.cut import Conditions, find_cuts, read_cut
+from backend.rounds.cut import Conditions, find_cuts, read_cut, remove_cuts
 from backend.rounds.engines import load_engine
 from backend.rounds.folder import Round
 from backend.rounds.helping import help_rank
@@ -373,6 +373,20 @@ def test_what_is_lost_of_what_a_helper_saw_is_looked_at_again(
     assert len(scored(place, current, Team(when_called=help_and_lose), onlooker=Onlooker())) == TASKS
     assert set(read_seen(current.seen_objects)) == set(range(1, TASKS + 1))
     assert {9, 10} & set(place.images.loaded) == {10}
+
+
+def test_a_round_goes_on_where_its_pieces_are_gone(place: Workplace, current: Round) -> None:
+    """First as another worker removes them that has taken the round over, then as one does that had it before."""
+
+    def remove_once() -> None:
+        if len(place.images.loaded) in (2, 3):
+            remove_cuts(current.pieces)
+
+    with pytest.raises(Cancelled):
+        scored(place, current, Team(when_called=remove_once), ends_at(0.5))
+    place.images.loaded.clear()
+    assert len(scored(place, current, Team(when_called=remove_once))) == TASKS
+    assert not current.pieces.exists()
 
 
 def seen(value: float) -> SeenImage:
