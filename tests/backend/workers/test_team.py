@@ -144,13 +144,25 @@ def at_home(settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.
     return settings
 
 
-@pytest.mark.usefixtures("at_home", "redis")
-def test_a_helper_that_cannot_help_says_so_in_a_line_and_that_is_all(caplog: pytest.LogCaptureFixture) -> None:
-    jobs.help_rank("9.1700000000", 2)
+@pytest.mark.usefixtures("at_home")
+def test_a_helper_that_cannot_help_says_so_in_a_line_and_that_is_all(
+    redis: Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    with held(redis, RUN_ROUND.lock_for("9.1700000000")):
+        jobs.help_rank("9.1700000000", 2)
     [told] = [record for record in caplog.records if record.name.startswith("backend")]
     assert told.levelname == "WARNING" and told.exc_info is None
     assert "help_rank-9-1700000000-2 stopped, the round goes on without it: NotFound: " in told.getMessage()
     assert "all workers have to share one" in told.getMessage()
+
+
+@pytest.mark.usefixtures("redis")
+def test_a_helper_of_a_project_that_was_disconnected_meanwhile_says_nothing(
+    at_home: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    ProjectFolder(at_home.data_dir / "projects" / UID).disconnect()
+    jobs.help_rank(UID, 1)
+    assert "stopped" not in caplog.text
 
 
 def test_a_helper_that_comes_late_needs_no_torch(
