@@ -95,6 +95,22 @@ def test_a_redis_that_takes_no_data_leaves_a_round_alone(full_redis: Redis) -> N
         assert ours
 
 
+def test_a_redis_that_takes_no_calls_leaves_a_round_alone(redis: Redis, caplog: pytest.LogCaptureFixture) -> None:
+    with workers(redis, 2):
+        redis.config_set("maxmemory", 1)
+        try:
+            Team(redis, UID).call()
+        finally:
+            redis.config_set("maxmemory", 0)
+    assert "ranking goes on without other workers" in caplog.text
+
+
+def test_each_seat_is_one_helpers(redis: Redis) -> None:
+    with workers(redis, 3), held(redis, HELP_RANK.lock_for(UID, 1)):
+        Team(redis, UID).call()
+    assert queued(redis, ROUNDS) == [HELP_RANK.id_for(UID, 2)]
+
+
 def test_a_redis_that_takes_data_again_is_asked_again_after_a_while(
     full_redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -176,5 +192,13 @@ def test_a_helper_that_comes_late_needs_no_torch(
     jobs.help_rank(UID, 1)
     assert "stopped" not in caplog.text, "nobody has the round"
     with held(redis, RUN_ROUND.lock_for(UID)):
+        with held(redis, HELP_RANK.lock_for(UID, 1)):
+            jobs.help_rank(UID, 1)
+        assert "stopped" not in caplog.text, "another helper has this seat"
+        begun.pieces.rmdir()
         jobs.help_rank(UID, 1)
+        assert "stopped" not in caplog.text, "it is not shared yet, or not any more"
+        begun.pieces.mkdir()
+        with held(redis, HELP_RANK.lock_for(UID, 2)):
+            jobs.help_rank(UID, 1)
     assert "stopped" in caplog.text
