@@ -80,12 +80,12 @@ def enqueue(redis: Redis, kind: Kind, uid: str, seat: int = 0, *, at_front: bool
     """
     name = f"{FUNCTIONS_IN}.{kind.function}"
     job = _find(redis, kind.id_for(uid, seat))
-    status = job.get_status(refresh=True) if job is not None else None
+    status = job.get_status(refresh=False) if job is not None else None
     if job is not None and status == JobStatus.QUEUED and job.func_name == name:
         if _is_in_line(Queue(kind.queue, connection=redis), job.id):
             return True
         job = _find(redis, job.id)  # again: a worker may have begun it meanwhile
-        status = job.get_status(refresh=True) if job is not None else None
+        status = job.get_status(refresh=False) if job is not None else None
     started_at = job.started_at if job is not None else None
     age_s = _age_s(started_at) if started_at else START_GRACE_S
     if is_held(redis, kind.lock_for(uid, seat)) or (status == JobStatus.STARTED and abs(age_s) < START_GRACE_S):
@@ -116,7 +116,7 @@ def describe(redis: Redis, job_id: str) -> dict[str, Any] | None:
     job = _find(redis, job_id)
     if job is None:
         return None
-    status = job.get_status(refresh=True)
+    status = job.get_status(refresh=False)
     return {
         "job_status": status.value if isinstance(status, JobStatus) else str(status),
         "created_at": _iso(job.created_at),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -61,7 +62,8 @@ class Pieces:
 
     def note_done(self, piece: int) -> None:
         """Note that the round has all scores of a piece, which nobody needs to write any more."""
-        (self.folder / f"{piece}.done").touch()
+        with suppress(FileNotFoundError):  # the cut is gone, as another worker has taken the round over
+            (self.folder / f"{piece}.done").touch()
         for path in (self._scores(piece), self._seen(piece)):
             path.unlink(missing_ok=True)
 

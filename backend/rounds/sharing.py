@@ -99,8 +99,10 @@ class Scoring:
 
     def _take_in(self, pieces: Pieces, piece: int) -> None:
         for task, scored in pieces.read(piece):
-            if task not in self.ledger:
-                self.ledger.add(task, scored)
+            if task in self.ledger:
+                continue
+            self.ledger.add(task, scored)
+            if task in self.ledger:  # else what was seen in it is lost
                 self._unreadable.clear(task)
                 self._looked_at.add(task)
                 self._by_others += 1

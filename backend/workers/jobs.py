@@ -92,10 +92,13 @@ def help_rank(uid: str, seat: int) -> None:
     redis = open_redis(settings)
     folder = ProjectFolder(settings.data_dir / "projects" / uid)
     with _aside(HELP_RANK, uid, seat), held(redis, HELP_RANK.lock_for(uid, seat)) as is_mine:
+        duty = Duty(redis, uid)
+        if not is_mine or duty.is_over():
+            return
         if not folder.is_connected:
             raise NotFound(f"project {uid} is not in DATA_DIR {settings.data_dir}; all workers have to share one")
-        current, duty = unfinished(folder), Duty(redis, uid)
-        if is_mine and current is not None and current.pieces.exists() and not duty.is_over():
+        current = unfinished(folder)
+        if current is not None and current.pieces.exists():
             with about(round=current.state.number):
                 _computing("help_rank")(open_workplace(settings, folder), current, duty)
 

@@ -26,7 +26,10 @@ ASK_EVERY_S = 1.0
 
 
 class Team:
-    """The other workers, as the process sees them that runs a round. Where Redis is away there are none any more."""
+    """The other workers, as the process sees them that runs a round.
+
+    Where Redis is away there are none; it is asked again CALL_EVERY_S later.
+    """
 
     def __init__(self, redis: Redis, uid: str) -> None:
         self._redis, self._uid = redis, uid
@@ -40,9 +43,9 @@ class Team:
     def call(self) -> None:
         """Have a job wait for each other worker, behind the rounds that wait; at most every CALL_EVERY_S."""
         now = time.monotonic()
-        if self._is_lost or (self._called_at is not None and now - self._called_at < CALL_EVERY_S):
+        if self._called_at is not None and now - self._called_at < CALL_EVERY_S:
             return
-        self._called_at = now
+        self._called_at, self._is_lost = now, False
         try:
             for seat in range(1, self._others() + 1):
                 enqueue(self._redis, HELP_RANK, self._uid, seat)
@@ -62,8 +65,6 @@ class Team:
             yield is_ours
 
     def _others(self) -> int:
-        if self._is_lost:
-            return 0
         try:
             return max(0, count_workers(self._redis, ROUNDS) - 1)
         except RedisError as err:
@@ -71,7 +72,7 @@ class Team:
             return 0
 
     def _lose(self, err: RedisError) -> None:
-        self._is_lost = True
+        self._called_at, self._is_lost = time.monotonic(), True
         logger.warning("project %s: ranking goes on without other workers, Redis does not answer: %s", self._uid, err)
 
 

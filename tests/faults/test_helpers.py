@@ -18,10 +18,12 @@ from backend.project.workplace import open_workplace
 from backend.queue.jobs import RUN_ROUND, enqueue
 from backend.rounds import sharing
 from backend.rounds.steps import STEPS
+from backend.workers import jobs
 from backend.workers.team import ASK_EVERY_S
 from tests.backend.round_places import quiet
 from tests.e2e.waiting import wait_for
 from tests.faults.label_studio import UID
+from tests.faults.workers import kill
 from tests.faults.world import World
 
 OTHER = "2.1700000001"
@@ -115,6 +117,19 @@ def test_a_helper_that_is_stopped_in_a_piece_is_not_missed(
     with caplog.at_level(logging.INFO):
         world.turn()
     assert f"project {UID}: 0 {FROM_OTHERS}" in caplog.text
+    assert_ranked(world)
+
+
+def test_a_round_makes_way_while_a_helper_is_at_it_and_goes_on_without_it(
+    world: World, others: list[BaseProcess], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "SHARE_S", 0.0)
+    while_a_helper_is_at_it(world, lambda: enqueue(world.redis, RUN_ROUND, OTHER))
+    world.turn()
+    [first] = world.rounds()
+    assert first.state.state == "evaluated" and first.pieces.exists()
+    kill(others[0])
+    world.looks()
     assert_ranked(world)
 
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 
 import psutil
 import pytest
@@ -93,15 +94,13 @@ class Workers:
             self.later()
             self.turn()
 
-    def child(
-        self, step: str | None = None, share: float = 0.0, *, is_starved: bool = False
-    ) -> multiprocessing.process.BaseProcess:
+    def child(self, step: str | None = None, share: float = 0.0, *, is_starved: bool = False) -> BaseProcess:
         """A process that does this in our place; killed, or without more memory, once a step has come so far."""
         arguments = (self.settings, self.clock.moved_s, step, share, is_starved)
         return CHILDREN.Process(target=_work, args=arguments, daemon=True)
 
     @contextmanager
-    def beside(self) -> Iterator[multiprocessing.process.BaseProcess]:
+    def beside(self) -> Iterator[BaseProcess]:
         """A second worker that computes, RQ's with its own jobs' processes; it is there when the block begins."""
         before = count_workers(self.redis, ROUNDS)
         child = CHILDREN.Process(target=_serve, args=(self.settings, self.clock.moved_s), daemon=True)
@@ -110,13 +109,19 @@ class Workers:
             wait_for(lambda: count_workers(self.redis, ROUNDS) > before, "the worker beside", 60)
             yield child
         finally:
-            for process in (*psutil.Process(child.pid).children(recursive=True), child):
-                process.kill()
-            child.join()
+            kill(child)
 
-    def another(self, uid: str) -> multiprocessing.process.BaseProcess:
+    def another(self, uid: str) -> BaseProcess:
         """The process of a second worker, which was given both jobs of a project at the same time."""
         return CHILDREN.Process(target=_work_beside, args=(self.settings, self.clock.moved_s, uid), daemon=True)
+
+
+def kill(child: BaseProcess) -> None:
+    """End a process and its own at once; one that has been ended is left so."""
+    if child.is_alive():
+        for process in (*psutil.Process(child.pid).children(recursive=True), child):
+            process.kill()
+    child.join()
 
 
 def _serve(settings: Settings, moved_s: float) -> None:

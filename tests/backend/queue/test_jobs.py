@@ -76,6 +76,23 @@ def test_a_job_that_a_worker_has_just_taken_is_left_to_it(redis: Redis) -> None:
     assert queued(redis) == [], "it would be done twice"
 
 
+def test_a_job_that_goes_while_it_is_asked_about_does_no_harm(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    enqueue(redis, EXAMINE, UID)
+
+    def found_and_deleted(job_id: str, connection: Redis) -> Job:
+        monkeypatch.undo()
+        job = Job.fetch(job_id, connection)
+        job.delete()  # by another worker, that replaces it in this moment
+        return job
+
+    monkeypatch.setattr(Job, "fetch", found_and_deleted)
+    assert (describe(redis, EXAMINE.id_for(UID)) or {})["job_status"] == "queued", "as it was"
+    enqueue(redis, EXAMINE, UID)
+    monkeypatch.setattr(Job, "fetch", found_and_deleted)
+    assert enqueue(redis, EXAMINE, UID)
+    assert queued(redis) == [EXAMINE.id_for(UID)]
+
+
 def test_a_job_tells_its_state_until_it_is_gone(redis: Redis) -> None:
     enqueue(redis, RUN_ROUND, UID)
     described = round_job(redis, UID)

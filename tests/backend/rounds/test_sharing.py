@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,15 +21,15 @@ from backend.project.unreadable import Unreadable
 from backend.project.workplace import Workplace
 from backend.rounds import cut, helping, sharing
 from backend.rounds.choosing import Means
-from backend.rounds.cut import Conditions, find_cuts, read_cut
+from backend.rounds.cut import Conditions, find_cuts, read_cut, remove_cuts
 from backend.rounds.engines import load_engine
 from backend.rounds.folder import Round
 from backend.rounds.helping import help_rank
 from backend.rounds.ledger import Ledger
 from backend.rounds.pieces import Pieces
 from backend.rounds.scored import Scored
-from backend.rounds.scores import Scores
-from backend.rounds.seen_objects import SeenImage
+from backend.rounds.scores import Scores, encoded_score
+from backend.rounds.seen_objects import SeenImage, read_seen
 from backend.rounds.sharing import Scoring
 from model.registry import VersionFields
 from model.stored_weights import add_version
@@ -117,11 +118,13 @@ def elsewhere(place: Workplace, *broken: int) -> Workplace:
     return replace(place, images=Watched(*broken))
 
 
-def scored(place: Workplace, current: Round, team: Team | None, report: Any = quiet) -> dict[int, Scored]:
+def scored(
+    place: Workplace, current: Round, team: Team | None, report: Any = quiet, onlooker: Any = None
+) -> dict[int, Scored]:
     """The scores of all tasks, with their regions."""
-    means = Means(load_engine(place, VERSION), None)
+    means = Means(load_engine(place, VERSION), onlooker)
     tasks = list(place.client.tasks(1))
-    with Scores(current.scores) as scores, Ledger(current, scores, is_looked_at=False) as ledger:
+    with Scores(current.scores) as scores, Ledger(current, scores, is_looked_at=bool(onlooker)) as ledger:
         Scoring(place, current, means, ledger, report).run(tasks, team)
         found = scores.without_regions([task.id for task in tasks])
         return {task: replace(one, regions=scores.regions(task)) for task, one in found.items()}
@@ -191,10 +194,28 @@ def test_where_nobody_else_is_nothing_is_cut(
     assert team is None or team.calls == 0
 
 
-def test_a_few_tasks_are_not_cut(place: Workplace, current: Round, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sharing, "PIECE", TASKS // 2 + 1)
+@pytest.mark.parametrize(("piece", "calls"), [(TASKS // 2, 2), (TASKS // 2 + 1, 0)], ids=["two pieces", "less"])
+def test_a_few_tasks_are_not_cut(
+    place: Workplace, current: Round, piece: int, calls: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sharing, "PIECE", piece)
     team = Team()
-    assert len(scored(place, current, team)) == TASKS and team.calls == 0
+    assert len(scored(place, current, team)) == TASKS and team.calls == calls
+
+
+def test_a_round_that_goes_on_shares_only_what_is_missing(place: Workplace, current: Round) -> None:
+    with pytest.raises(Cancelled):
+        scored(place, current, None, ends_at(0.2))
+    there, told = elsewhere(place), list[float]()
+    team = Team(when_called=lambda: help_rank(there, current, Duty()))
+    assert len(scored(place, current, team, lambda step, share: told.append(share))) == TASKS
+    assert set(there.images.loaded) == {3, 4, 5, 6, 7, 8, 9, 10} and told == [0.4, 0.6, 0.8, 1.0]
+
+
+def test_a_piece_is_taken_as_long_as_it_is_scored(place: Workplace, current: Round) -> None:
+    team, taken = Team(1), list[int]()
+    scored(place, current, team, lambda step, share: taken.append(team.open))
+    assert taken == [1] * 8 + [0] * 2, "the last one is another's"
 
 
 def test_what_others_have_under_way_is_scored_at_last(place: Workplace, current: Round) -> None:
@@ -267,6 +288,61 @@ def test_a_late_piece_does_no_harm(place: Workplace, current: Round, tmp_path: P
     assert scored(place, current, Team(when_called=write_late)) == alone(place, tmp_path)
 
 
+def test_a_helper_that_is_too_late_with_a_piece_ends(
+    place: Workplace, current: Round, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there, write = elsewhere(place), Pieces.write
+    cut_in(place, current)
+
+    def write_late(pieces: Pieces, piece: int, found: Sequence[tuple[int, Scored]]) -> None:
+        remove_cuts(current.pieces)
+        write(pieces, piece, found)
+
+    monkeypatch.setattr(Pieces, "write", write_late)
+    help_rank(there, current, Duty())
+    assert set(there.images.loaded) == {9, 10} and not current.pieces.exists()
+
+
+def test_a_helper_gives_up_a_piece_that_the_round_has_done(place: Workplace, current: Round) -> None:
+    there, pieces = elsewhere(place), cut_in(place, current, 4)
+
+    class DoneMeanwhile(Watched):
+        def load(self, value: object, task_id: int) -> np.ndarray:
+            pieces.note_done(1)
+            return super().load(value, task_id)
+
+    help_rank(replace(there, images=DoneMeanwhile()), current, Duty(0, 2))
+    assert pieces.written() == []
+
+
+@pytest.mark.parametrize(("questions", "loaded"), [(0, set()), (2, {9, 10})], ids=["before a piece", "in it"])
+def test_a_helper_goes_as_soon_as_it_has_to(place: Workplace, current: Round, questions: int, loaded: set[int]) -> None:
+    there, pieces = elsewhere(place), cut_in(place, current)
+    help_rank(there, current, Duty(questions=questions))
+    assert set(there.images.loaded) == loaded and pieces.written() == []
+
+
+def cut_in(place: Workplace, current: Round, size: int = PIECE) -> Pieces:
+    """All tasks in pieces, as a round makes them."""
+    conditions = Conditions.of(place, VERSION, is_looked_at=False)
+    return Pieces(cut.cut_tasks(current.pieces, conditions, list(place.client.tasks(1)), size)[0])
+
+
+def test_pieces_of_two_cuts_are_not_taken_for_the_same(place: Workplace, current: Round) -> None:
+    assert cut_in(place, current).key(1) != cut_in(place, current).key(1)
+
+
+def test_cuts_are_gone_at_once_although_removing_them_takes_a_while(
+    place: Workplace, current: Round, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pieces = cut_in(place, current)
+    monkeypatch.setattr(shutil, "rmtree", lambda path, **options: None)  # killed before it had begun
+    remove_cuts(current.pieces)
+    assert find_cuts(current.pieces) == [] and read_cut(pieces.folder) is None and not pieces.are_wanted
+    with pytest.raises(FileNotFoundError):
+        pieces.write(0, [(1, Scored(0.5, []))])
+
+
 def test_what_a_helper_cannot_read_is_left_to_the_round(place: Workplace, current: Round) -> None:
     there = elsewhere(place, 9)
     Unreadable(place.folder.path).note(10, BadImage("once"))
@@ -276,10 +352,12 @@ def test_what_a_helper_cannot_read_is_left_to_the_round(place: Workplace, curren
 
 
 def test_what_nobody_can_read_is_noted_once(place: Workplace, current: Round) -> None:
-    place, there = elsewhere(place, 9), elsewhere(place, 9)
-    found = scored(place, current, Team(when_called=lambda: help_rank(there, current, Duty(0, 1, 2, 3))))
+    place, there, told = elsewhere(place, 9), elsewhere(place, 9), list[float]()
+    team = Team(when_called=lambda: help_rank(there, current, Duty(0, 1, 2, 3)))
+    found = scored(place, current, team, lambda step, share: told.append(share))
     assert set(found) == set(range(1, TASKS + 1)) - {9}
     assert {task: one.tries for task, one in Unreadable(place.folder.path).failures().items()} == {9: 1}
+    assert told[-1] == 1.0
 
 
 def test_a_helper_that_reaches_no_images_gives_its_piece_back(
@@ -336,6 +414,57 @@ def test_a_damaged_cut_is_left_aside(place: Workplace, current: Round, caplog: p
     assert caplog.text.count("are left aside") == 2
 
 
+class Onlooker:
+    """Sees how bright an image is."""
+
+    def look(self, engine: object, encoded: object, image: np.ndarray, generator: torch.Generator) -> SeenImage:
+        return seen(brightness(image))
+
+
+def brightness(image: np.ndarray) -> float:
+    return float(np.float16(image.mean() / 255))
+
+
+def test_what_a_helper_sees_is_kept_as_well(place: Workplace, current: Round, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(helping, "open_onlooker", lambda place: Onlooker())
+    there = elsewhere(place)
+    team = Team(when_called=lambda: help_rank(there, current, Duty(0, 1)))
+    assert len(scored(place, current, team, onlooker=Onlooker())) == TASKS
+    assert (set(place.images.loaded), set(there.images.loaded)) == ({1, 2, 3, 4}, {5, 6, 7, 8, 9, 10})
+    found = {task: float(one.whole[0]) for task, one in read_seen(current.seen_objects).items()}
+    assert found == {task: brightness(place.images.load(None, task)) for task in range(1, TASKS + 1)}
+
+
+def test_what_is_lost_of_what_a_helper_saw_is_looked_at_again(
+    place: Workplace, current: Round, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(helping, "open_onlooker", lambda place: Onlooker())
+    there = elsewhere(place)
+
+    def help_and_lose() -> None:
+        help_rank(there, current, Duty(0, 1, 2))
+        for path in current.pieces.glob("*/4.seen"):
+            path.write_bytes(path.read_bytes()[:-1])
+
+    assert len(scored(place, current, Team(when_called=help_and_lose), onlooker=Onlooker())) == TASKS
+    assert set(read_seen(current.seen_objects)) == set(range(1, TASKS + 1))
+    assert {9, 10} & set(place.images.loaded) == {10}
+
+
+def test_a_round_goes_on_where_its_pieces_are_gone(place: Workplace, current: Round) -> None:
+    """First as another worker removes them that has taken the round over, then as one does that had it before."""
+
+    def remove_once() -> None:
+        if len(place.images.loaded) in (2, 3):
+            remove_cuts(current.pieces)
+
+    with pytest.raises(Cancelled):
+        scored(place, current, Team(when_called=remove_once), ends_at(0.5))
+    place.images.loaded.clear()
+    assert len(scored(place, current, Team(when_called=remove_once))) == TASKS
+    assert not current.pieces.exists()
+
+
 def seen(value: float) -> SeenImage:
     features = np.full((2, 3), value, np.float16)
     probabilities: Sequence[Any] = np.full((2, 2), 0.5, np.float16)
@@ -359,5 +488,5 @@ def test_a_torn_line_of_a_piece_is_left_out(tmp_path: Path, caplog: pytest.LogCa
     pieces = Pieces(tmp_path)
     pieces.write(0, [(7, Scored(0.5, [])), (8, Scored(0.25, []))])
     path = tmp_path / "0.scores"
-    path.write_bytes(path.read_bytes()[:-9])
-    assert [task for task, _ in pieces.read(0)] == [7] and "whose task is scored again" in caplog.text
+    path.write_bytes(path.read_bytes()[:-9] + b"\n" + encoded_score(9, Scored(0.75, [])))
+    assert [task for task, _ in pieces.read(0)] == [7, 9] and "whose task is scored again" in caplog.text

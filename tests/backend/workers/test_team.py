@@ -95,6 +95,38 @@ def test_a_redis_that_takes_no_data_leaves_a_round_alone(full_redis: Redis) -> N
         assert ours
 
 
+def test_a_redis_that_takes_no_calls_leaves_a_round_alone(redis: Redis, caplog: pytest.LogCaptureFixture) -> None:
+    with workers(redis, 2):
+        redis.config_set("maxmemory", 1)
+        try:
+            Team(redis, UID).call()
+        finally:
+            redis.config_set("maxmemory", 0)
+    assert "ranking goes on without other workers" in caplog.text
+
+
+def test_each_seat_is_one_helpers(redis: Redis) -> None:
+    with workers(redis, 3), held(redis, HELP_RANK.lock_for(UID, 1)):
+        Team(redis, UID).call()
+    assert queued(redis, ROUNDS) == [HELP_RANK.id_for(UID, 2)]
+
+
+def test_a_redis_that_takes_data_again_is_asked_again_after_a_while(
+    full_redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    team = Team(full_redis, UID)
+    with team.taken("a:1"):
+        full_redis.config_set("maxmemory", 0)
+    with workers(full_redis, 2):
+        team.call()
+        assert queued(full_redis, ROUNDS) == [], "not so soon"
+        monkeypatch.setattr(module, "CALL_EVERY_S", 0.0)
+        team.call()
+        assert queued(full_redis, ROUNDS) == [HELP_RANK.id_for(UID, 1)]
+    with team.taken("a:1"), team.taken("a:1") as ours:
+        assert not ours, "it is asked for pieces, too"
+
+
 def test_a_helper_stays_as_long_as_its_round_runs_and_no_other_waits(
     redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -128,13 +160,25 @@ def at_home(settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.
     return settings
 
 
-@pytest.mark.usefixtures("at_home", "redis")
-def test_a_helper_that_cannot_help_says_so_in_a_line_and_that_is_all(caplog: pytest.LogCaptureFixture) -> None:
-    jobs.help_rank("9.1700000000", 2)
+@pytest.mark.usefixtures("at_home")
+def test_a_helper_that_cannot_help_says_so_in_a_line_and_that_is_all(
+    redis: Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    with held(redis, RUN_ROUND.lock_for("9.1700000000")):
+        jobs.help_rank("9.1700000000", 2)
     [told] = [record for record in caplog.records if record.name.startswith("backend")]
     assert told.levelname == "WARNING" and told.exc_info is None
     assert "help_rank-9-1700000000-2 stopped, the round goes on without it: NotFound: " in told.getMessage()
     assert "all workers have to share one" in told.getMessage()
+
+
+@pytest.mark.usefixtures("redis")
+def test_a_helper_of_a_project_that_was_disconnected_meanwhile_says_nothing(
+    at_home: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    ProjectFolder(at_home.data_dir / "projects" / UID).disconnect()
+    jobs.help_rank(UID, 1)
+    assert "stopped" not in caplog.text
 
 
 def test_a_helper_that_comes_late_needs_no_torch(
@@ -148,5 +192,13 @@ def test_a_helper_that_comes_late_needs_no_torch(
     jobs.help_rank(UID, 1)
     assert "stopped" not in caplog.text, "nobody has the round"
     with held(redis, RUN_ROUND.lock_for(UID)):
+        with held(redis, HELP_RANK.lock_for(UID, 1)):
+            jobs.help_rank(UID, 1)
+        assert "stopped" not in caplog.text, "another helper has this seat"
+        begun.pieces.rmdir()
         jobs.help_rank(UID, 1)
+        assert "stopped" not in caplog.text, "it is not shared yet, or not any more"
+        begun.pieces.mkdir()
+        with held(redis, HELP_RANK.lock_for(UID, 2)):
+            jobs.help_rank(UID, 1)
     assert "stopped" in caplog.text
