@@ -123,12 +123,18 @@ def test_a_helper_that_is_stopped_in_a_piece_is_not_missed(
 def test_a_round_makes_way_while_a_helper_is_at_it_and_goes_on_without_it(
     world: World, others: list[BaseProcess], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def let_another_wait() -> None:
+        assert photo.is_asked.wait(120), "no helper came"
+        enqueue(world.redis, RUN_ROUND, OTHER)
+
     monkeypatch.setattr(jobs, "SHARE_S", 0.0)
-    while_a_helper_is_at_it(world, lambda: enqueue(world.redis, RUN_ROUND, OTHER))
+    photo = Held(world)  # as long as the helper waits for it, it takes no other project's round
+    world.at("rank", let_another_wait, share=0.01)
     world.turn()
     [first] = world.rounds()
     assert first.state.state == "evaluated" and first.pieces.exists()
     kill(others[0])
+    photo.is_released.set()
     world.looks()
     assert_ranked(world)
 
