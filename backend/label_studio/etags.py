@@ -40,8 +40,8 @@ def read_etag(image: Path) -> Etag | None:
 
 
 def write_etag(image: Path, name: str) -> None:
-    """Keep what the server just called that image; nothing where it gives no names."""
-    if name:
+    """Keep what the server just called that image; nothing where it gives no name, or one that no request can carry."""
+    if name and name.isascii():
         write_cached(_path(image), json.dumps(asdict(Etag(name, time.time()))).encode())
     else:
         _path(image).unlink(missing_ok=True)

@@ -268,6 +268,16 @@ def test_an_image_that_was_not_replaced_is_used_as_it_is_kept(
     assert len(label_studio.seen) == (1 if becomes == "damaged" else 2), "asked once a day"
 
 
+def test_a_name_that_no_request_can_carry_costs_no_image(
+    label_studio: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    label_studio.files["/a.png"], label_studio.etags["/a.png"] = png(20, 10), '"\u00e4"'
+    loader = images(label_studio, tmp_path)
+    loader.load("/a.png", 7)
+    a_day_passes(monkeypatch)
+    assert loader.load("/a.png", 7).shape == (10, 20, 3)
+
+
 def test_a_server_that_gives_no_answer_is_not_asked_about_each_image(
     label_studio: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
