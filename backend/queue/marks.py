@@ -66,9 +66,9 @@ def is_cancelled(redis: Redis, uid: str, number: int) -> bool:
     return redis.get(key("cancel", uid)) == str(number).encode()
 
 
-def forget_cancel(redis: Redis, uid: str) -> None:
-    """Take the wish for the end of a round away, because it ended."""
-    redis.delete(key("cancel", uid))
+def forget_cancelled(redis: Redis, uid: str) -> None:
+    """Take the wishes for a round and for its end away, because it was ended."""
+    redis.delete(key("cancel", uid), key("force", uid))
 
 
 def note_event(redis: Redis, uid: str, *, is_forced: bool) -> None:

@@ -80,6 +80,8 @@ def run_round(uid: str) -> None:
             current = unfinished(folder) or _due_round(redis, place)
             if current is None:
                 return
+            if current.is_waiting:  # somebody pressed *Start Training*, and this is what he gets for it
+                marks.forget_force(redis, uid)
             _run(redis, place, current, is_mine)
             hint(redis, uid)
             if has_to_wait(redis, uid):
@@ -136,12 +138,14 @@ def _run(redis: Redis, place: Workplace, current: Round, is_mine: Hold) -> None:
     current.begin()
     try:
         with about(round=number):
+            if current.can_be_cancelled and _is_cancelled(redis, uid, number):
+                raise Cancelled("cancelled by `maskal cancel`")
             _computing("run")(place, current, tell, Team(redis, uid))
     except Cancelled:
         if current.snapshot() is None:  # so that the next round waits for new annotations
             write_snapshot(current.path / "snapshot.json", read_snapshot_of(place)[0])
         current.cancel()
-        marks.forget_cancel(redis, uid)
+        marks.forget_cancelled(redis, uid)
         logger.info("project %s: round %d was cancelled", uid, number)
     except TurnOver as err:
         current.hand_back()
@@ -193,9 +197,14 @@ def examine_project(redis: Redis, settings: Settings, folder: ProjectFolder) -> 
 def _go_on(redis: Redis, folder: ProjectFolder) -> bool:
     """Go on with a round that was begun, unless it waits; whether there is one."""
     begun = unfinished(folder)
-    if begun is not None and (not begun.is_waiting or marks.is_forced(redis, folder.uid)):
+    if begun is not None and (not begun.is_waiting or _is_asked_for(redis, folder.uid, begun.state.number)):
         enqueue(redis, RUN_ROUND, folder.uid)
     return begun is not None
+
+
+def _is_asked_for(redis: Redis, uid: str, number: int) -> bool:
+    """Whether somebody wants a round that waits to be tried, or to end, at once."""
+    return marks.is_forced(redis, uid) or marks.is_cancelled(redis, uid, number)
 
 
 def _read_what_changed(settings: Settings, place: Workplace, look: Look, *, has_begun: bool) -> bool:
