@@ -30,6 +30,9 @@ STRIDES = (4, 8, 16, 32)
 LOOK_HW = (96, 160)
 """Size of the input with which a backbone is tried; it has to take any multiple of 32."""
 
+LONG_HW = (32, 1696)
+"""As long as inputs get: some networks look positions up in tables that are made for a shorter one."""
+
 TIMM_ERRORS = (RuntimeError, AssertionError, ValueError, TypeError, AttributeError, LookupError)
 """What timm raises for names that it does not know, and for networks without features."""
 
@@ -125,6 +128,8 @@ def read_facts(name: str) -> TimmFacts:
         with torch.device("meta"):
             body: Any = timm.create_model(name, pretrained=False, features_only=True).eval()
             shapes = [tuple(level.shape) for level in body(torch.zeros(1, 3, *LOOK_HW))]
+        if body.pretrained_cfg["fixed_input_size"]:  # true of some that take any: only values show which
+            timm.create_model(name, pretrained=False, features_only=True).eval()(torch.zeros(1, 3, *LONG_HW))
     except TIMM_ERRORS as err:
         raise BadEngine(
             f"network_config {PREFIX}{name}: timm cannot build it as a backbone for images of any size "
@@ -136,7 +141,7 @@ def read_facts(name: str) -> TimmFacts:
     if -1 in levels:
         raise BadEngine(
             f"network_config {PREFIX}{name}: wanted a backbone that gives (n, c, h, w) levels with strides of "
-            f"{_list(STRIDES)} pixels, got strides of {_list(body.feature_info.reduction())}; choose another, such as "
+            f"{_list(STRIDES)} pixels, got {_list(shapes)} of an input of {_list(LOOK_HW)}; choose another, such as "
             f"{PREFIX}resnet50"
         )
     return TimmFacts(

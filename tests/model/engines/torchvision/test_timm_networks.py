@@ -86,6 +86,8 @@ def test_the_stages_of_lite_end_where_its_levels_do() -> None:
         ("vit_tiny_patch16_224", "doesn't match model"),
         ("swin_tiny_patch4_window7_224", "doesn't match model"),
         ("test_vit", "strides of 4, 8, 16, 32 pixels"),
+        ("mvitv2_tiny", "out of bounds"),
+        ("mambaout_femto", r"got \(1, 24, 40, 48\), .* of an input of 96, 160"),
     ],
 )
 def test_a_network_that_gives_no_pyramid_is_refused_with_what_was_wanted(name: str, reason: str) -> None:
