@@ -208,9 +208,12 @@ class Registry:
         write_atomically(self._current, f"{name}\n")
 
     def best(self) -> Version | None:
-        """The promoted version with the largest mask AP, each on the validation images of its day; None without any."""
+        """The promoted version with the largest mask AP, each on the validation images of its day; None without any.
+
+        By the lower end of its interval, so that one which was lucky on a few images is no measure for all later ones.
+        """
         promoted = [version for version in self.versions() if version.promoted]
-        return max(promoted, key=lambda version: version.metrics.get("mask_ap") or 0.0, default=None)
+        return max(promoted, key=_surely, default=None)
 
     def remove(self, name: str) -> None:
         """Delete a version, which vanishes at once; BadVersion if it is unknown or served."""
@@ -288,3 +291,9 @@ def _rename_new(temporary: Path, final: Path) -> None:
         if final.exists():
             raise BadVersion(f"version {final.name} exists already; take next_number()") from err
         raise
+
+
+def _surely(version: Version) -> tuple[float, float]:
+    """What a version's mask AP surely reaches, and what it was; those of which the former is not known come last."""
+    interval = (version.metrics.get("interval") or {}).get("mask_ap")
+    return (interval[0] if interval else -1.0, version.metrics.get("mask_ap") or 0.0)

@@ -74,6 +74,13 @@ def test_the_best_version_is_a_promoted_one_also_where_some_were_not_measured(re
     assert registry.best().name == "maskal-r2"
 
 
+@pytest.mark.parametrize("lucky", [None, [0.3, 1.0]], ids=["too few images to tell", "few images"])
+def test_the_best_version_is_no_lucky_one(registry, lucky):
+    for number, ap, interval in ((1, 0.95, lucky), (2, 0.6, [0.5, 0.7]), (3, 0.55, [0.45, 0.65])):
+        add_version(registry, fields(number, metrics={"mask_ap": ap, "interval": {"mask_ap": interval}}), TENSORS)
+    assert registry.best().name == "maskal-r2"
+
+
 def test_a_version_is_never_overwritten(registry):
     first = add_version(registry, fields(1), TENSORS)
     with pytest.raises(BadVersion, match="maskal-r1 exists already"):
