@@ -343,10 +343,12 @@ def simulate(strategies: str, **options: Any) -> None:
 @click.option("--network-config", help="Network of the weights, if they do not tell it.")
 @click.option("--classes", default="", help="Comma-separated classes of the weights, if they do not tell them.")
 @click.option(
-    "--conf-thres", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="An object's least score."
+    "--conf-thres", type=click.FloatRange(0, 1), help="An object's least score  [default: the project's, or 0.5]"
 )
 @click.option(
-    "--nms-thres", type=click.FloatRange(0, 1), default=0.2, show_default=True, help="IoU above which two are the same."
+    "--nms-thres",
+    type=click.FloatRange(0, 1),
+    help="IoU above which two are the same  [default: the project's, or 0.2]",
 )
 @click.option("--export-format", type=click.Choice([*TOOLS, "labelstudio"]), required=True)
 @click.option("--supervisely-meta-json", type=FILE, help="The meta.json of the Supervisely project to upload to.")

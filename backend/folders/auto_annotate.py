@@ -6,12 +6,13 @@ import filecmp
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from errno import ENAMETOOLONG
 from functools import partial
 from itertools import chain
 from pathlib import Path
 from threading import Semaphore
+from typing import Any
 from urllib.parse import quote
 
 import numpy as np
@@ -45,6 +46,7 @@ class AutoAnnotateOptions:
     export_format   a key of FORMATS, or "labelstudio"
     weights         a checkpoint; what it does not tell of itself is in network_config and classes
     project_id      instead: a connected project, of which `version` (None: the served one)
+    conf_thres, nms_thres   None: the project's own; with a checkpoint 0.5 and 0.2, as in MaskAL
     out             where the annotations go; None: beside the images
     image_root_url  what Label Studio's image addresses begin with; None: its local files, served from img_dir's parent
     """
@@ -56,8 +58,8 @@ class AutoAnnotateOptions:
     project_id: int | None = None
     network_config: str | None = None
     classes: tuple[str, ...] = ()
-    conf_thres: float = 0.5
-    nms_thres: float = 0.2
+    conf_thres: float | None = None
+    nms_thres: float | None = None
     supervisely_meta_json: Path | None = None
     image_root_url: str | None = None
     out: Path | None = None
@@ -77,11 +79,19 @@ class Annotated:
 
 @dataclass(frozen=True)
 class _Network:
-    """An engine, and what tells it from others: a name for people and a hash of its weights."""
+    """An engine, and what tells it from others: a name for people and a hash of its weights.
+
+    any_class   whether an object needs its score from all classes together, as for the pre-labels of a project
+    """
 
     engine: Engine
     name: str
     sha256: str
+    any_class: bool = False
+
+    def decode(self, encoded: Any) -> Instances:
+        """The objects of an image."""
+        return self.engine.decode(encoded, any_class=self.any_class)
 
 
 def auto_annotate(settings: Settings, options: AutoAnnotateOptions) -> Annotated:
@@ -115,7 +125,7 @@ def auto_annotate(settings: Settings, options: AutoAnnotateOptions) -> Annotated
         bring(record.image, target)
 
     with tqdm(desc="outlining", unit="image", total=len(images), initial=result.before) as bar:
-        for done in _outlined(network.engine, partial(_load, settings, options.img_dir, depths), waiting, keep):
+        for done in _outlined(network, partial(_load, settings, options.img_dir, depths), waiting, keep):
             if isinstance(done, str):
                 result.problems.append(done)
             else:
@@ -131,19 +141,22 @@ def auto_annotate(settings: Settings, options: AutoAnnotateOptions) -> Annotated
 def _network(settings: Settings, options: AutoAnnotateOptions) -> _Network:
     """The engine that the options name, on its device."""
     device = choose_device(options.device)
-    config = EngineConfig(confidence_threshold=options.conf_thres, nms_threshold=options.nms_thres)
+    wanted = {"confidence_threshold": options.conf_thres, "nms_threshold": options.nms_thres}
+    given: dict[str, Any] = {name: value for name, value in wanted.items() if value is not None}
     if options.weights is not None:
         if options.version is not None or options.project_id is not None:
             raise BadSetting("give either --weights or a version of a project (--version, --project)")
-        engine = load_alone(options.weights, config, options.network_config, options.classes)
+        engine = load_alone(options.weights, EngineConfig(**given), options.network_config, options.classes)
         sha256 = hashlib.sha256(options.weights.read_bytes()).hexdigest()
         return _Network(engine.to(device), options.weights.stem, sha256)
-    registry = _folder(settings, options.project_id).registry
+    folder = _folder(settings, options.project_id)
+    registry = folder.registry
     name = options.version or registry.current()
     if name is None:
         raise BadSetting("the project has no version yet; give --weights, or wait for its first round")
     version = registry.get(name)
-    return _Network(load_version(registry, version, config).to(device), name, version.weights_sha256)
+    engine = load_version(registry, version, replace(folder.config().engine_config(device), **given))
+    return _Network(engine.to(device), name, version.weights_sha256, any_class=True)
 
 
 def _folder(settings: Settings, project_id: int | None) -> ProjectFolder:
@@ -168,7 +181,8 @@ def _store(network: _Network, form: Output, out: Path, options: AutoAnnotateOpti
     classes = network.engine.classes
     if not form.is_one_file:
         return FilesBesideImages(form, out, classes, overwrite=options.overwrite)
-    thresholds = {"conf_thres": options.conf_thres, "nms_thres": options.nms_thres}
+    config = network.engine.config
+    thresholds = {"conf_thres": config.confidence_threshold, "nms_thres": config.nms_threshold}
     settings = {"weights": network.sha256, "classes": classes, **thresholds}
     return OneFile(form, out, classes, settings, overwrite=options.overwrite)
 
@@ -216,7 +230,7 @@ def _files(folder: Path, out: Path, mask_folder: str | None) -> Iterator[Path]:
 
 
 def _outlined(
-    engine: Engine,
+    network: _Network,
     load: Callable[[str], np.ndarray | str],
     images: Sequence[str],
     keep: Callable[[Record], None],
@@ -226,7 +240,7 @@ def _outlined(
     Threads take some images each, all the way from the file to what is kept. On a CPU each computes with its share of
     the cores, which wastes less than all cores on one image after the other; a GPU serves one thread at a time.
     """
-    cores = torch.get_num_threads()
+    engine, cores = network.engine, torch.get_num_threads()
     is_gpu = next(engine.network.parameters()).device.type == "cuda"
     at_once = images_at_once(engine)
     threads = LOADERS if is_gpu else min(cores, LOADERS)
@@ -242,7 +256,7 @@ def _outlined(
         records: dict[str, Record | str] = {}
         for name in readable:
             with turn:
-                found = engine.decode(encoded.pop(name))
+                found = network.decode(encoded.pop(name))
             records[name] = _kept(name, found, engine.classes, keep)
         return [(records | problems)[name] for name in names]
 

@@ -12,10 +12,12 @@ from backend.cli import TOOLS, main
 from backend.errors import BadSetting
 from backend.folders import auto_annotate as module
 from backend.folders.auto_annotate import AutoAnnotateOptions, auto_annotate
+from backend.project.config import ProjectConfig
 from backend.settings import Settings
-from model.engines.fake import FakeEngine
+from model.engines.fake import Encoded, FakeEngine
 from model.errors import BadCheckpoint, BadRecord
 from model.formats.table import FORMATS
+from model.instances import Instances
 from model.registry import VersionFields
 from model.stored_weights import add_version
 from tests.backend.outlined_photos import CLASSES, COLOURS, SQUARES, assert_squares, network, picture, run, save
@@ -136,6 +138,28 @@ def test_a_version_of_a_project_can_be_used(photos: Path, weights: Path) -> None
     assert json.loads((photos / "labelstudio.json").read_text())[0]["predictions"][0]["model_version"] == "maskal-r3"
     with pytest.raises(BadSetting, match="either --weights or a version"):
         run(photos, weights, "labelme", version="maskal-r3")
+
+
+@pytest.mark.parametrize(
+    ("options", "wanted"), [({}, (0.7, 0.4)), ({"conf_thres": 0.6}, (0.6, 0.4))], ids=["the project's", "one's own"]
+)
+def test_a_version_of_a_project_outlines_what_it_pre_labels(
+    photos: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, float], wanted: tuple[float, float]
+) -> None:
+    folder = module.ProjectFolder(photos.parent / "data" / "projects" / "4.1700000000")
+    folder.store_config(ProjectConfig(engine="fake", confidence_threshold=0.7, nms_threshold=0.4))
+    fields = VersionFields(3, CLASSES, "fake", {"network": "colours"}, {}, None, "", True, "")
+    add_version(folder.registry, fields, network().tensors())
+    folder.registry.set_current("maskal-r3")
+    asked, decode = set(), FakeEngine.decode
+
+    def watched(self: FakeEngine, encoded: Encoded, *, any_class: bool) -> Instances:
+        asked.add((self.config.confidence_threshold, self.config.nms_threshold, any_class))
+        return decode(self, encoded, any_class=any_class)
+
+    monkeypatch.setattr(FakeEngine, "decode", watched)
+    run(photos, None, "labelme", **options)
+    assert asked == {(*wanted, True)}
 
 
 def test_weights_that_do_not_tell_their_classes_need_them(photos: Path, tmp_path: Path) -> None:
