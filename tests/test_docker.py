@@ -101,6 +101,16 @@ def test_web_and_worker_share_data_and_queue() -> None:
     assert web["environment"] == worker["environment"]
 
 
+def test_nothing_but_our_own_reaches_redis_and_it_asks_for_a_password() -> None:
+    reach = {name: set(one.get("networks", ["default"])) for name, one in services().items()}
+    assert {name for name, networks in reach.items() if networks & reach["redis"]} == {*OURS, "redis"}
+    assert all("default" in reach[name] for name in OURS), "they call Label Studio"
+    command = services()["redis"]["command"]
+    password = command[command.index("--requirepass") + 1].split(":")[0]
+    assert all(password in services()[name]["environment"]["REDIS_URL"] for name in OURS)
+    assert password in services()["redis"]["environment"]["REDISCLI_AUTH"]
+
+
 def test_the_backends_address_names_a_host_with_a_dot_that_the_network_knows() -> None:
     backend = services()["backend"]
     url = httpx.URL(backend["environment"]["BACKEND_URL"])
@@ -154,7 +164,7 @@ def test_every_variable_stands_in_the_example_and_has_no_live_value() -> None:
 
 def test_a_missing_password_stops_the_start() -> None:
     secrets = re.findall(r"\$\{(\w*(?:PASSWORD|USERNAME))(.*?)\}", COMPOSE)
-    needed = {"POSTGRES_PASSWORD", "LABEL_STUDIO_USERNAME", "LABEL_STUDIO_PASSWORD"}
+    needed = {"POSTGRES_PASSWORD", "REDIS_PASSWORD", "LABEL_STUDIO_USERNAME", "LABEL_STUDIO_PASSWORD"}
     optional = {"MASKAL_VIEWER_PASSWORD", "MASKAL_METRICS_PASSWORD"}  # without them there is no viewer, no Prometheus
     assert {name for name, _ in secrets} == needed | optional
     assert all(rest.startswith(":?") for name, rest in secrets if name in needed)
