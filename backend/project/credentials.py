@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 import secrets
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +46,10 @@ class Credentials:
 
 def forget_label_studio(settings: Settings) -> None:
     """Keep the passwords only, as a running backend goes on with them."""
-    stored = load_credentials(settings)
-    passwords = {"basic_password": stored.basic_password, "webhook_secret": stored.webhook_secret}
-    write_json(settings.data_dir / "secrets.json", passwords, mode=0o600)
+    load_credentials(settings)  # which makes them
+    path = settings.data_dir / "secrets.json"
+    stored = _stored(path)
+    write_json(path, {name: stored[name] for name in PASSWORDS}, mode=0o600)
 
 
 def fingerprint(settings: Settings) -> str:
@@ -118,8 +119,16 @@ def _make_passwords(path: Path) -> None:
 
 
 def store_label_studio(settings: Settings, url: str, api_key: str, public_url: str | None = None) -> Credentials:
-    """Keep the addresses and the key of Label Studio for the web app and the workers."""
+    """Keep the addresses and the key of Label Studio for the web app and the workers.
+
+    Passwords of the environment are not stored: they go when it does.
+    """
     known = load_credentials(settings)
-    credentials = replace(known, label_studio_url=url, label_studio_api_key=api_key, label_studio_public_url=public_url)
-    write_json(settings.data_dir / "secrets.json", asdict(credentials), mode=0o600)
-    return credentials
+    path = settings.data_dir / "secrets.json"
+    given: dict[str, Any] = {
+        "label_studio_url": url,
+        "label_studio_api_key": api_key,
+        "label_studio_public_url": public_url,
+    }
+    write_json(path, {**_stored(path), **given}, mode=0o600)
+    return replace(known, **given)

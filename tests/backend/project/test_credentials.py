@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from backend.errors import BadSetting
-from backend.project.credentials import load_credentials, store_label_studio
+from backend.project.credentials import forget_label_studio, load_credentials, store_label_studio
 from backend.settings import Settings
 from model.files import write_json
 
@@ -28,6 +28,17 @@ def test_the_environment_wins_over_the_file(tmp_path) -> None:
     assert load_credentials(settings) == stored
     other = load_credentials(replace(settings, label_studio_api_key="other", basic_password="pw"))
     assert (other.label_studio_url, other.label_studio_api_key, other.basic_password) == ("http://ls", "other", "pw")
+
+
+def test_passwords_of_the_environment_are_not_stored(tmp_path) -> None:
+    settings = Settings(data_dir=tmp_path)
+    own = load_credentials(settings)
+    given = replace(settings, basic_password="for-now", webhook_secret="for-now-too")
+    stored = store_label_studio(given, "http://ls", "key")
+    assert (stored.label_studio_api_key, stored.basic_password) == ("key", "for-now")
+    assert load_credentials(settings).basic_password == own.basic_password
+    forget_label_studio(given)
+    assert load_credentials(settings) == own
 
 
 def test_a_missing_label_studio_is_told_with_its_mend(tmp_path) -> None:
