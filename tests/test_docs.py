@@ -10,7 +10,10 @@ import pytest
 from backend.cli import main
 from backend.project.config import ProjectConfig
 from model.formats.table import FORMATS
+from model.registry import Registry, VersionFields
+from model.stored_weights import add_version
 from sampling.strategies import STRATEGIES
+from tests.backend.outlined_photos import CLASSES, network, picture
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/*.md")), ROOT / "docker" / "README.md"]
@@ -63,3 +66,15 @@ def test_a_strategy_is_explained(name: str) -> None:
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_format_is_explained(name: str) -> None:
     assert f"| `{name}` |" in TEXT[ROOT / "docs" / "folders.md"]
+
+
+def test_a_version_is_used_from_python_as_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Objects are found with nothing but the file that the page names."""
+    (program,) = re.findall(r"```python\n(.+?)```", TEXT[ROOT / "docs" / "folders.md"], re.S)
+    fields = VersionFields(3, CLASSES, "fake", {"network": "colours"}, {}, None, "", True, "")
+    add_version(Registry(tmp_path / "1.17"), fields, network().tensors())
+    monkeypatch.chdir(tmp_path / "1.17" / "versions" / "maskal-r3")
+    exec(program, {"image": picture({"plum": [(8, 8)], "tomato": [(64, 64)]})})
+    assert [line.split()[0] for line in sorted(capsys.readouterr().out.splitlines())] == ["plum", "tomato"]

@@ -105,7 +105,7 @@ def check_file(weights: str) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     return _read(path)
 
 
-def load_alone(path: Path, config: EngineConfig, network: str | None, classes: Sequence[str]) -> Engine:
+def load_alone(path: Path, config: EngineConfig, network: str | None = None, classes: Sequence[str] = ()) -> Engine:
     """The engine of a checkpoint file, with the thresholds in `config`.
 
     A `.safetensors` file written by this project names its network and classes; of any other they have to be given.
