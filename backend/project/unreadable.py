@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
+import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -43,17 +47,30 @@ class Unreadable:
 
     def note(self, task_id: int, err: BadImage) -> None:
         """Remember that an image could not be read, and log it."""
-        failures = self.failures()
-        tries = failures[task_id].tries + 1 if task_id in failures else 1
-        wait_s = min(FIRST_RETRY_S * 4 ** (tries - 1), LONGEST_RETRY_S)
+        with self._alone():
+            failures = self.failures()
+            tries = failures[task_id].tries + 1 if task_id in failures else 1
+            wait_s = min(FIRST_RETRY_S * 4 ** (tries - 1), LONGEST_RETRY_S)
+            self._store({**failures, task_id: Failure(str(err), tries, time.time() + wait_s)})
         logger.warning("%s (tried %d times, again in %.0f s)", err, tries, wait_s)
-        self._store({**failures, task_id: Failure(str(err), tries, time.time() + wait_s)})
 
     def clear(self, task_id: int) -> None:
         """Forget a failure, as the image was read."""
-        failures = self.failures()
-        if failures.pop(task_id, None):
-            self._store(failures)
+        if task_id not in self.failures():
+            return
+        with self._alone():
+            self._store({task: failure for task, failure in self.failures().items() if task != task_id})
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """While the list is changed by nobody else: web app, workers and `maskal like` read images side by side."""
+        folder = os.open(self.path.parent, os.O_RDONLY)
+        try:
+            with suppress(OSError):  # a file system without locks: what is lost is noted again
+                fcntl.flock(folder, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(folder)  # which gives the lock back
 
     def _store(self, failures: dict[int, Failure]) -> None:
         write_json(self.path, {str(task): asdict(failure) for task, failure in failures.items()})
