@@ -21,7 +21,7 @@ from backend.system.redis_server import start_redis
 from model.files import read_json, write_json
 
 EMAIL = "demo@example.com"
-START_TIMEOUT_S = 300.0
+START_TIMEOUT_S = 600.0
 LABEL_STUDIO = "Label Studio"
 
 
