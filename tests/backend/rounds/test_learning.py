@@ -76,6 +76,20 @@ def test_a_killed_training_ends_as_one_that_was_not(tmp_path: Path) -> None:
     assert torch.equal(colours(current), colours(undisturbed))
 
 
+def test_a_round_that_trains_again_makes_the_same_weights(tmp_path: Path) -> None:
+    """Also where nothing gives the network its first ones."""
+
+    def weights(name: str) -> dict[str, torch.Tensor]:
+        settings = {"engine": "torchvision", "network_config": "nano", "pretrained_weights": "none"}
+        place = workplace(tmp_path / name, **settings, train_iterations_base=1, train_batch_size=1)
+        current = read_round(place, 1, {1: "a"})
+        train_round(place, current, quiet)
+        return checkpoints.load(current.weights)[0]
+
+    first, again = weights("first"), weights("again")
+    assert all(torch.equal(tensor, again[name]) for name, tensor in first.items())
+
+
 def test_a_checkpoint_that_does_not_fit_starts_anew_from_the_parents_weights(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
