@@ -175,7 +175,7 @@ def _kept_input(wanted: EngineConfig, parents: EngineConfig) -> EngineConfig:
         return wanted
     ratios = [wanted.image_size[0] / parents.image_size[0]]
     if wanted.anchor_sizes and parents.anchor_sizes:
-        ratios.append(wanted.anchor_sizes[0] / parents.anchor_sizes[0])
+        ratios += [ours / theirs for ours, theirs in zip(wanted.anchor_sizes, parents.anchor_sizes, strict=True)]
     is_near = all(1 / INPUT_CHANGE < ratio < INPUT_CHANGE for ratio in ratios)
     return replace(parents, detections_per_image=wanted.detections_per_image) if is_near else wanted
 

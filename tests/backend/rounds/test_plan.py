@@ -56,6 +56,12 @@ def test_the_parents_input_is_kept_until_the_objects_have_clearly_changed(
     assert _kept_input(wanted, PARENTS) == (PARENTS if is_kept else wanted)
 
 
+def test_the_parents_anchors_are_not_kept_where_large_objects_have_joined_the_small_ones() -> None:
+    further_apart = replace(PARENTS, anchor_sizes=(8.0, 19.5, 47.3, 115.0, 280.0))
+    assert _kept_input(further_apart, PARENTS) == further_apart
+    assert _kept_input(PARENTS, further_apart) == PARENTS
+
+
 def test_an_input_that_does_not_adapt_is_no_reason_to_keep_anything() -> None:
     fixed = EngineConfig("nano")
     assert _kept_input(fixed, PARENTS) is fixed
