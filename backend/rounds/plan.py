@@ -184,6 +184,10 @@ def _new_images(place: Workplace, current: Round, parent: Version) -> frozenset[
     """Records of this round whose annotation the parent was not trained on."""
     path = place.folder.rounds / str(parent.number)
     before = Round(path).snapshot() if path.is_dir() else None
-    known = {(entry.task, entry.digest) for entry in before.entries} if before else set()
-    now = current.snapshot() or Snapshot(())
-    return frozenset(str(entry.task) for entry in now.entries if (entry.task, entry.digest) not in known)
+    known, now = _learned_from(before), _learned_from(current.snapshot())
+    return frozenset(str(task) for task, _ in now - known)
+
+
+def _learned_from(snapshot: Snapshot | None) -> set[tuple[int, str]]:
+    """Tasks of a snapshot that are trained on, and digests of their annotations."""
+    return {(entry.task, entry.digest) for entry in (snapshot or Snapshot(())).entries if entry.split == "train"}

@@ -96,6 +96,13 @@ def test_new_and_edited_annotations_are_what_the_parent_does_not_know(tmp_path: 
     assert (plan.parent, plan.new_images) == ("maskal-r1", frozenset({"2", "4"}))
 
 
+def test_an_image_that_was_only_evaluated_before_is_new_to_training(tmp_path: Path) -> None:
+    place = workplace(tmp_path, train_iterations_base=3)
+    publish(place, read_round(place, 1, {1: "a", 2: "a", 3: "a"}, val=1))
+    second = read_round(place, 2, {1: "a", 2: "a", 3: "a"})
+    assert plan_round(place, second, RECORDS).new_images == frozenset({"3"})
+
+
 def test_without_warm_start_or_with_another_engine_there_is_no_parent(tmp_path: Path) -> None:
     place = workplace(tmp_path, train_iterations_base=3)
     publish(place, read_round(place, 1, {1: "a", 2: "a"}))
