@@ -46,7 +46,13 @@ def serve(place: Workplace, config: EngineConfig) -> None:
 
 @pytest.mark.parametrize(
     ("size", "smallest_anchor", "is_kept"),
-    [((240, 320), 8.0, True), ((300, 400), 11.3, True), ((384, 512), 8.0, False), ((240, 320), 16.0, False)],
+    [
+        ((240, 320), 8.0, True),
+        ((300, 400), 11.3, True),
+        ((384, 512), 8.0, False),
+        ((240, 320), 16.0, False),
+        ((240, 320), 4.0, False),
+    ],
 )
 def test_the_parents_input_is_kept_until_the_objects_have_clearly_changed(
     size: tuple[int, int], smallest_anchor: float, is_kept: bool
@@ -94,6 +100,14 @@ def test_new_and_edited_annotations_are_what_the_parent_does_not_know(tmp_path: 
     second = read_round(place, 2, {1: "a", 2: "edited", 3: "a", 4: "a"})
     plan = plan_round(place, second, RECORDS)
     assert (plan.parent, plan.new_images) == ("maskal-r1", frozenset({"2", "4"}))
+
+
+def test_a_round_has_a_seed_of_its_own_and_is_shorter_from_a_version_on(tmp_path: Path) -> None:
+    place = workplace(tmp_path, network_config="nano")
+    first = plan_round(place, read_round(place, 1, {1: "a", 2: "a"}), RECORDS).training
+    serve(place, EngineConfig("nano"))
+    later = plan_round(place, read_round(place, 2, {1: "a", 2: "a"}), RECORDS).training
+    assert (first.seed, later.seed) == (1, 2) and later.iterations < first.iterations
 
 
 def test_an_image_that_was_only_evaluated_before_is_new_to_training(tmp_path: Path) -> None:
