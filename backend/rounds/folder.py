@@ -195,7 +195,7 @@ class Round:
 
         What mends elsewhere counts as no attempt: Label Studio, the disk, memory, a GPU that is gone, damaged weights,
         images' servers. Where it may need other settings or another version to start from, its training is planned
-        anew.
+        anew, and so is one that diverged.
         """
         self.state.begun = 0
         self.state.error = in_words(err)
@@ -208,6 +208,8 @@ class Round:
                 (self.path / PLAN).unlink(missing_ok=True)
         else:
             self.state.attempts += 1
+            if self.state.state == "read" and isinstance(err, FloatingPointError):
+                (self.path / PLAN).unlink(missing_ok=True)
             if self.state.attempts >= MAX_ATTEMPTS:
                 self.state.state, self.state.reason = FAILED, self.state.error
                 self.tidy()

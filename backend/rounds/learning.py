@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
+import torch
+
 from backend.project.workplace import Workplace
 from backend.rounds.devices import device_in_words, device_of
 from backend.rounds.folder import Report, Round
@@ -34,6 +36,7 @@ def train_round(place: Workplace, current: Round, report: Report) -> None:
     rank, processes = place_in_group()
     records, uris = records_of(place, current, "train")
     plan = plan_round(place, current, records)
+    torch.manual_seed(plan.training.seed)  # for what begins with random weights
     engine = build_engine(place.config.engine, plan.classes, plan.engine)
     device = device_of(place)
     device = f"{device}:{rank}" if processes > 1 and device == "cuda" else device

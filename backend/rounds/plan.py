@@ -175,7 +175,7 @@ def _kept_input(wanted: EngineConfig, parents: EngineConfig) -> EngineConfig:
         return wanted
     ratios = [wanted.image_size[0] / parents.image_size[0]]
     if wanted.anchor_sizes and parents.anchor_sizes:
-        ratios.append(wanted.anchor_sizes[0] / parents.anchor_sizes[0])
+        ratios += [ours / theirs for ours, theirs in zip(wanted.anchor_sizes, parents.anchor_sizes, strict=True)]
     is_near = all(1 / INPUT_CHANGE < ratio < INPUT_CHANGE for ratio in ratios)
     return replace(parents, detections_per_image=wanted.detections_per_image) if is_near else wanted
 
@@ -184,6 +184,10 @@ def _new_images(place: Workplace, current: Round, parent: Version) -> frozenset[
     """Records of this round whose annotation the parent was not trained on."""
     path = place.folder.rounds / str(parent.number)
     before = Round(path).snapshot() if path.is_dir() else None
-    known = {(entry.task, entry.digest) for entry in before.entries} if before else set()
-    now = current.snapshot() or Snapshot(())
-    return frozenset(str(entry.task) for entry in now.entries if (entry.task, entry.digest) not in known)
+    known, now = _learned_from(before), _learned_from(current.snapshot())
+    return frozenset(str(task) for task, _ in now - known)
+
+
+def _learned_from(snapshot: Snapshot | None) -> set[tuple[int, str]]:
+    """Tasks of a snapshot that are trained on, and digests of their annotations."""
+    return {(entry.task, entry.digest) for entry in (snapshot or Snapshot(())).entries if entry.split == "train"}

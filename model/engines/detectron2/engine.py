@@ -257,7 +257,7 @@ class Detectron2Engine:
     @property
     def keeping(self) -> Keeping:
         """What the config says."""
-        return Keeping(self.settings.MODEL.BACKBONE.FREEZE_AT)
+        return Keeping(max(self.settings.MODEL.BACKBONE.FREEZE_AT, 0))
 
     @property
     def has_coco_weights(self) -> bool:

@@ -117,7 +117,7 @@ def detectron2_network(facts: Facts) -> Network:
         scaling=DETECTRON2,
         anchors=lambda sizes: detectron2_networks.anchors(facts, [(size,) for size in sizes]),
         facts=facts,
-        keeping=Keeping(facts.freeze_at),
+        keeping=Keeping(max(facts.freeze_at, 0)),
     )
 
 

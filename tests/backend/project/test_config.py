@@ -103,6 +103,25 @@ def test_a_backbone_of_timms_trains_as_all_of_them_do() -> None:
     assert (training.optimizer, training.learning_rate, training.iterations) == ("adamw", 2e-4, 1000)
 
 
+def test_a_long_training_warms_up_for_no_more_than_100_steps_and_a_short_one_is_not_measured_all_the_time() -> None:
+    long, short = (
+        ProjectConfig(train_iterations_base=steps).training_config("lite", [square(90)], warm=False, seed=0)
+        for steps in (5000, 40)
+    )
+    assert (long.warmup_iterations, short.warmup_iterations) == (100, 4)
+    assert (long.eval_period, short.eval_period) == (625, 20)
+
+
+def test_no_image_is_repeated_where_the_file_says_so() -> None:
+    records = [square(90)] * 9 + [square(90, label="stem")]
+
+    def factor(**settings: str) -> float:
+        config = check_config(settings, "my.yaml")
+        return config.training_config("lite", records, warm=False, seed=0).repeat_factor_smallest_class
+
+    assert factor() > 1 and factor(train_sampler="TrainingSampler") == 0
+
+
 def test_a_small_network_trains_longer_to_tell_classes_apart() -> None:
     config, one, two = ProjectConfig(), [square(90)] * 480, [square(90), square(90, label="stem")] * 240
 

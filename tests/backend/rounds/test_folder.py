@@ -88,6 +88,17 @@ def test_a_training_goes_on_as_planned_once_a_server_of_images_answers_again(
     assert (begun.path / "plan.json").exists() is is_kept
 
 
+@pytest.mark.parametrize(("state", "is_kept"), [("read", False), ("trained", True)])
+def test_a_training_that_diverged_is_tried_again_with_what_the_settings_say_by_then(
+    tmp_path: Path, state: str, is_kept: bool
+) -> None:
+    begun = start_round(connect_folder(tmp_path, "1.1"), 0)
+    begun.state.state = state
+    (begun.path / "plan.json").write_text("{}")
+    begun.note_failure(FloatingPointError("the training loss became nan; lower learning_rate"))
+    assert ((begun.path / "plan.json").exists(), begun.state.attempts) == (is_kept, 1)
+
+
 def test_a_gpu_that_failed_is_told_with_the_mend(tmp_path: Path) -> None:
     begun = start_round(connect_folder(tmp_path, "1.1"), 0)
     begun.note_failure(RuntimeError("CUDA error: unspecified launch failure\nCompile with TORCH_USE_CUDA_DSA"))

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -23,7 +24,7 @@ from model.registry import VersionFields
 from model.stored_weights import add_version
 from tests.backend.configs import POLYGONS
 from tests.backend.gpus import pretend_gpus
-from tests.backend.round_places import COLOURS, label_of, quiet, read_round, region_of, workplace
+from tests.backend.round_places import COLOURS, Photos, label_of, quiet, read_round, region_of, workplace
 
 TRUTH = torch.tensor([COLOURS["leaf"], COLOURS["spot"]]) / 255
 TASKS = {task: "a" for task in range(1, 9)}
@@ -74,6 +75,45 @@ def test_a_killed_training_ends_as_one_that_was_not(tmp_path: Path) -> None:
     train_round(torn, Round(current.path), lambda step, share, **details: first.append(share))
     assert round(first[0] * 30) == 11
     assert torch.equal(colours(current), colours(undisturbed))
+
+
+def test_a_round_that_trains_again_makes_the_same_weights(tmp_path: Path) -> None:
+    """Also where nothing gives the network its first ones."""
+
+    def weights(name: str) -> dict[str, torch.Tensor]:
+        settings = {"engine": "torchvision", "network_config": "nano", "pretrained_weights": "none"}
+        place = workplace(tmp_path / name, **settings, train_iterations_base=1, train_batch_size=1)
+        current = read_round(place, 1, {1: "a"})
+        train_round(place, current, quiet)
+        return checkpoints.load(current.weights)[0]
+
+    first, again = weights("first"), weights("again")
+    assert all(torch.equal(tensor, again[name]) for name, tensor in first.items())
+
+
+@pytest.mark.parametrize(("images", "looks"), [(9, []), (10, [20])])
+def test_training_is_measured_as_it_goes_on_enough_validation_images(
+    tmp_path: Path, images: int, looks: list[int]
+) -> None:
+    place = workplace(tmp_path, train_iterations_base=20)
+    current = read_round(place, 1, {task: "a" for task in range(1, 3 + images)}, val=images)
+    train_round(place, current, quiet)
+    assert [step for step, _ in read_json(current.path / "training.json")["evaluations"]] == looks
+
+
+def test_without_replay_only_what_is_new_is_shown(tmp_path: Path) -> None:
+    shown = set[int]()
+
+    class Noting(Photos):
+        def load(self, value: object, task_id: int) -> np.ndarray:
+            shown.add(task_id)
+            return super().load(value, task_id)
+
+    place = workplace(tmp_path, train_iterations_base=4, replay=0.0)
+    serve(place, 1, 4)
+    place.images = Noting()
+    train_round(place, read_round(place, 2, {**TASKS, 3: "edited", 9: "a"}), quiet)
+    assert shown == {3, 9}
 
 
 def test_a_checkpoint_that_does_not_fit_starts_anew_from_the_parents_weights(

@@ -46,7 +46,13 @@ def serve(place: Workplace, config: EngineConfig) -> None:
 
 @pytest.mark.parametrize(
     ("size", "smallest_anchor", "is_kept"),
-    [((240, 320), 8.0, True), ((300, 400), 11.3, True), ((384, 512), 8.0, False), ((240, 320), 16.0, False)],
+    [
+        ((240, 320), 8.0, True),
+        ((300, 400), 11.3, True),
+        ((384, 512), 8.0, False),
+        ((240, 320), 16.0, False),
+        ((240, 320), 4.0, False),
+    ],
 )
 def test_the_parents_input_is_kept_until_the_objects_have_clearly_changed(
     size: tuple[int, int], smallest_anchor: float, is_kept: bool
@@ -54,6 +60,12 @@ def test_the_parents_input_is_kept_until_the_objects_have_clearly_changed(
     anchors = tuple(smallest_anchor * 2.0**level for level in range(5))
     wanted = replace(PARENTS, image_size=size, anchor_sizes=anchors)
     assert _kept_input(wanted, PARENTS) == (PARENTS if is_kept else wanted)
+
+
+def test_the_parents_anchors_are_not_kept_where_large_objects_have_joined_the_small_ones() -> None:
+    further_apart = replace(PARENTS, anchor_sizes=(8.0, 19.5, 47.3, 115.0, 280.0))
+    assert _kept_input(further_apart, PARENTS) == further_apart
+    assert _kept_input(PARENTS, further_apart) == PARENTS
 
 
 def test_an_input_that_does_not_adapt_is_no_reason_to_keep_anything() -> None:
@@ -88,6 +100,21 @@ def test_new_and_edited_annotations_are_what_the_parent_does_not_know(tmp_path: 
     second = read_round(place, 2, {1: "a", 2: "edited", 3: "a", 4: "a"})
     plan = plan_round(place, second, RECORDS)
     assert (plan.parent, plan.new_images) == ("maskal-r1", frozenset({"2", "4"}))
+
+
+def test_a_round_has_a_seed_of_its_own_and_is_shorter_from_a_version_on(tmp_path: Path) -> None:
+    place = workplace(tmp_path, network_config="nano")
+    first = plan_round(place, read_round(place, 1, {1: "a", 2: "a"}), RECORDS).training
+    serve(place, EngineConfig("nano"))
+    later = plan_round(place, read_round(place, 2, {1: "a", 2: "a"}), RECORDS).training
+    assert (first.seed, later.seed) == (1, 2) and later.iterations < first.iterations
+
+
+def test_an_image_that_was_only_evaluated_before_is_new_to_training(tmp_path: Path) -> None:
+    place = workplace(tmp_path, train_iterations_base=3)
+    publish(place, read_round(place, 1, {1: "a", 2: "a", 3: "a"}, val=1))
+    second = read_round(place, 2, {1: "a", 2: "a", 3: "a"})
+    assert plan_round(place, second, RECORDS).new_images == frozenset({"3"})
 
 
 def test_without_warm_start_or_with_another_engine_there_is_no_parent(tmp_path: Path) -> None:

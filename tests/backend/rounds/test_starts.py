@@ -47,8 +47,8 @@ def test_a_network_without_weights_starts_from_generated_images_and_trains_on_th
 
 def test_training_it_twice_gives_the_same_start(tmp_path: Path) -> None:
     made = []
-    for name in ("here", "there"):
-        engine = fresh(3)
+    for seed, name in enumerate(("here", "there")):
+        engine = fresh(seed)
         load_start(engine, None, tmp_path / name, "cpu")
         made.append(engine.tensors()[BODY])
     assert torch.equal(*made)
@@ -99,6 +99,13 @@ def test_each_networks_start_and_what_is_kept_of_it(
 ) -> None:
     engine = fresh(network=network)
     assert usual_start(engine) == start and keeping_of(engine, wanted).freeze_at == freeze_at
+
+
+def test_a_config_that_freezes_less_than_nothing_freezes_nothing(tmp_path: Path) -> None:
+    """As Detectron2 reads a negative FREEZE_AT."""
+    own = tmp_path / "own.yaml"
+    own.write_text("_BASE_: Base-RCNN-FPN.yaml\nMODEL: {MASK_ON: true, BACKBONE: {FREEZE_AT: -1}}\n")
+    assert keeping_of(fresh(network=str(own)), "model.pth") == Keeping(0)
 
 
 def test_the_heads_of_lite_may_begin_with_generated_images_on_features_of_imagenet(tmp_path: Path) -> None:

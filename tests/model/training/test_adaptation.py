@@ -75,6 +75,10 @@ def test_large_and_small_objects_together_are_spanned() -> None:
     assert anchors[0] == pytest.approx(4, abs=0.1) and anchors[-1] >= 170
 
 
+def test_a_single_large_object_among_many_small_ones_moves_no_anchor() -> None:
+    assert anchor_sizes([photo(*[10] * 40, 560)], (192, 256), KNOWN) == (4, 8, 16, 32, 64)
+
+
 def test_a_few_more_annotations_change_nothing() -> None:
     rng = np.random.default_rng(0)
     first = [photo(*rng.uniform(20, 200, 5)) for _ in range(40)]
@@ -102,8 +106,9 @@ def test_of_an_object_only_what_is_in_the_image_counts() -> None:
 def test_outlines_without_an_extent_in_the_image_make_no_input_larger() -> None:
     line = Polygon(np.array([[10, 10], [200, 10], [90, 10]], float))
     outside = Polygon(np.array([[-90, -90], [-10, -90], [-10, -10]], float))
+    sliver = Polygon(np.array([[10, 10], [200, 10], [200, 10.4], [10, 10.4]], float))
     leaves = photo(300, 400, 500)
-    strays = tuple(Outline("leaf", (part,)) for part in (line, outside))
+    strays = tuple(Outline("leaf", (part,)) for part in (line, outside, sliver))
     with_strays = Record(leaves.image, leaves.size_hw, (*leaves.outlines, *strays))
     assert object_sides([with_strays]) == pytest.approx(object_sides([leaves]))
     assert input_size([with_strays], KNOWN) == input_size([leaves], KNOWN) == (192, 256)
@@ -122,6 +127,8 @@ def test_rare_classes_are_repeated_up_to_twice() -> None:
     assert repeat_factor(images(rust=20, miner=20, phoma=10)) == pytest.approx(2**0.5)
     assert repeat_factor(images(rust=90, miner=90, phoma=1)) == 2
     assert repeat_factor([photo()]) == 1
+    crowded = [photo(*[9] * 8, label="phoma"), photo(9, label="phoma")]
+    assert repeat_factor([*images(rust=2), *crowded]) == 1, "images count, not objects"
 
 
 @pytest.mark.parametrize(("most", "wanted"), [(0, 100), (50, 100), (51, 200), (100, 200), (101, 400), (375, 800)])

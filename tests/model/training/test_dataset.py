@@ -8,6 +8,7 @@ import torch
 
 from model.engines.base import EngineConfig
 from model.engines.torchvision.engine import TorchvisionEngine
+from model.errors import BadRecord
 from model.records import Outline, Polygon, Record
 from model.scaling import AREA, DETECTRON2, Scaling
 from model.training.augmentation import Augmentation
@@ -83,6 +84,11 @@ def test_outlines_are_scaled_with_the_image() -> None:
     assert image.shape == (3, 20, 30)
     assert target.boxes_xyxy.tolist() == [[2, 3, 12, 13]]
     assert torch.equal(target.masks[0] > 0, image[0] > 0.5)
+
+
+def test_an_object_of_an_unknown_class_is_told() -> None:
+    with pytest.raises(BadRecord, match=r"label 'plum' of image a\.png is not a class of the engine \(apple, pear\)"):
+        sample(record(outline("plum", *BOX_XYXY)))
 
 
 def test_all_parts_of_an_object_are_one_mask_and_one_box() -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 
+import pytest
 import torch
 from torch import distributed, multiprocessing
 
 from model.engines.base import EngineConfig
 from model.engines.loader import build_engine
-from model.training.loop import Progress, TrainingConfig, _average, train
-from tests.model.training.test_loop import CLASSES, RECORDS, picture
+from model.training import loop
+from model.training.loop import Progress, TrainingConfig, _average, _batches, train
+from tests.model.training.test_loop import CLASSES, RECORDS, fake_engine, picture
 
 PROCESSES = 2
 
@@ -27,6 +30,20 @@ def take_part(rank: int, folder: Path) -> None:
     found = {"weights": engine.tensors(), "told": len(told), "evaluations": trained.evaluations}
     torch.save(found, folder / f"{rank}.pt")
     distributed.destroy_process_group()
+
+
+def test_each_process_is_given_its_own_part_of_every_batch_also_from_a_later_step_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def shown(rank: int, processes: int, step: int) -> list[list[float]]:
+        monkeypatch.setattr(loop, "place_in_group", lambda: (rank, processes))
+        config = TrainingConfig(3, 1e-4, batch_size=4, num_workers=0)
+        batches = _batches(fake_engine(), RECORDS, picture, config, frozenset(), step)
+        return [[float(image.sum()) for image, _ in batch] for batch in islice(batches, 2)]
+
+    whole = [*shown(0, 1, 0), *shown(0, 1, 2)]
+    assert shown(0, 2, 1) == [batch[0::2] for batch in whole[1:3]]
+    assert shown(1, 2, 1) == [batch[1::2] for batch in whole[1:3]]
 
 
 def test_the_mean_gradient_lies_in_memory_as_its_parameter_does(tmp_path: Path) -> None:

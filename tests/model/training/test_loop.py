@@ -15,6 +15,7 @@ from model.engines.fake import FakeEngine
 from model.engines.loader import build_engine
 from model.errors import BadRecord
 from model.records import Outline, Polygon, Record
+from model.scaling import Scaling, scaled_image, scaled_size
 from model.training.loop import EARLIEST_STOP, LONGEST_GRADIENT, Progress, TrainingConfig, factors_of, train
 
 CLASSES = ("red", "blue")
@@ -115,6 +116,38 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others() -> None:
     assert not torch.equal(first, other)
 
 
+class Noisy(FakeEngine):
+    """Its loss is drawn by torch, as dropout is."""
+
+    def losses(self, images: Any, targets: Any) -> dict[str, torch.Tensor]:
+        return {name: 0 * loss + torch.rand(()) for name, loss in super().losses(images, targets).items()}
+
+
+def test_the_seed_decides_on_what_torch_draws() -> None:
+    def drawn(seed: int) -> list[float]:
+        told: list[float] = []
+        settings = config(iterations=3, seed=seed)
+        train(Noisy(CLASSES, EngineConfig()), RECORDS, picture, settings, lambda progress: told.append(progress.loss))
+        return told
+
+    assert drawn(1) == drawn(1) != drawn(2)
+
+
+def test_images_are_changed_as_much_as_is_set_and_scaled_as_the_engine_does() -> None:
+    engine, scaled = fake_engine(), list[tuple[int, int]]()
+
+    def darkened(image: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
+        scaled.append(size_hw)
+        return scaled_image(image // 2, size_hw)
+
+    engine.scaling = Scaling(scaled_size, darkened)
+    told = list[float]()
+    still = config(iterations=2, zoom=1.0, light=0.0, learning_rate=1e-9, weight_decay=0.0)
+    train(engine, RECORDS, picture, still, lambda progress: told.append(progress.loss))
+    assert scaled == [(64, 64)] * 4
+    assert told[0] == pytest.approx(told[1], rel=1e-4), "each picture shows the same colours, mirrored or not"
+
+
 def test_every_learning_policy_trains_and_they_differ() -> None:
     cosine, steps = (trained_colours(learning_policy=policy) for policy in ("cosine", "steps_with_decay"))
     assert not torch.equal(cosine, steps)
@@ -166,6 +199,7 @@ def test_a_gradient_that_is_no_number_stops_the_training_even_in_its_last_step(m
         ({"learning_rate": 0}, "learning_rate must be above 0, got 0"),
         ({"learning_rate": -0.1}, "learning_rate must be above 0, got -0.1"),
         ({"optimizer": "adam"}, "optimizer must be one of adamw, sgd, got 'adam'"),
+        ({"replay": 1}, r"replay must lie in 0\.\.1 and be below 1, got 1"),
         ({"learning_policy": "linear"}, "learning_policy must be .*steps_with_decay.*got 'linear'"),
     ],
 )
@@ -206,16 +240,23 @@ class Killed(Exception):
     pass
 
 
-def killed_at(step: int, checkpoint: Path, **changes: Any) -> Engine:
+def killed_at(
+    step: int,
+    checkpoint: Path,
+    *,
+    engine: Engine | None = None,
+    validate: Callable[[], float | None] | None = None,
+    **changes: Any,
+) -> Engine:
     """An engine whose training stops after a step, as if killed; its checkpoint lies in the file."""
 
     def kill(progress: Progress) -> None:
         if progress.step > step:
             raise Killed
 
-    engine = fake_engine()
+    engine, settings = engine or fake_engine(), config(checkpoint_period=step, **changes)
     with pytest.raises(Killed):
-        train(engine, RECORDS, picture, config(checkpoint_period=step, **changes), kill, checkpoint=checkpoint)
+        train(engine, RECORDS, picture, settings, kill, validate=validate, checkpoint=checkpoint)
     return engine
 
 
@@ -232,6 +273,30 @@ def test_a_killed_training_goes_on_as_if_nothing_had_been(tmp_path: Path, optimi
     assert [progress.step for progress in told] == list(range(13, 31))
     assert torch.equal(engine.tensors()["colours"], whole.tensors()["colours"])
     assert (trained.loss, trained.steps) == (expected.loss, 30)
+
+
+def test_what_torch_draws_goes_on_after_a_kill(tmp_path: Path) -> None:
+    def drawn(checkpoint: Path | None) -> list[float]:
+        told: list[float] = []
+        tell = lambda progress: told.append(progress.loss)  # noqa: E731
+        noisy = Noisy(CLASSES, EngineConfig())
+        train(noisy, RECORDS, picture, config(iterations=6, checkpoint_period=3), tell, checkpoint=checkpoint)
+        return told
+
+    path = tmp_path / "training.safetensors"
+    killed_at(3, path, engine=Noisy(CLASSES, EngineConfig()), iterations=6)
+    assert drawn(path) == drawn(None)[3:]
+
+
+def test_a_killed_training_still_has_the_weights_of_its_best_look(tmp_path: Path) -> None:
+    path, settings = tmp_path / "training.safetensors", {"iterations": 15, "eval_period": 5}
+    killed_at(6, path, validate=measured([0.5]), **settings)
+    engine, whole = fake_engine(), fake_engine()
+    settings |= {"checkpoint_period": 6}
+    trained = train(engine, RECORDS, picture, config(**settings), validate=measured([0.1, 0.1]), checkpoint=path)
+    train(whole, RECORDS, picture, config(**settings), validate=measured([0.5, 0.1, 0.1]))
+    assert (trained.kept_step, trained.evaluations) == (5, ((5, 0.5), (10, 0.1), (15, 0.1)))
+    assert torch.equal(engine.tensors()["colours"], whole.tensors()["colours"])
 
 
 def test_a_network_goes_on_with_the_same_losses(tmp_path: Path, device: str) -> None:
@@ -259,6 +324,11 @@ def test_a_checkpoint_of_other_settings_or_a_broken_one_is_not_gone_on_with(tmp_
     path, told = tmp_path / "training.safetensors", []
     killed_at(12, path)
     train(fake_engine(), RECORDS, picture, config(checkpoint_period=12, seed=9), told.append, checkpoint=path)
+    assert told[0].step == 1
+    told.clear()
+    renamed = build_engine("fake", CLASSES[::-1], EngineConfig())
+    killed_at(12, path)
+    train(renamed, RECORDS, picture, config(checkpoint_period=12), told.append, checkpoint=path)
     assert told[0].step == 1
     path.write_bytes(b"torn")
     told.clear()
@@ -340,6 +410,12 @@ def test_the_last_weights_are_kept_unless_they_are_clearly_worse(last: float, ke
     assert torch.equal(engine.tensors()["colours"], weights[kept])
 
 
+def test_of_equally_good_weights_the_later_ones_are_kept() -> None:
+    looks = measured([0.3, 0.3, 0.1])
+    trained = train(fake_engine(), RECORDS, picture, config(iterations=15, eval_period=5), validate=looks)
+    assert trained.kept_step == 10
+
+
 def test_nothing_stops_before_there_is_a_look_to_compare_with() -> None:
     looks = measured([0.5, 0.4, 0.4])
     assert train(fake_engine(), RECORDS, picture, config(eval_period=10, patience=2), validate=looks).steps == 30
@@ -363,11 +439,14 @@ class Small(FakeEngine):
         return {name: loss / len(images) for name, loss in super().losses(images, targets).items()}
 
 
-def test_a_batch_too_large_for_the_memory_is_computed_in_parts(caplog: pytest.LogCaptureFixture) -> None:
-    engine, whole = Small(1), Small(4)
-    trained, expected = (train(e, RECORDS, picture, config()) for e in (engine, whole))
+@pytest.mark.parametrize(("images", "batch", "parts"), [(1, 4, 4), (2, 3, 2)])
+def test_a_batch_too_large_for_the_memory_is_computed_in_parts(
+    images: int, batch: int, parts: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine, whole = Small(images), Small(4)
+    trained, expected = (train(e, RECORDS, picture, config(batch_size=batch)) for e in (engine, whole))
     assert trained.loss == pytest.approx(expected.loss, abs=1e-5)
-    assert "not enough memory for a batch of 4, from now on in 4 parts" in caplog.text
+    assert f"not enough memory for a batch of {batch}, from now on in {parts} parts" in caplog.text
     assert torch.allclose(engine.tensors()["colours"], whole.tensors()["colours"], atol=1e-5)
 
 

@@ -28,6 +28,7 @@ def test_images_come_as_often_as_their_factor_says() -> None:
 def test_the_order_follows_the_seed() -> None:
     assert order(1) == order(1) != order(2)
     assert len({showing.seed for showing in order(1)}) == 40, "no image is changed twice in the same way"
+    assert not {showing.seed for showing in order(1)} & {showing.seed for showing in order(2)}
 
 
 def test_a_later_start_continues_the_same_order() -> None:
