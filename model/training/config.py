@@ -30,8 +30,6 @@ class TrainingConfig:
     checkpoint_period  steps from one checkpoint to the next; None: one a minute
     num_workers     threads that read images ahead
     zoom, light     how much images are changed, as in Augmentation
-    averaging       share of the mean weights that a step keeps, 0..1; what is measured and kept are these means, then.
-                    None: the last weights
     seed            for order, augmentation and dropout
     """
 
@@ -55,7 +53,6 @@ class TrainingConfig:
     num_workers: int = 1
     zoom: float = Augmentation.zoom
     light: float = Augmentation.light
-    averaging: float | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -69,8 +66,6 @@ class TrainingConfig:
             raise ValueError(f"freeze_at must be at least 0, got {self.freeze_at}")
         if not 0 <= self.backbone_rate <= 1:
             raise ValueError(f"backbone_rate must lie in 0..1, got {self.backbone_rate}")
-        if self.averaging is not None and not 0 <= self.averaging < 1:
-            raise ValueError(f"averaging must lie in 0..1 and be below 1, got {self.averaging}")
         if self.learning_policy not in POLICIES:
             raise ValueError(f"learning_policy must be one of {', '.join(POLICIES)}, got {self.learning_policy!r}")
         if self.optimizer not in OPTIMIZERS:

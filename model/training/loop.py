@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing, nullcontext
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -20,7 +20,6 @@ from model.engines.base import Engine, Target
 from model.errors import BadRecord, is_out_of_memory
 from model.records import Record
 from model.training.augmentation import Augmentation
-from model.training.averaging import MeanWeights
 from model.training.config import TrainingConfig as TrainingConfig  # part of this module's interface
 from model.training.dataset import RecordDataset, Sample, collate
 from model.training.freezing import SHARE, frozen, trained_groups
@@ -177,7 +176,6 @@ class _Run:
         torch.manual_seed(config.seed + self.rank)
         self.optimizer = OPTIMIZERS[config.optimizer](trained_groups(engine, config.backbone_rate), config)
         self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        self.mean = None if config.averaging is None else MeanWeights(self.parameters, config.averaging)
         known = load_state(checkpoint, engine, self.optimizer, config_facts(config)) if checkpoint else None
         self.state = known or TrainingState()
         if known and self.rank > 0:
@@ -187,8 +185,6 @@ class _Run:
         if self.processes > 1:
             for tensor in engine.network.state_dict().values():
                 distributed.broadcast(tensor, 0)
-        if self.mean is not None:
-            self.mean.start_from(self.state.mean)
 
     def go_on(self, batches: Iterator[list[Sample]], on_progress: Callable[[Progress], None]) -> None:
         """Step after step until the last one, or until there is no progress any more."""
@@ -198,17 +194,13 @@ class _Run:
             losses = self._step(*collate(next(batches)))
             self.state.losses.append(sum(losses.values()))
             self.state.step += 1
-            if self.mean is not None:
-                self.mean.update(self.state.step)
             if self._is_look_due():
-                with self.mean.in_place() if self.mean is not None else nullcontext():
-                    self._look()
+                self._look()
             now = time.monotonic()
             self.state.seconds = spent + now - started
             if self.rank == 0:
                 on_progress(self._progress(losses, (now - started) / (self.state.step - begun_at)))
                 if self.checkpoint is not None and self._is_due(now - saved):
-                    self.state.mean = None if self.mean is None else self.mean.values
                     save_state(self.checkpoint, self.state, self.engine, self.optimizer, config_facts(self.config))
                     saved = time.monotonic()
 
@@ -216,8 +208,6 @@ class _Run:
         """Leave the engine with the weights worth keeping, in eval mode."""
         state = self.state
         kept = state.step
-        if self.mean is not None:
-            self.mean.swap()
         if state.best is not None and state.evaluations[-1][1] < (1 - CHANCE) * _best(state.evaluations)[1]:
             self.engine.load_tensors(state.best, self.engine.classes)
             kept, _ = _best(state.evaluations)

@@ -16,7 +16,7 @@ from model.errors import BadCheckpoint
 
 logger = logging.getLogger(__name__)
 
-NETWORK, BEST, MEAN, OPTIMIZER, CHANCE = "network/", "best/", "mean/", "optimizer/", "chance/"
+NETWORK, BEST, OPTIMIZER, CHANCE = "network/", "best/", "optimizer/", "chance/"
 
 
 @dataclass
@@ -29,7 +29,6 @@ class TrainingState:
     parts        in how many parts a batch has to be computed for the memory to suffice
     seconds      spent, over all attempts
     best         weights of the best evaluation, on the CPU; None without any
-    mean         mean weights of the parameters that are trained, in their order; None where there is no averaging
     """
 
     step: int = 0
@@ -38,7 +37,6 @@ class TrainingState:
     parts: int = 1
     seconds: float = 0.0
     best: dict[str, torch.Tensor] | None = None
-    mean: list[torch.Tensor] | None = None
 
 
 def save_state(
@@ -46,7 +44,6 @@ def save_state(
 ) -> None:
     """Write all that a run needs to go on; `config` is what it must not differ in (JSON)."""
     tensors = {NETWORK + name: value for name, value in engine.tensors().items()}
-    tensors |= {f"{MEAN}{index}": value for index, value in enumerate(state.mean or ())}
     tensors |= {BEST + name: value for name, value in (state.best or {}).items()}
     numbers: dict[str, dict[str, float]] = {}
     for index, values in optimizer.state_dict()["state"].items():
@@ -58,7 +55,7 @@ def save_state(
     tensors[CHANCE + "cpu"] = torch.get_rng_state()
     if (device := _cuda_of(engine)) is not None:
         tensors[CHANCE + "cuda"] = torch.cuda.get_rng_state(device)
-    facts = {name: value for name, value in vars(state).items() if name not in ("best", "mean")}
+    facts = {name: value for name, value in vars(state).items() if name != "best"}
     about = {"config": config, "classes": engine.classes, "state": facts, "optimizer": numbers}
     checkpoints.save(path, tensors, {"training": json.dumps(about)})
 
@@ -100,9 +97,7 @@ def load_state(
     if CHANCE + "cuda" in tensors and (device := _cuda_of(engine)) is not None:
         torch.cuda.set_rng_state(tensors[CHANCE + "cuda"], device)
     evaluations = [(int(step), float(ap)) for step, ap in about["state"].pop("evaluations")]
-    means = _below(MEAN, tensors)
-    mean = [means[str(index)] for index in range(len(means))] or None
-    return TrainingState(**about["state"], evaluations=evaluations, best=_below(BEST, tensors) or None, mean=mean)
+    return TrainingState(**about["state"], evaluations=evaluations, best=_below(BEST, tensors) or None)
 
 
 def _cuda_of(engine: Engine) -> torch.device | None:
