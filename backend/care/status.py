@@ -143,7 +143,7 @@ def _left_out_lines(folder: ProjectFolder, now: Snapshot) -> Iterator[str]:
 def _proposal(folder: ProjectFolder) -> str | None:
     """What could be chosen better; nothing where settings or version cannot be read, which others tell."""
     try:
-        return proposal(folder.config(), folder.registry)
+        return proposal(folder.config(), folder)
     except (BackendError, BadVersion):
         return None
 

@@ -283,6 +283,6 @@ def first_images_in_words(place: Workplace, project: Project, listed: int = 10) 
     shown = sorted(left, key=lambda row: (row.score, row.task))[:listed]
     yield f"the first images are chosen: each the one that stands for the most others; the next {len(shown)} are"
     yield from (f"  task {row.task}: {row.reason}" for row in shown)
-    yield from copies_counted(sum(row.copy_of is not None for row in left), len(left))
+    yield from copies_counted(project.id, sum(row.copy_of is not None for row in left), len(left))
     if obstacle:
         yield f"new images come at random places, as they cannot be looked at: {obstacle}; {AGAIN}"
