@@ -11,7 +11,7 @@ from backend.care import status
 from backend.errors import NotFound
 from backend.project.config import ProjectConfig
 from backend.project.folder import connect_folder
-from backend.rounds.folder import start_round
+from backend.rounds.folder import FAILED, start_round
 from backend.rounds.history import note_version
 from backend.rounds.judging import evaluate_round
 from backend.rounds.learning import train_round
@@ -203,3 +203,14 @@ def test_while_a_round_is_under_way_nothing_is_said_of_what_the_next_one_needs(
     told = lines(tmp_path)
     assert "  round 1 is under way; what the next one needs is known after it" in told
     assert not any(line.startswith("  the next round") for line in told)
+
+
+def test_a_failed_round_is_told_until_another_begins(tmp_path: Path) -> None:
+    place = workplace(tmp_path)
+    failed = start_round(place.folder, 0)
+    failed.state.state, failed.state.error = FAILED, "RuntimeError: shapes differ"
+    failed.save()
+    shown = lambda: [line for line in lines(tmp_path) if line.startswith("  round")]  # noqa: E731
+    assert shown() == ["  round 1 has failed, last error: RuntimeError: shapes differ"]
+    start_round(place.folder, 0)
+    assert shown() == ["  round 2 is started"]
