@@ -249,3 +249,11 @@ def test_what_a_killed_restore_left_is_tidied_away(
     os.utime(left, (yesterday, yesterday))
     tidy(EVERYWHERE)
     assert not left.exists()
+
+
+def test_a_folder_that_a_disconnected_project_left_is_not_said_to_be_in_use(folder: ProjectFolder, saved: Path) -> None:
+    folder.disconnect()
+    with pytest.raises(
+        BadSetting, match="is kept from before it was disconnected; delete that folder, or move it away"
+    ):
+        restore(Settings(data_dir=folder.data_dir), saved)
