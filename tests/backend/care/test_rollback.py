@@ -10,7 +10,8 @@ import pytest
 from redis import Redis
 
 from backend.care import rollback
-from backend.care.rollback import roll_back
+from backend.care.rollback import roll_back, versions_to_go_back_to
+from backend.errors import BadSetting
 from backend.settings import Settings
 from tests.backend.shown_project import ShownProject
 
@@ -24,3 +25,12 @@ def test_a_served_version_whose_files_are_gone_is_left_for_the_one_before_it(
     monkeypatch.setattr(rollback, "_serve", lambda place, version: place.folder.registry.set_current(version.name))
     assert roll_back(Settings(data_dir=tmp_path), redis, folder, None).startswith("project 3 is served by maskal-r5")
     assert folder.registry.current() == "maskal-r5"
+
+
+def test_a_version_whose_weights_are_gone_is_not_gone_back_to(tmp_path: Path, redis: Redis) -> None:
+    folder = ShownProject(tmp_path).make_versions()
+    folder.registry.weights_path("maskal-r5").unlink()
+    assert versions_to_go_back_to(folder) == ("maskal-r4", "maskal-r2", "maskal-r1")
+    with pytest.raises(BadSetting, match="no accepted version 'maskal-r5' to go back to; others: maskal-r1, maskal-r2"):
+        roll_back(Settings(data_dir=tmp_path), redis, folder, "maskal-r5")
+    assert folder.registry.current() == "maskal-r6"
