@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -57,13 +58,16 @@ def test_a_data_dir_that_is_gone_is_told(redis: Redis, settings: Settings, folde
 def test_damaged_weights_of_the_served_version_are_told_with_both_mends(
     settings: Settings, redis: Redis, folder: ProjectFolder
 ) -> None:
-    fields = VersionFields(1, ("leaf",), "fake", {}, {}, None, "", True, "")
+    fields = VersionFields(2, ("leaf",), "fake", {}, {}, None, "", True, "")
     folder.registry.set_current(add_version(folder.registry, fields, {"colours": torch.zeros(1, 3)}).name)
     assert told(settings, redis, folder) == []
-    path: Path = folder.registry.weights_path("maskal-r1")
+    path: Path = folder.registry.weights_path("maskal-r2")
     path.write_bytes(path.read_bytes()[:-1])
     [line] = told(settings, redis, folder)
-    assert line.startswith("the weights of maskal-r1, which is served, are not those that were stored")
+    assert line.startswith("the weights of maskal-r2, which is served, are not those that were stored")
+    assert line.endswith("; restore it from a backup"), "there is no other one to serve"
+    add_version(folder.registry, replace(fields, number=1), {"colours": torch.zeros(1, 3)})
+    [line] = told(settings, redis, folder)
     assert line.endswith("restore it from a backup, or serve another by `maskal rollback --project 3`")
 
 
