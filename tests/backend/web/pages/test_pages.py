@@ -19,6 +19,7 @@ from backend.queue.jobs import ROUNDS, RUN_ROUND
 from backend.rounds.effort import Effort
 from backend.rounds.first_queue import FirstTask, note_obstacle, write_first_queue
 from backend.rounds.folder import Round
+from backend.rounds.history import note_rollback
 from backend.rounds.trial import note_obstacle as note_obstacle_of_choosing
 from backend.settings import Settings
 from backend.web.access import make_token
@@ -335,3 +336,11 @@ def test_one_image_and_one_annotation_are_told_as_one(client: FlaskClient, shown
     shown.look(effort=asdict(Effort(unknown_images=1)))
     told = "nobody has annotated since counting began. 1 older or imported annotation is of unknown origin."
     assert told in client.get("/p/3/", auth=main).text
+
+
+def test_a_version_that_was_accepted_last_and_rolled_back_since_is_told_so(client: FlaskClient, shown, main) -> None:
+    shown.folder.registry.set_current("maskal-r4")
+    note_rollback(shown.folder, "maskal-r6", "maskal-r4")
+    page = client.get("/p/3/now", auth=main).text
+    assert "maskal-r4 is served" in page
+    assert "maskal-r6 was accepted, and rolled back since; maskal-r4 goes on: not significantly worse on" in page
