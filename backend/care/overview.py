@@ -114,8 +114,8 @@ class Overview:
 
     @property
     def title(self) -> str:
-        """The project's name, or its number where no worker has looked at it yet."""
-        return self.standing.title if self.standing else f"Project {self.project_id}"
+        """The project's name, or its number where it has none, or no worker has looked at it yet."""
+        return (self.standing.title.strip() if self.standing else "") or f"Project {self.project_id}"
 
     @property
     def measured(self) -> Measured | None:

@@ -344,3 +344,9 @@ def test_a_version_that_was_accepted_last_and_rolled_back_since_is_told_so(clien
     page = client.get("/p/3/now", auth=main).text
     assert "maskal-r4 is served" in page
     assert "maskal-r6 was accepted, and rolled back since; maskal-r4 goes on: not significantly worse on" in page
+
+
+def test_a_project_without_a_title_goes_by_its_number(client: FlaskClient, settings: Settings, main) -> None:
+    ShownProject(settings.data_dir, title="").look(front=[])
+    for path in ("/", "/p/3/"):
+        assert re.search(r"<h[12]>Project 3</h[12]>", client.get(path, auth=main).text)
