@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from backend.care.words import Discretion
+from backend.care.words import LONGEST, Discretion
 from backend.project.credentials import Credentials
 from backend.settings import Settings
 
@@ -14,7 +14,7 @@ def words(monkeypatch: pytest.MonkeyPatch) -> Discretion:
     """Of a DATA_DIR as the container has it."""
     known = Credentials(None, None, "hunter2", "hunter3")
     monkeypatch.setattr("backend.care.words.load_credentials", lambda settings: known)
-    return Discretion(Settings(data_dir=Path("/data")))
+    return Discretion(Settings(data_dir=Path("/data"), viewer_password="look", metrics_password="count"))
 
 
 @pytest.mark.parametrize(
@@ -39,3 +39,9 @@ def test_addresses_and_folders_that_only_hold_its_name_are_told_as_they_are(word
 )
 def test_the_folder_of_the_data_is_not_told(words: Discretion, text: str, told: str) -> None:
     assert words.of(text) == told
+
+
+def test_no_password_is_told_and_a_long_text_is_cut(words: Discretion) -> None:
+    assert words.of("hunter2 hunter3 look count") == "… … … …"
+    assert words.of("x" * LONGEST) == "x" * LONGEST
+    assert words.of("x" * LONGEST + "y") == "x" * LONGEST + "…"
