@@ -23,7 +23,7 @@ def cancel(redis: Redis, folder: ProjectFolder) -> str:
     if not current.can_be_cancelled:
         return (
             f"round {current.state.number} is {current.state.state}: its version is accepted already; "
-            "wait for it, then go back with `maskal rollback`"
+            f"wait for it, then go back with `maskal rollback --project {folder.project_id}`"
         )
     require_writable(redis)
     number = current.state.number

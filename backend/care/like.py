@@ -43,17 +43,21 @@ class Found:
 
     def in_words(self) -> list[str]:
         """Lines for a person."""
-        if not self.tasks:
+        if not self.tasks and not self.unread:
             return ["no other task is open that may be chosen"]
-        lines = [f"open tasks most like {self.wanted}, 1 is the same:"]
-        lines += [f"  task {one.task}: {one.likeness:.2f}" for one in self.tasks]
+        lines = ["no other open task can be compared"]
+        if self.tasks:
+            lines = [f"open tasks most like {self.wanted}, 1 is the same:"]
+            lines += [f"  task {one.task}: {one.likeness:.2f}" for one in self.tasks]
         if self.outdated:
+            are, them = ("task is", "it") if self.outdated == 1 else ("tasks are", "them")
             lines.append(
-                f"{self.outdated} open tasks are compared by what another version than the served one, or none, "
-                "found in them; later answers catch up"
+                f"{self.outdated} open {are} compared by what another version than the served one, or none, "
+                f"found in {them}; later answers catch up"
             )
         if self.unread:
-            lines.append(f"{self.unread} open tasks are left out, as their images cannot be read")
+            are, what = ("task is", "its image") if self.unread == 1 else ("tasks are", "their images")
+            lines.append(f"{self.unread} open {are} left out, as {what} cannot be read")
         return lines
 
 

@@ -99,7 +99,8 @@ def delivery(case: Case) -> str:
         if now is not None and now != before:
             return "an event arrived just now"
         time.sleep(0.1)
-    last = "never" if before is None else f"{(time.time() - before) / 60:.0f} minutes ago"
+    minutes = 0 if before is None else max(0, round((time.time() - before) / 60))
+    last = "never" if before is None else f"{minutes} minute{'s' * (minutes != 1)} ago"
     raise Fault(
         f"an event that Label Studio was made to send did not arrive within {DELIVERY_TIMEOUT_S:.0f} s (last one: "
         f"{last}); see the log of `maskal serve`, and give it the same REDIS_URL as this command"

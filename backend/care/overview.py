@@ -114,8 +114,8 @@ class Overview:
 
     @property
     def title(self) -> str:
-        """The project's name, or its number where no worker has looked at it yet."""
-        return self.standing.title if self.standing else f"Project {self.project_id}"
+        """The project's name, or its number where it has none, or no worker has looked at it yet."""
+        return (self.standing.title.strip() if self.standing else "") or f"Project {self.project_id}"
 
     @property
     def measured(self) -> Measured | None:
@@ -137,7 +137,7 @@ def look_over(folder: ProjectFolder, redis: Redis | None, words: Discretion) -> 
         served=served,
         standing=words.of_standing(standing) if standing else None,
         running=_running(rounds, job, words),
-        verdict=_verdict(rounds, served, words),
+        verdict=_verdict(rounds, served, history, words),
         stopping=tuple(map(_as_sentence, payoff_in_words(read_payoff(folder)))),
         history=history,
         classes=classes,
@@ -182,7 +182,7 @@ def _running(rounds: Sequence[Round], job: dict | None, words: Discretion) -> Ru
     )
 
 
-def _verdict(rounds: Sequence[Round], served: str | None, words: Discretion) -> str | None:
+def _verdict(rounds: Sequence[Round], served: str | None, history: History, words: Discretion) -> str | None:
     """What came of the newest round that is over."""
     over = next((one for one in reversed(rounds) if not one.is_unfinished), None)
     if over is None:
@@ -194,6 +194,8 @@ def _verdict(rounds: Sequence[Round], served: str | None, words: Discretion) -> 
         return f"Round {over.state.number} failed and waits for new annotations{goes_on}: {reason}."
     if over.state.state == REFUSED:
         return f"{over.version} was refused{goes_on}: {reason}."
+    if over.version in history.rolled_back:
+        return f"{over.version} was accepted, and rolled back since{goes_on}: {reason}."
     return f"{over.version} was accepted: {reason}."
 
 

@@ -61,7 +61,8 @@ def token(case: Case) -> str:
 
 def project(case: Case) -> str:
     """Which one it is."""
-    return f"{case.project.title!r}, uid {case.project.uid}, {case.project.counters[0]} tasks"
+    tasks = case.project.counters[0]
+    return f"{case.project.title!r}, uid {case.project.uid}, {tasks} task{'s' * (tasks != 1)}"
 
 
 def public_address(case: Case) -> str:
@@ -88,7 +89,7 @@ def learnable(case: Case) -> str:
     if now.left_out:
         examples = "; ".join(f"task {one.task}: {one.reasons[0]}" for one in now.left_out[-EXAMPLES:])
         raise Doubt(f"{now.left_out_in_words}, as not all regions can be read: {examples}")
-    return f"{len(now.entries)} annotated tasks can be learned from"
+    return f"{len(now.entries)} annotated task{'s' * (len(now.entries) != 1)} can be learned from"
 
 
 def image(case: Case) -> str:

@@ -93,4 +93,4 @@ def _text(name: str, value: Any) -> str:
     """A value as it may stand in a line of YAML."""
     if value is None:
         return UNSET.get(name, CHOSEN)
-    return yaml.safe_dump([value], default_flow_style=True, width=math.inf).strip()[1:-1]
+    return yaml.safe_dump([value], default_flow_style=True, width=math.inf, allow_unicode=True).strip()[1:-1]

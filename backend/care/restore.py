@@ -77,6 +77,11 @@ def _uid_in(archive: tarfile.TarFile, members: list[tarfile.TarInfo], file: Path
 
 def _require_room(settings: Settings, folder: ProjectFolder, members: list[tarfile.TarInfo]) -> None:
     """Raise BadSetting where the project, or another one of its number, is here already, or where the disk is full."""
+    if folder.path.exists() and not folder.is_connected:
+        raise BadSetting(
+            f"{folder.path} is kept from before it was disconnected; delete that folder, or move it away, and restore "
+            "then"
+        )
     if folder.path.exists():
         raise BadSetting(
             f"{folder.path} is in use; run `maskal disconnect --project {folder.project_id} --delete`, or move it away"

@@ -77,8 +77,12 @@ def versions_to_go_back_to(folder: ProjectFolder) -> tuple[str, ...]:
 
 
 def _accepted(folder: ProjectFolder) -> dict[str, Version]:
-    """The versions that were served, by name, the oldest first."""
-    return {v.name: v for v in folder.registry.versions() if v.promoted and _was_published(folder, v)}
+    """The versions that were served and still have their weights, by name, the oldest first."""
+    return {
+        v.name: v
+        for v in folder.registry.versions()
+        if v.promoted and _was_published(folder, v) and folder.registry.weights_path(v.name).exists()
+    }
 
 
 def _version_to_serve(folder: ProjectFolder, current: str | None, to: str | None) -> Version:

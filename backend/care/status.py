@@ -18,7 +18,7 @@ from backend.queue.jobs import round_job
 from backend.rounds.copies_last import near_copies_in_words
 from backend.rounds.evaluation_copies import LEFT_OUT, left_out_in_words
 from backend.rounds.first_images import first_images_in_words
-from backend.rounds.folder import CANCELLED, Round, all_rounds, last_concluded, unfinished
+from backend.rounds.folder import CANCELLED, FAILED, Round, all_rounds, last_concluded, unfinished
 from backend.rounds.need import need_of
 from backend.rounds.payoff import payoff_in_words, read_payoff
 from backend.rounds.plan import find_plan, proposal
@@ -143,15 +143,14 @@ def _left_out_lines(folder: ProjectFolder, now: Snapshot) -> Iterator[str]:
 def _proposal(folder: ProjectFolder) -> str | None:
     """What could be chosen better; nothing where settings or version cannot be read, which others tell."""
     try:
-        return proposal(folder.config(), folder.registry)
+        return proposal(folder.config(), folder)
     except (BackendError, BadVersion):
         return None
 
 
 def _rounds_of_interest(folder: ProjectFolder) -> list[Round]:
-    """Rounds that have made no version: those not concluded, and the newest one if it was cancelled."""
-    rounds = all_rounds(folder)
-    return [r for r in rounds if not r.is_concluded or (r is rounds[-1] and r.state.state == CANCELLED)]
+    """The newest round where it has made no version: it is not concluded, or was cancelled."""
+    return [r for r in all_rounds(folder)[-1:] if not r.is_concluded or r.state.state == CANCELLED]
 
 
 def _last_notes(folder: ProjectFolder) -> tuple[str, ...]:
@@ -199,7 +198,8 @@ def _training_in_words(version: Version) -> str:
 
 def _round_line(current: Round) -> str:
     state = current.state
-    return f"  round {state.number} is {state.state}" + (f", last error: {state.error}" if state.error else "")
+    is_so = f"has {state.state}" if state.state == FAILED else f"is {state.state}"
+    return f"  round {state.number} {is_so}" + (f", last error: {state.error}" if state.error else "")
 
 
 def _job_lines(folder: ProjectFolder, redis: Redis | None) -> Iterator[str]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from redis import Redis
 
+from backend.care.rollback import versions_to_go_back_to
 from backend.errors import BackendError
 from backend.project.folder import ProjectFolder
 from backend.queue import marks
@@ -67,14 +68,20 @@ def _of_served_version(folder: ProjectFolder) -> Iterator[str]:
     served = folder.registry.current()
     if served is None:
         return
-    first = f"`maskal cancel --project {folder.project_id}` and " if unfinished(folder) else ""
-    mend = f"restore it from a backup, or serve another by {first}`maskal rollback --project {folder.project_id}`"
     try:
         path, wanted = folder.registry.weights_path(served), folder.registry.get(served).weights_sha256
         if hashlib.sha256(path.read_bytes()).hexdigest() != wanted:
-            yield f"the weights of {served}, which is served, are not those that were stored ({path}); {mend}"
+            yield f"the weights of {served}, which is served, are not those that were stored ({path}); {_mend(folder)}"
     except (BadVersion, OSError) as err:
-        yield f"{served}, which is served, cannot be read ({err}); {mend}"
+        yield f"{served}, which is served, cannot be read ({err}); {_mend(folder)}"
+
+
+def _mend(folder: ProjectFolder) -> str:
+    """What to do where the served version is damaged."""
+    if not versions_to_go_back_to(folder):
+        return "restore it from a backup"
+    first = f"`maskal cancel --project {folder.project_id}` and " if unfinished(folder) else ""
+    return f"restore it from a backup, or serve another by {first}`maskal rollback --project {folder.project_id}`"
 
 
 def _of_round(redis: Redis | None, folder: ProjectFolder) -> Iterator[str]:

@@ -28,13 +28,13 @@ class Discretion:
             settings.metrics_password,
         )
         self._secrets = [secret for secret in secrets if secret]
-        self._data_dir = str(settings.data_dir)
+        self._data_dir = re.compile(rf"(?<![\w./-]){re.escape(str(settings.data_dir))}(?![\w-]|\.\w)")
 
     def of(self, text: str) -> str:
         """The text without secrets, logins, queries of addresses and the folder of the data; cut where it is long."""
         for secret in self._secrets:
             text = text.replace(secret, HIDDEN)
-        text = text.replace(self._data_dir, "DATA_DIR")
+        text = self._data_dir.sub("DATA_DIR", text)
         text = LOGIN.sub(r"\1", QUERY.sub(rf"\1?{HIDDEN}", text))
         return text if len(text) <= LONGEST else f"{text[:LONGEST]}{HIDDEN}"
 

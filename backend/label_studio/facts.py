@@ -84,7 +84,7 @@ def read_project(row: dict[str, Any]) -> Project:
     return Project(
         id=row["id"],
         uid=f"{row['id']}.{int(created.timestamp())}",
-        title=row["title"],
+        title=row["title"] or "",
         label_config=row["label_config"],
         model_version=row["model_version"] or "",
         counters=counters,

@@ -16,23 +16,23 @@ from sampling.near_copies import Shown, Waiting, copies_last
 ENOUGH, SUSPICIOUS = 20, 0.5
 """From so many open tasks on, and beyond this share of near copies among them, a fixed camera may be the reason."""
 
-FIXED_CAMERA = (
-    "if they come from a fixed camera and differ in small objects, set `near_copies: keep` in the project's settings "
-    "(maskal config --set near_copies=keep)"
-)
-
 
 def copy_in_words(task: int) -> str:
     """Why a near copy of a task stands at the end."""
     return f"near copy of task {task}"
 
 
-def copies_counted(count: int, of: int) -> Iterator[str]:
+def copies_counted(project_id: int, count: int, of: int) -> Iterator[str]:
     """What status says of so many near copies among so many open tasks, if there are any."""
     if not count:
         return
     told = "1 open image comes last as a near copy" if count == 1 else f"{count} open images come last as near copies"
-    yield told if of < ENOUGH or count <= SUSPICIOUS * of else f"{told}; {FIXED_CAMERA}"
+    if of >= ENOUGH and count > SUSPICIOUS * of:
+        told += (
+            "; if they come from a fixed camera and differ in small objects, set `near_copies: keep` in the project's "
+            f"settings (`maskal config --project {project_id} --set near_copies=keep`)"
+        )
+    yield told
 
 
 def near_copies_in_words(folder: ProjectFolder, annotated: Collection[int] | None) -> Iterator[str]:
@@ -49,7 +49,7 @@ def near_copies_in_words(folder: ProjectFolder, annotated: Collection[int] | Non
         return
     rows = folder.registry.read_ranking(served, with_regions=False)
     are_copies = [row.copy_of is not None for row in rows if row.task not in annotated]
-    yield from copies_counted(sum(are_copies), len(are_copies))
+    yield from copies_counted(folder.project_id, sum(are_copies), len(are_copies))
 
 
 def with_copies_last(

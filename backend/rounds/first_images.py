@@ -272,6 +272,9 @@ def first_images_in_words(place: Workplace, project: Project, listed: int = 10) 
     if not queue and obstacle:
         yield f"the first images come in random order, as they cannot be looked at: {obstacle}; {AGAIN}"
         return
+    if not queue and not tasks:
+        yield "the project has no task yet; import images"
+        return
     if not queue:
         seen = len(tasks) - len(missing_from(read_features(place), place, tasks))
         yield (
@@ -281,8 +284,9 @@ def first_images_in_words(place: Workplace, project: Project, listed: int = 10) 
         return
     left = [queue[task.id] for task in tasks if not task.is_labeled and task.id in queue]
     shown = sorted(left, key=lambda row: (row.score, row.task))[:listed]
-    yield f"the first images are chosen: each the one that stands for the most others; the next {len(shown)} are"
+    following = {0: "", 1: "; the next one is"}.get(len(shown), f"; the next {len(shown)} are")
+    yield f"the first images are chosen: each the one that stands for the most others{following}"
     yield from (f"  task {row.task}: {row.reason}" for row in shown)
-    yield from copies_counted(sum(row.copy_of is not None for row in left), len(left))
+    yield from copies_counted(project.id, sum(row.copy_of is not None for row in left), len(left))
     if obstacle:
         yield f"new images come at random places, as they cannot be looked at: {obstacle}; {AGAIN}"

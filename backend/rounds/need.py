@@ -20,10 +20,8 @@ def need_of(
     concluded = last_concluded(folder)
     before = concluded.snapshot() if concluded else None
     if before is None and not is_forced and project.counters[1] < config.initial_datasize:
-        missing = config.initial_datasize - project.counters[1]
-        return Need(
-            False, project.counters[1], missing, f"{project.counters[1]} annotations of {config.initial_datasize}"
-        )
+        have, wanted = project.counters[1], config.initial_datasize
+        return Need(False, have, wanted - have, f"{have} of {wanted} annotated tasks")
     ended = ended_rounds(folder)
     if config.loops is not None and not is_forced and ended > config.loops:
         reason = (

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from backend.project.config import ProjectConfig
+from backend.project.folder import ProjectFolder
 from backend.project.workplace import Workplace
 from backend.rounds.devices import device_of
 from backend.rounds.folder import PLAN, Round
@@ -18,7 +19,7 @@ from model.engines.loader import build_engine, with_input
 from model.errors import BadCheckpoint
 from model.files import write_json
 from model.records import Record
-from model.registry import Registry, Version
+from model.registry import Version
 from model.stored_json import read_as
 from model.training.loop import TrainingConfig
 
@@ -140,8 +141,9 @@ def _with_weights_at_hand(place: Workplace, config: EngineConfig, classes: Seque
     return config, ""
 
 
-def proposal(config: ProjectConfig, registry: Registry) -> str | None:
+def proposal(config: ProjectConfig, folder: ProjectFolder) -> str | None:
     """One line about a better network than the one that the project goes on with because nobody chose one."""
+    registry = folder.registry
     served = registry.current()
     if served is None or config.network_config is not None:
         return None
@@ -151,8 +153,8 @@ def proposal(config: ProjectConfig, registry: Registry) -> str | None:
         return None
     return (
         f"goes on with the network {network}; to start the next round with {BETTER[network]}, which has learned to see "
-        f"on photos before, set `network_config: {BETTER[network]}` in its settings (maskal config --set "
-        f"network_config={BETTER[network]})"
+        f"on photos before, set `network_config: {BETTER[network]}` in its settings "
+        f"(`maskal config --project {folder.project_id} --set network_config={BETTER[network]}`)"
     )
 
 

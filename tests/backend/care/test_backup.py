@@ -65,6 +65,8 @@ def test_backup_is_for_its_owner_and_says_what_it_does_not_hold(folder: ProjectF
     told = back_up(folder, tmp_path / "leaf.tar")
     assert stat.S_IMODE((tmp_path / "leaf.tar").stat().st_mode) == 0o600
     assert "Label Studio's database" in told and "pg_dump" in told
+    with tarfile.open(tmp_path / "leaf.tar") as archive:
+        assert {(one.uid, one.gid, one.uname, one.gname) for one in archive} == {(0, 0, "", "")}, "whoever that is"
 
 
 def test_secrets_travel_only_where_somebody_asks(folder: ProjectFolder, tmp_path: Path, fresh: Settings) -> None:
@@ -249,3 +251,11 @@ def test_what_a_killed_restore_left_is_tidied_away(
     os.utime(left, (yesterday, yesterday))
     tidy(EVERYWHERE)
     assert not left.exists()
+
+
+def test_a_folder_that_a_disconnected_project_left_is_not_said_to_be_in_use(folder: ProjectFolder, saved: Path) -> None:
+    folder.disconnect()
+    with pytest.raises(
+        BadSetting, match="is kept from before it was disconnected; delete that folder, or move it away"
+    ):
+        restore(Settings(data_dir=folder.data_dir), saved)

@@ -52,3 +52,10 @@ def test_without_a_known_key_the_mend_is_told_too(settings: Settings) -> None:
     store_label_studio(settings, "http://127.0.0.1:1", "")
     with pytest.raises(BadSetting, match=MEND):
         disconnect(settings, None, folder)
+
+
+def test_the_key_is_kept_for_the_projects_that_are_left(settings: Settings) -> None:
+    other = connect_folder(settings.data_dir, "2.2")
+    told = disconnect(settings, None, other, is_here_only=True)
+    assert "removed: nothing; its versions are kept" in told and "no project is left" not in told
+    assert load_credentials(settings).label_studio_api_key == "the-key"

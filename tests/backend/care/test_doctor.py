@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
-from backend.care.case import Case, Doubt
+from backend.care import link_checks, project_checks
+from backend.care.case import Case, Doubt, Fault
 from backend.care.doctor import CHECKS
 from backend.care.project_checks import TRIED
+from backend.rounds.snapshots import Entry, Snapshot
 from backend.settings import Settings
 
 (SERVER,) = (check for name, _, check in CHECKS if name == "server")
@@ -32,3 +35,19 @@ def test_a_release_that_was_tried_is_well(version: str, tmp_path: Path) -> None:
 def test_a_release_that_was_not_is_named_and_not_refused(version: str, tmp_path: Path) -> None:
     with pytest.raises(Doubt, match=f"Label Studio {version} at .* was tried with 1.20.0, 1.22.0, 1.23.2"):
         SERVER(case_of(version, tmp_path))
+
+
+def test_one_task_and_one_minute_are_told_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = Snapshot((Entry(1, 1, "a", "train"),))
+    monkeypatch.setattr(project_checks, "open_workplace", lambda *about: None)
+    monkeypatch.setattr(project_checks, "read_snapshot_of", lambda place: (one, {}))
+    counted = SimpleNamespace(title="leaves", uid="1.1", counters=(1,), options={"show_collab_predictions": True})
+    case = cast(Any, SimpleNamespace(settings=None, folder=SimpleNamespace(uid="1.1"), project=counted, redis=None))
+    case.project_id, case.client = 1, SimpleNamespace(update_project=lambda *about, **fields: None)
+    assert project_checks.learnable(case) == "1 annotated task can be learned from"
+    assert project_checks.project(case).endswith("uid 1.1, 1 task")
+    monkeypatch.setattr(link_checks, "DELIVERY_TIMEOUT_S", 0.0)
+    for age_s, told in {70: "1 minute ago", 130: "2 minutes ago", -70: "0 minutes ago"}.items():
+        monkeypatch.setattr(link_checks, "last_event", lambda redis, uid, age=age_s: time.time() - age)
+        with pytest.raises(Fault, match=rf"last one: {told}\)"):
+            link_checks.delivery(case)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from backend.care.asked import SPOKESMEN, Wish, ask
-from backend.care.like import Found, most_like
+from backend.care.like import Found, Like, most_like
 from backend.errors import BadImage, BadSetting
 from backend.label_studio.client import LabelStudio
 from backend.label_studio.tabs import find_like, provide_like, provide_next, tabs
@@ -140,7 +140,7 @@ def test_images_that_cannot_be_read_are_counted_and_noted(project: Project) -> N
     project.photos.broken.add(broken)
     found = project.like(1, count=100)
     assert found.unread == 1 and broken not in {one.task for one in found.tasks}
-    assert found.in_words()[-1].startswith("1 open tasks are left out")
+    assert found.in_words()[-1].startswith("1 open task is left out, as its image cannot be read")
     assert broken in Unreadable(project.folder.path).failures()
 
 
@@ -297,3 +297,16 @@ def test_there_is_one_tab_of_alike_tasks_which_each_question_takes_over() -> Non
     assert [item["value"] for item in shown["filters"]["items"]] == [5]
     assert find_like(views, 1) == (first, shown)
     assert shown["hiddenColumns"]["explore"] == ["tasks:inner_id"], "the image is in sight"
+
+
+def test_open_tasks_of_which_no_image_can_be_read_are_not_said_to_be_done(project: Project) -> None:
+    project.photos.broken.update(task for task in IN_TRAINING if task > 1)
+    none, left_out = project.like(1).in_words()
+    assert none == "no other open task can be compared"
+    assert left_out.startswith(f"{len(IN_TRAINING) - 1} open tasks are left out, as their images cannot be read")
+    assert Found("task 1", (), 0, 0).in_words() == ["no other task is open that may be chosen"]
+
+
+def test_one_task_that_later_answers_catch_up_with_is_told_as_one() -> None:
+    told = Found("task 1", (Like(2, 0.5),), 0, 1).in_words()[-1]
+    assert told.startswith("1 open task is compared by what another version") and "found in it;" in told

@@ -132,3 +132,8 @@ def test_a_value_that_is_the_presets_own_stays_if_somebody_set_it(folder: Projec
     changed(folder, "preset=maskal", "pool_size=200")
     changed(folder, "preset=adaptive")
     assert folder.config().pool_size == 200 and folder.config().initial_datasize == 30
+
+
+def test_names_of_classes_are_shown_in_their_own_letters(folder: ProjectFolder) -> None:
+    folder.store_config(ProjectConfig(minority_classes=["Möhre"]))
+    assert "minority_classes: [Möhre]" in care.show(folder)

@@ -6,18 +6,22 @@ from pathlib import Path
 
 import pytest
 import torch
+from redis import Redis
+from rq import Queue
 
 from backend.care import status
 from backend.errors import NotFound
 from backend.project.config import ProjectConfig
-from backend.project.folder import connect_folder
-from backend.rounds.folder import start_round
+from backend.project.folder import connect_folder, connected_projects
+from backend.queue.jobs import ROUNDS, RUN_ROUND
+from backend.rounds.folder import FAILED, STATES, start_round
 from backend.rounds.history import note_version
 from backend.rounds.judging import evaluate_round
 from backend.rounds.learning import train_round
 from backend.rounds.payoff import note_payoff
 from backend.rounds.plan import Plan
-from backend.rounds.snapshots import Snapshot, split_of, write_snapshot
+from backend.rounds.reading import read_snapshot_of
+from backend.rounds.snapshots import Entry, Snapshot, split_of, write_snapshot
 from backend.rounds.steps import run
 from backend.settings import Settings
 from model.engines.base import EngineConfig
@@ -203,3 +207,57 @@ def test_while_a_round_is_under_way_nothing_is_said_of_what_the_next_one_needs(
     told = lines(tmp_path)
     assert "  round 1 is under way; what the next one needs is known after it" in told
     assert not any(line.startswith("  the next round") for line in told)
+
+
+def test_a_failed_round_is_told_until_another_begins(tmp_path: Path) -> None:
+    place = workplace(tmp_path)
+    failed = start_round(place.folder, 0)
+    failed.state.state, failed.state.error = FAILED, "RuntimeError: shapes differ"
+    failed.save()
+    shown = lambda: [line for line in lines(tmp_path) if line.startswith("  round")]  # noqa: E731
+    assert shown() == ["  round 1 has failed, last error: RuntimeError: shapes differ"]
+    start_round(place.folder, 0)
+    assert shown() == ["  round 2 is started"]
+
+
+def test_a_job_is_told_while_it_waits_or_works_and_no_longer(settings: Settings, redis: Redis) -> None:
+    def told() -> list[str]:
+        return [line for line in status.describe(settings, redis) if line.startswith("  job ")]
+
+    (folder,) = connected_projects(settings.data_dir)
+    queue = Queue(ROUNDS, connection=redis)
+    job = queue.enqueue_call("backend.workers.jobs.run_round", args=(folder.uid,), job_id=RUN_ROUND.id_for(folder.uid))
+    assert told() == ["  job queued: waiting 0 %"]
+    job.set_status("started")
+    job.meta = {"progress": {"step": "train", "percent": 43, "seconds_left": 20, "loss": 0.5}}
+    job.save_meta()
+    assert told() == ["  job started: train 43 %, about 1 min left, loss 0.500"]
+    job.set_status("finished")
+    assert told() == []
+
+
+def test_tasks_that_do_not_count_are_told_the_newest_first_and_what_was_learned_from_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = place_of(connect_folder(tmp_path, "1.1"), server := FakeLabelStudio("1.1", 20, 0))
+    monkeypatch.setattr(status, "find_project", lambda settings, folder: server.project(1))
+    monkeypatch.setattr(status, "open_workplace", lambda settings, folder, project: place)
+    for task in range(1, 13):
+        server.annotate(task, {**region_of(task), "id": "odd", "value": {"polygonlabels": ["leaf"], "points": []}})
+    newest = read_snapshot_of(place)[0].left_out[-1]
+    concluded = start_round(place.folder, 0)
+    concluded.state.state = STATES[-1]
+    concluded.save()
+    entries = (Entry(newest.task, newest.annotation, newest.digest, "train"),)
+    write_snapshot(concluded.path / "snapshot.json", Snapshot(entries))
+    told = [line for line in lines(tmp_path) if "not count" in line]
+    assert [line.split()[1] for line in told[-11:-1]] == [str(task) for task in range(12, 2, -1)]
+    assert [line for line in told if "maskal-r1 learned from it as if nothing were missing" in line] == [told[-11]]
+    assert told[-1] == "  and 2 more annotated tasks do not count for such reasons"
+
+
+def test_a_version_that_was_refused_is_told_so(tmp_path: Path) -> None:
+    folder = connect_folder(tmp_path, "1.1")
+    fields = VersionFields(1, ("leaf",), "fake", {}, {"mask_ap": 0.25}, None, "", False, "significantly worse")
+    add_version(folder.registry, fields, {"w": torch.zeros(1)})
+    assert "  maskal-r1: mask AP 0.250, refused, significantly worse" in lines(tmp_path)

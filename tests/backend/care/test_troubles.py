@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -57,13 +58,16 @@ def test_a_data_dir_that_is_gone_is_told(redis: Redis, settings: Settings, folde
 def test_damaged_weights_of_the_served_version_are_told_with_both_mends(
     settings: Settings, redis: Redis, folder: ProjectFolder
 ) -> None:
-    fields = VersionFields(1, ("leaf",), "fake", {}, {}, None, "", True, "")
+    fields = VersionFields(2, ("leaf",), "fake", {}, {}, None, "", True, "")
     folder.registry.set_current(add_version(folder.registry, fields, {"colours": torch.zeros(1, 3)}).name)
     assert told(settings, redis, folder) == []
-    path: Path = folder.registry.weights_path("maskal-r1")
+    path: Path = folder.registry.weights_path("maskal-r2")
     path.write_bytes(path.read_bytes()[:-1])
     [line] = told(settings, redis, folder)
-    assert line.startswith("the weights of maskal-r1, which is served, are not those that were stored")
+    assert line.startswith("the weights of maskal-r2, which is served, are not those that were stored")
+    assert line.endswith("; restore it from a backup"), "there is no other one to serve"
+    add_version(folder.registry, replace(fields, number=1), {"colours": torch.zeros(1, 3)})
+    [line] = told(settings, redis, folder)
     assert line.endswith("restore it from a backup, or serve another by `maskal rollback --project 3`")
 
 
@@ -79,3 +83,24 @@ def test_a_round_that_failed_or_is_killed_again_and_again_is_told(
     begun.state.state, begun.state.reason = FAILED, "RuntimeError: shapes differ"
     begun.save()
     assert told(settings, redis, folder)[0].startswith("round 1 failed: RuntimeError: shapes differ; new annotations")
+
+
+def test_an_error_is_told_no_more_while_a_worker_is_at_the_round_again(
+    settings: Settings, redis: Redis, folder: ProjectFolder
+) -> None:
+    start_round(folder, 0).note_failure(LabelStudioBusy("no answer"))
+    with held(redis, f"round:{folder.uid}"):
+        assert told(settings, redis, folder) == []
+
+
+def test_weights_are_read_only_where_it_is_about_one_project_and_a_round_in_the_way_is_cancelled_first(
+    settings: Settings, redis: Redis, folder: ProjectFolder
+) -> None:
+    for number in (1, 2):
+        fields = VersionFields(number, ("leaf",), "fake", {}, {}, None, "", True, "")
+        folder.registry.set_current(add_version(folder.registry, fields, {"colours": torch.zeros(1, 3)}).name)
+    folder.registry.weights_path("maskal-r2").write_bytes(b"damaged")
+    start_round(folder, 2)
+    [line] = told(settings, redis, folder)
+    assert line.endswith("serve another by `maskal cancel --project 3` and `maskal rollback --project 3`")
+    assert list(troubles(settings, redis, folder, None, in_full=False)) == []

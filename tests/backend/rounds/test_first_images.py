@@ -25,7 +25,14 @@ from backend.rounds.first_images import (
     order_first_images,
     publish_first_images,
 )
-from backend.rounds.first_queue import FIRST_VERSION, FirstTask, first_order_in_words, has_first_queue, read_first_queue
+from backend.rounds.first_queue import (
+    FIRST_VERSION,
+    FirstTask,
+    first_order_in_words,
+    has_first_queue,
+    read_first_queue,
+    write_first_queue,
+)
 from backend.rounds.snapshots import split_of
 from backend.rounds.summary import front_of_first_queue
 from backend.settings import Settings
@@ -307,3 +314,17 @@ def test_a_broken_order_says_what_to_do(project: Project) -> None:
     (project.folder.path / "initial.jsonl").write_text('{"task": 1}\n')
     with pytest.raises(BadSetting, match=r"initial\.jsonl of project 1\.1 cannot be read .*; delete it"):
         read_first_queue(project.folder)
+
+
+def test_status_counts_the_images_that_are_left(project: Project) -> None:
+    def told() -> list[str]:
+        return list(first_images_in_words(project.place, project.server.project(1)))
+
+    write_first_queue(project.folder, [FirstTask(task, task / 9, "train", "") for task in (1, 2, 3)])
+    chosen = "the first images are chosen: each the one that stands for the most others"
+    for task, following in (1, "; the next 2 are"), (2, "; the next one is"), (3, ""):
+        project.server.annotate(task)
+        assert told()[0] == chosen + following
+    project.server.annotations.clear()
+    write_first_queue(project.folder, [])
+    assert told() == ["the project has no task yet; import images"]

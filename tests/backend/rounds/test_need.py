@@ -155,3 +155,8 @@ def test_a_look_reads_no_annotations_where_too_few_have_changed(
     project.server.annotate(9)
     monkeypatch.delattr("backend.rounds.need.read_snapshot_of")
     assert (project.need().is_due, project.need().missing) == (False, 2)
+
+
+def test_one_annotation_before_the_first_round_is_told_as_one_of_those_wanted(tmp_path: Path) -> None:
+    place = place_of(connect_folder(tmp_path, "1.1"), server := FakeLabelStudio("1.1", 40, 1))
+    assert need_of(place, server.project(1), in_full=False) == Need(False, 1, 29, "1 of 30 annotated tasks")

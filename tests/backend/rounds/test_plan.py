@@ -194,12 +194,13 @@ def test_a_project_that_chose_is_refused_with_the_file_to_fetch(
 
 def test_a_better_network_is_proposed_until_somebody_chooses(tmp_path: Path) -> None:
     place = workplace(tmp_path, engine="torchvision")
-    registry = place.folder.registry
-    assert proposal(place.config, registry) is None
+    assert proposal(place.config, place.folder) is None
     serve(place, EngineConfig("nano"))
-    assert "goes on with the network nano" in str(proposal(place.config, registry))
+    told = str(proposal(place.config, place.folder))
+    assert "goes on with the network nano" in told
+    assert "`maskal config --project 1 --set network_config=lite`" in told
     chosen = workplace(tmp_path, engine="torchvision", network_config="nano")
-    assert proposal(chosen.config, registry) is None
+    assert proposal(chosen.config, place.folder) is None
 
 
 def test_a_parent_whose_round_was_deleted_leaves_every_image_new(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import asdict, replace
 from html import unescape
@@ -15,8 +16,10 @@ from backend.project.config import ProjectConfig
 from backend.project.credentials import SECRET_HEADER, load_credentials, store_label_studio
 from backend.project.folder import connect_folder
 from backend.queue.jobs import ROUNDS, RUN_ROUND
+from backend.rounds.effort import Effort
 from backend.rounds.first_queue import FirstTask, note_obstacle, write_first_queue
 from backend.rounds.folder import Round
+from backend.rounds.history import note_rollback
 from backend.rounds.trial import note_obstacle as note_obstacle_of_choosing
 from backend.settings import Settings
 from backend.web.access import make_token
@@ -321,3 +324,29 @@ def test_a_report_is_one_file_that_needs_nothing_else(settings: Settings, shown,
     assert "<form" not in page and "127.0.0.1" not in page and "<script" not in page
     assert "What is wrong" not in page, "whoever gets it cares for no Redis"
     assert "What it has learned" in page and "What annotating takes" in page and "default-src 'none'" in page
+
+
+def test_one_image_and_one_annotation_are_told_as_one(client: FlaskClient, shown, main) -> None:
+    path = shown.folder.path / "versions" / "maskal-r6" / "summary.json"
+    write_json(path, {**json.loads(path.read_text()), "without": 1})
+    shown.look(effort=asdict(Effort(41, 12, 1)))
+    page = client.get("/p/3/", auth=main).text
+    assert "In 1 more open image nothing was found." in page
+    assert "1 older or imported annotation is of unknown origin and does not count here." in page
+    shown.look(effort=asdict(Effort(unknown_images=1)))
+    told = "nobody has annotated since counting began. 1 older or imported annotation is of unknown origin."
+    assert told in client.get("/p/3/", auth=main).text
+
+
+def test_a_version_that_was_accepted_last_and_rolled_back_since_is_told_so(client: FlaskClient, shown, main) -> None:
+    shown.folder.registry.set_current("maskal-r4")
+    note_rollback(shown.folder, "maskal-r6", "maskal-r4")
+    page = client.get("/p/3/now", auth=main).text
+    assert "maskal-r4 is served" in page
+    assert "maskal-r6 was accepted, and rolled back since; maskal-r4 goes on: not significantly worse on" in page
+
+
+def test_a_project_without_a_title_goes_by_its_number(client: FlaskClient, settings: Settings, main) -> None:
+    ShownProject(settings.data_dir, title="").look(front=[])
+    for path in ("/", "/p/3/"):
+        assert re.search(r"<h[12]>Project 3</h[12]>", client.get(path, auth=main).text)
