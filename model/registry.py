@@ -36,7 +36,7 @@ class VersionFields:
     classes       names that the network's labels index
     engine        key of the engine that reads the weights
     config        what the engine needs to build the same network (JSON)
-    metrics       evaluation on the validation images of its day (JSON)
+    metrics       evaluation on the validation images of its day, and in `test` on its test images (JSON)
     parent        name of the version it was fine-tuned from, None for the first
     data_digest   hash of the snapshot it was trained on
     promoted      whether the gate let it be served; `reason` says why or why not
@@ -92,6 +92,14 @@ class _Training:
 
 
 @dataclass(frozen=True)
+class _Test:
+    mask_ap: float | None = None
+    images: int = 0
+    left_out: dict[str, int] | None = None
+    interval: _Interval | None = None
+
+
+@dataclass(frozen=True)
 class _Metrics:
     """What of a version's metrics is shown and compared, wherever they have it."""
 
@@ -101,6 +109,7 @@ class _Metrics:
     interval: _Interval | None = None
     per_class: dict[str, _OfClass] | None = None
     training: _Training | None = None
+    test: _Test | None = None
 
 
 @dataclass(frozen=True)

@@ -168,13 +168,27 @@ def _version_lines(folder: ProjectFolder) -> Iterator[str]:
     if older := len(versions) - len(shown):
         yield f"  {older} older version{'s' * (older > 1)}"
     yield from map(_version_line, shown)
+    if any(v.metrics.get("test") for v in shown):
+        yield "  test images have no say in anything: versions are only measured on them"
 
 
 def _version_line(version: Version) -> str:
     ap = version.metrics.get("mask_ap")
     shown = "no validation images" if ap is None else f"mask AP {ap:.3f}"
+    test = version.metrics.get("test") or {}
+    shown += _test_in_words(test)
     how = _training_in_words(version) + left_out_in_words(version.metrics.get(LEFT_OUT, {}))
+    how += left_out_in_words(test.get(LEFT_OUT, {}), "test")
     return f"  {version.name}: {shown}, {'promoted' if version.promoted else 'refused'}, {version.reason}{how}"
+
+
+def _test_in_words(test: Mapping[str, Any]) -> str:
+    """What a version reached on test images; nothing without any that count."""
+    if not test.get("images"):
+        return ""
+    images = f"{test['images']} test image{'s' * (test['images'] != 1)}"
+    ap = test.get("mask_ap")
+    return f", nothing to find on {images}" if ap is None else f", mask AP {ap:.3f} on {images}"
 
 
 def _training_in_words(version: Version) -> str:

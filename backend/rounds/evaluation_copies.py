@@ -1,4 +1,4 @@
-"""Validation images that are near copies of training images: left out of the round's evaluation, where they flatter."""
+"""Held-out images that are near copies of training images: left out of the round's evaluation, where they flatter."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ logger = logging.getLogger(__name__)
 FILE = "left_out_of_evaluation.json"
 
 LEFT_OUT = "left_out"
-"""Name in a version's metrics: of its validation images without a say, each with the training image that it is like."""
+"""Name in a version's metrics: of its images that were not measured on, each with the training image it is like."""
 
 NAMED = 3
 """Such images that status names."""
 
 
 def note_left_out(place: Workplace, current: Round, open_cache: Callable[[], FeatureMaker]) -> None:
-    """Decide which of a round's validation images are near copies of its training images; kept in its folder."""
+    """Decide which validation and test images of a round are near copies of its training images; kept in its folder."""
     path = current.path / FILE
     if path.exists() or not place.config.moves_near_copies:
         return
     splits = {row.task: row.split for row in current.annotated()}
     twins = _compared(place, splits, open_cache).twins
     learned = Shown(twins, (task for task, split in splits.items() if split == "train"))
-    found = {task: learned.copied_by(task) for task, split in splits.items() if split == "val"}
+    found = {task: learned.copied_by(task) for task, split in splits.items() if split != "train"}
     write_json(path, {str(task): other for task, other in found.items() if other is not None})
 
 
 def left_out_of_evaluation(current: Round) -> dict[int, int]:
-    """The round's validation images that do not count, each with a training image that it is a near copy of."""
+    """The validation and test images of a round that do not count, each with a training image that it copies."""
     path = current.path / FILE
     return read_as(path, dict[int, int]) if path.exists() else {}
 
@@ -46,7 +46,7 @@ def left_out_of_evaluation(current: Round) -> dict[int, int]:
 def _compared(place: Workplace, splits: Mapping[int, str], open_cache: Callable[[], FeatureMaker]) -> NearCopies:
     """What is known of annotated tasks, and what is seen now of those that were not compared yet."""
     known = read_near_copies(place.folder)
-    if "val" not in splits.values() or splits.keys() <= known.images.keys():
+    if set(splits.values()) <= {"train"} or splits.keys() <= known.images.keys():
         return known
     tasks = [task for task in place.client.annotated_tasks(place.folder.project_id) if task.id in splits]
     try:
@@ -56,15 +56,15 @@ def _compared(place: Workplace, splits: Mapping[int, str], open_cache: Callable[
         return known
 
 
-def left_out_in_words(left_out: Mapping[str, int]) -> str:
-    """What status says of a version's validation images that had no say, {task: training task}; nothing without any."""
+def left_out_in_words(left_out: Mapping[str, int], kind: str = "validation") -> str:
+    """What status says of a version's images of a kind that did not count, {task: training task}; nothing without."""
     if not left_out:
         return ""
     named = [f"task {task} of task {other}" for task, other in left_out.items()][:NAMED]
     more = f" and {len(left_out) - NAMED} more" if len(left_out) > NAMED else ""
     images = (
-        "1 validation image that is a near copy"
+        f"1 {kind} image that is a near copy"
         if len(left_out) == 1
-        else (f"{len(left_out)} validation images that are near copies")
+        else (f"{len(left_out)} {kind} images that are near copies")
     )
     return f"; evaluated without {images} of training images: {', '.join(named)}{more}"

@@ -52,7 +52,7 @@ LISTED_AT_ONCE = 500
 STRIDE = 2
 OpenCache = Callable[[], FeatureMaker]
 AGAIN = "it is tried again with the next annotation, or within an hour"
-HELD_OUT = "a validation image, by chance"
+HELD_OUT, TEST = "a validation image, by chance", "a test image, by chance"
 UNSEEN = "by chance, as it could not be looked at"
 
 
@@ -217,7 +217,7 @@ def mended(
 
 
 def _row(task: int, score: float, splits: Mapping[int, str], wishes: Mapping[int, Wish]) -> FirstTask:
-    wish = wishes.get(task, Wish(0, UNSEEN if splits[task] == "train" else HELD_OUT))
+    wish = wishes.get(task, Wish(0, {"val": HELD_OUT, "test": TEST}.get(splits[task], UNSEEN)))
     return FirstTask(task, score, splits[task], wish.reason, wish.copy_of)
 
 

@@ -26,6 +26,15 @@ Interval = tuple[float, float]
 
 
 @dataclass(frozen=True)
+class OnTest:
+    """A version as it was measured on the test images of its day, which have no say in anything; see `Measured`."""
+
+    images: int
+    mask_ap: float | None
+    interval: Interval | None
+
+
+@dataclass(frozen=True)
 class Measured:
     """A version as it was measured on the validation images of its day.
 
@@ -33,6 +42,7 @@ class Measured:
     mask_ap     0..1, None without validation images; `interval` is between which values it lies (95 %)
     per_class   {class: (mask AP, its interval)}
     network     which one it was, None where that was not kept
+    test        on the test images, None without any
     """
 
     version: str
@@ -44,6 +54,7 @@ class Measured:
     reason: str
     created: str
     network: str | None = None
+    test: OnTest | None = None
 
 
 @dataclass(frozen=True)
@@ -100,7 +111,13 @@ def _facts(version: Version) -> dict[str, Any]:
         "reason": version.reason,
         "created": version.created,
         "network": version.config.get("network"),
+        "test": _on_test(metrics["test"]) if metrics.get("test") else None,
     }
+
+
+def _on_test(metrics: dict[str, Any]) -> dict[str, Any]:
+    interval = (metrics.get("interval") or {}).get("mask_ap")
+    return {"images": int(metrics.get("images", 0)), "mask_ap": metrics.get("mask_ap"), "interval": interval}
 
 
 def _measured(row: dict[str, Any]) -> Measured:

@@ -1,4 +1,7 @@
-"""A round's weights measured on the validation images, in training and after it, and judged against the others."""
+"""A round's weights measured on the validation images, in training and after it, and judged against the others.
+
+Test images, which have no say in any of that, are measured on beside them.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ from model.engines.loader import build_engine
 from model.errors import BadCheckpoint, BadEngine, BadVersion
 from model.judging.comparison import ap_intervals
 from model.judging.evaluation import Detections, Truth, detections_of, evaluate, truth_of
-from model.judging.gate import MIN_IMAGES, Contender, Verdict, judge
+from model.judging.gate import MIN_IMAGES, Contender, judge
 from model.outlining.base import Outliner
 from model.outlining.grabcut import GrabCut
 from model.outlining.network import NetworkOutliner
@@ -80,7 +83,7 @@ def detected(engine: Engine, images: Sequence[np.ndarray]) -> list[Detections]:
 
 
 def evaluate_round(place: Workplace, current: Round, report: Report) -> Version:
-    """Measure the trained weights on today's validation images, ask the gate, and put the version into the registry."""
+    """Measure the trained weights on today's images for that, ask the gate, and put the version into the registry."""
     registry, name = place.folder.registry, current.version
     version = registry.get(name) if name in registry.names() else _judged(place, current, report)
     note_version(place.folder, version)
@@ -94,8 +97,13 @@ def _judged(place: Workplace, current: Round, report: Report) -> Version:
     tensors = _trained(current)
     engine = build_engine(place.config.engine, plan.classes, plan.engine)
     engine.load_tensors(tensors, plan.classes)
-    shown = _Validation.of(place, current, plan.classes)
-    new, verdict = _compare(place, engine.to(device_of(place)), shown, seed, report)
+    shown, test = (_HeldOut.of(place, current, plan.classes, split) for split in ("val", "test"))
+    opponents = _opponents(place)
+    tell = _teller(report, (1 + len(opponents)) * len(shown.records) + len(test.records))
+    new = _look(engine.to(device_of(place)), shown, tell)
+    others = _contenders(place, opponents, shown, tell)
+    verdict = judge(shown.truths, new, others, seed=seed, groups=shown.groups)
+    on_test = _look(engine, test, tell)
     validated = Validated(shown.tasks, shown.addresses, shown.truths, new.found)
     write_findings(place, current, plan.classes, validated, shown.images)
     snapshot = current.snapshot()
@@ -107,7 +115,7 @@ def _judged(place: Workplace, current: Round, report: Report) -> Version:
         metrics={
             **_measure(shown, new, seed),
             "comparisons": list(verdict.comparisons),
-            LEFT_OUT: {str(task): other for task, other in left_out_of_evaluation(current).items()},
+            **({"test": _measure(test, on_test, seed)} if test.records or test.left_out else {}),
             BOXES: _answers_to_boxes(engine, shown.records, shown.images, seed),
             "training": read_as(current.path / "training.json", dict[str, Any]),
         },
@@ -128,47 +136,46 @@ def _trained(current: Round) -> dict[str, torch.Tensor]:
 
 
 @dataclass(frozen=True, eq=False)
-class _Validation:
-    """The round's validation images: their records, addresses, objects and groups, and what loads them."""
+class _HeldOut:
+    """The round's validation or test images: their records, addresses, objects and groups, and what loads them.
+
+    left_out  those that do not count, see `left_out_of_evaluation`
+    """
 
     records: Sequence[Record]
     addresses: Sequence[str]
     truths: Sequence[Truth]
     groups: Sequence[str]
     images: Loader
+    left_out: dict[str, int]
 
     @classmethod
-    def of(cls, place: Workplace, current: Round, classes: tuple[str, ...]) -> _Validation:
-        records, uris = records_of(place, current, "val")
+    def of(cls, place: Workplace, current: Round, classes: tuple[str, ...], split: str) -> _HeldOut:
+        records, uris = records_of(place, current, split)
         addresses, belonging = [uris[record.image] for record in records], groups_of(current)
         truths, groups = [truth_of(r, classes) for r in records], [belonging[r.image] for r in records]
-        return cls(records, addresses, truths, groups, Loader(place, uris))
+        without, tasks = left_out_of_evaluation(current), [e.task for e in current.annotated() if e.split == split]
+        left_out = {str(task): without[task] for task in tasks if task in without}
+        return cls(records, addresses, truths, groups, Loader(place, uris), left_out)
 
     @property
     def tasks(self) -> list[int]:
         return [int(record.image) for record in self.records]
 
 
-def _compare(
-    place: Workplace, engine: Engine, shown: _Validation, seed: int, report: Report
-) -> tuple[Contender, Verdict]:
-    """What the new engine and its opponents find in the validation images, and what the gate says of that."""
-    opponents = _opponents(place)
-    total = (1 + len(opponents)) * len(shown.records)
+def _teller(report: Report, total: int) -> Callable[[], None]:
+    """What tells that one more of so many looks at images is done."""
     looks = iter(range(1, total + 1))
-    tell = lambda: report("evaluate", next(looks) / total)  # noqa: E731
-    new = Contender(engine.classes, _detect(engine, shown.records, shown.images, tell))
-    others = _contenders(place, opponents, shown, tell)
-    return new, judge(shown.truths, new, others, seed=seed, groups=shown.groups)
+    return lambda: report("evaluate", next(looks) / total)
 
 
-def _measure(shown: _Validation, new: Contender, seed: int) -> dict[str, Any]:
-    """AP of a version, and between which values each lies (95 %)."""
+def _measure(shown: _HeldOut, new: Contender, seed: int) -> dict[str, Any]:
+    """AP of a version, between which values each lies (95 %), and which images did not count."""
     truths = shown.truths
     intervals = ap_intervals(truths, new.found, len(new.classes), seed=seed, groups=shown.groups)
     per_class = dict(zip(new.classes, intervals.per_class, strict=True))
     interval = {"mask_ap": intervals.overall, "per_class": per_class}
-    return {**evaluate(truths, new.found, new.classes).as_dict(), "interval": interval}
+    return {**evaluate(truths, new.found, new.classes).as_dict(), "interval": interval, LEFT_OUT: shown.left_out}
 
 
 def _answers_to_boxes(engine: Engine, records: Sequence[Record], images: Loader, seed: int) -> dict[str, Any] | None:
@@ -178,14 +185,13 @@ def _answers_to_boxes(engine: Engine, records: Sequence[Record], images: Loader,
     return iou_of_answers(outliners, records, images.of, seed)
 
 
-def _detect(
-    engine: Engine, records: Sequence[Record], load_image: Loader, tell: Callable[[], None]
-) -> list[Detections]:
+def _look(engine: Engine, shown: _HeldOut, tell: Callable[[], None]) -> Contender:
+    """What an engine finds in held-out images."""
     found = []
-    for [image] in read_ahead(iter(records), 1, load_image.of, LOADERS):
+    for [image] in read_ahead(iter(shown.records), 1, shown.images.of, LOADERS):
         found.append(detections_of(engine.predict(image, confidence_threshold=EVALUATION_THRESHOLD)))
         tell()
-    return found
+    return Contender(engine.classes, found)
 
 
 def _opponents(place: Workplace) -> tuple[str, ...]:
@@ -197,20 +203,15 @@ def _opponents(place: Workplace) -> tuple[str, ...]:
 
 
 def _contenders(
-    place: Workplace, names: Sequence[str], shown: _Validation, tell: Callable[[], None]
+    place: Workplace, names: Sequence[str], shown: _HeldOut, tell: Callable[[], None]
 ) -> dict[str, Contender]:
     """What the new version is compared with; one that is not served is left out where it cannot be loaded."""
     found = {}
     for name in names:
         try:
-            found[name] = _contender(place, name, shown, tell)
+            found[name] = _look(load_engine(place, name), shown, tell)
         except (BadCheckpoint, BadEngine, BadVersion) as err:
             if name == place.folder.registry.current():
                 raise
             logger.warning("project %s: the new version is not compared with %s: %s", place.folder.uid, name, err)
     return found
-
-
-def _contender(place: Workplace, version: str, shown: _Validation, tell: Callable[[], None]) -> Contender:
-    engine = load_engine(place, version)
-    return Contender(engine.classes, _detect(engine, shown.records, shown.images, tell))

@@ -143,7 +143,7 @@ def _looked_up(folder: ProjectFolder, version: str, queue: Served, lines: Iterab
         return queue
     came = [row for row in rows if row.place < 2 * len(rows) and row.copy_of is None]  # the others a person picked
     chosen = [row for row in came if row.split == "train" and not row.is_control]
-    by_chance = [row for row in came if row.is_control or (row.split != "train" and queue.shows_validation)]
+    by_chance = [row for row in came if row.is_control or (row.split == "val" and queue.shows_validation)]
     return replace(queue, chosen=_shares(chosen, begun), by_chance=_shares(by_chance, begun))
 
 

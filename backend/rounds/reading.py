@@ -11,7 +11,16 @@ from backend.errors import BadImage, NothingToLearn
 from backend.label_studio.annotations import doubts_about, read_outlines
 from backend.label_studio.client import Task
 from backend.project.workplace import Workplace
-from backend.rounds.folder import AnnotatedImage, Report, Round, ended_rounds, last_concluded, left_out_before
+from backend.rounds.folder import (
+    STATES,
+    AnnotatedImage,
+    Report,
+    Round,
+    all_rounds,
+    ended_rounds,
+    last_concluded,
+    left_out_before,
+)
 from backend.rounds.snapshots import (
     SPLITS,
     Entry,
@@ -28,7 +37,7 @@ from model.record_images import named
 logger = logging.getLogger(__name__)
 
 NAMED = 5
-"""Unknown splits that a note names."""
+"""Unknown splits, or tasks, that a note names."""
 
 Chosen = Mapping[int, tuple[Task, dict[str, Any]]]
 """Annotated tasks by id, each with the annotation that counts."""
@@ -68,7 +77,8 @@ def read(place: Workplace, current: Round, report: Report) -> None:
     for index, entry in enumerate(snapshot.entries, start=1):
         report("read", index / len(snapshot.entries))
         _look_at(place, entry, chosen, found)
-    problems = [*_label_changes(place), *_unknown_splits(chosen), *found.unreadable, *found.doubts, *_darkness(found)]
+    splits = (*_unknown_splits(chosen), *_learned_before(place, snapshot))
+    problems = [*_label_changes(place), *splits, *found.unreadable, *found.doubts, *_darkness(found)]
     for line in (*problems, *(reason for one in found.left_out for reason in one.reasons)):
         logger.warning("project %s: %s", place.folder.uid, line)
     dropped = {one.task for one in found.left_out}
@@ -122,6 +132,22 @@ def _unknown_splits(chosen: Chosen) -> list[str]:
     return [
         f"{len(unknown)} annotated tasks, such as {min(unknown)}, have the split {words}, wanted one of "
         f"{', '.join(SPLITS)}; they are split by chance until that is corrected in their data"
+    ]
+
+
+def _learned_before(place: Workplace, now: Snapshot) -> list[str]:
+    """One line if versions that others go on from have learned from images that are test images now."""
+    tests = {entry.task for entry in now.entries if entry.split == "test"}
+    if not tests or not place.config.warm_start:
+        return []
+    before = (one.snapshot() or Snapshot(()) for one in all_rounds(place.folder) if one.state.state == STATES[-1])
+    learned = sorted(tests & {entry.task for one in before for entry in one.entries if entry.split == "train"})
+    if not learned:
+        return []
+    more = f" and {len(learned) - NAMED} more" if len(learned) > NAMED else ""
+    return [
+        f"learned from before they became test images: task {', '.join(map(str, learned[:NAMED]))}{more}; that "
+        "flatters what is measured on test images as long as versions go on from those that did"
     ]
 
 

@@ -12,7 +12,7 @@ from model.records import Record
 
 
 def records_of(place: Workplace, current: Round, split: str) -> tuple[list[Record], dict[str, str]]:
-    """The round's records of a split, and their images' addresses by record; validation without near copies."""
+    """The round's records of a split, and their images' addresses by record; what is held out without near copies."""
     left_out = left_out_of_evaluation(current)
     rows: list[AnnotatedImage] = [row for row in current.annotated() if row.split == split and row.task not in left_out]
     labels = current.labels()

@@ -135,18 +135,24 @@ def changed_tasks(now: Snapshot, before: Snapshot | None) -> int:
 def assess_need(
     now: Snapshot, before: Snapshot | None, *, initial_datasize: int, pool_size: int, is_forced: bool = False
 ) -> Need:
-    """Whether a round is due, given the snapshot of the last concluded round (None before the first)."""
+    """Whether a round is due, given the snapshot of the last concluded round (None before the first).
+
+    Test images do not count for the first round, which could learn nothing from a set that was annotated before.
+    """
     changed = changed_tasks(now, before)
     wanted = pool_size if before else initial_datasize
-    have = changed if before else len(now.entries)
+    tests = now.count("test")
+    have = changed if before else len(now.entries) - tests
     missing = max(0, wanted - have)
     aside = f"; {now.left_out_in_words}" if now.left_out else ""
     if now.count("train") == 0:
-        reason = "no annotated task outside of the validation split yet"
+        others = " and the test images" if tests else ""
+        reason = f"no annotated task outside of the validation split{others} yet"
         return Need(False, changed, max(1, missing), f"{reason}{aside}")
     if is_forced:
         return Need(True, changed, 0, "asked for")
-    what = "new or changed annotations" if before else "annotated tasks"
+    uncounted = f", not counting {tests} test image{'s' * (tests != 1)}" if tests else ""
+    what = "new or changed annotations" if before else f"annotated tasks{uncounted}"
     return Need(missing == 0, changed, missing, f"{have} of {wanted} {what}{aside}")
 
 

@@ -118,8 +118,9 @@ def _with_seen(current: Round, means: Means, scored: Mapping[int, Scored]) -> Ma
 
 def _moment(place: Workplace, current: Round, snapshot: Snapshot, means: Means) -> Moment:
     """When the queue is ordered: in which round, knowing what, and whether enough validation images are annotated."""
-    annotated_validation = snapshot.count("val") - len(left_out_of_evaluation(current))
-    is_enough = annotated_validation >= task_queue.ENOUGH_VALIDATION
+    left_out = left_out_of_evaluation(current)
+    validation = [entry for entry in snapshot.entries if entry.split == "val" and entry.task not in left_out]
+    is_enough = len(validation) >= task_queue.ENOUGH_VALIDATION
     return Moment(current.state.number, is_enough, known_objects(place, current, means))
 
 

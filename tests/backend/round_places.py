@@ -45,12 +45,15 @@ def workplace(data_dir: Path, **settings: Any) -> Workplace:
     return cast(Workplace, made)
 
 
-def read_round(place: Workplace, number: int, annotations: Mapping[int, str], val: int = 0) -> Round:
-    """A round that has read these tasks, {task: digest of its annotation}, the last `val` of them for validation."""
+def read_round(place: Workplace, number: int, annotations: Mapping[int, str], val: int = 0, test: int = 0) -> Round:
+    """A round that has read these tasks, {task: digest of its annotation}.
+
+    The last `test` of them are test images, and the last `val` of those before for validation.
+    """
     current = Round(place.folder.rounds / str(number))
     current.state.state = "read"
     current.save()
-    splits = ["train"] * (len(annotations) - val) + ["val"] * val
+    splits = ["train"] * (len(annotations) - val - test) + ["val"] * val + ["test"] * test
     entries = [Entry(task, task, annotations[task], split) for task, split in zip(annotations, splits, strict=True)]
     rows = [AnnotatedImage(e.task, f"{e.task}.png", SIZE_HW, e.split, e.task, [region_of(e.task)]) for e in entries]
     current.write_annotated(rows, POLYGONS)

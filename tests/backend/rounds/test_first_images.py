@@ -224,6 +224,11 @@ def test_a_version_is_never_replaced_by_the_first_order(project: Project) -> Non
     assert project.server.model_version == "maskal-r1" and project.status() == []
 
 
+def test_a_test_image_is_told_as_one() -> None:
+    rows = mended({}, {}, {1: "val", 2: "test"}, {1, 2})
+    assert (rows[1].reason, rows[2].reason) == (HELD_OUT, "a test image, by chance")
+
+
 def test_a_version_that_is_served_in_the_moment_of_the_publish_wins(project: Project) -> None:
     order_first_images(project.place, project.open_cache, quiet, may_begin=True)
     versions = registry(project.folder.path, (1, None))

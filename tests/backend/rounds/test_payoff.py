@@ -51,9 +51,9 @@ class Project:
         rows = [self.row(1000 * number + place, place, place % 4 == 3, **kinds) for place in range(100)]
         self.folder.registry.write_ranking(f"maskal-r{number}", rows)
 
-    def row(self, task: int, place: int, by_chance: bool, *, is_validation: bool = False) -> RankedTask:
-        split = "val" if by_chance and is_validation else "train"
-        return RankedTask(task, 0.5, place, place / 100, split, [], is_control=by_chance and not is_validation)
+    def row(self, task: int, place: int, by_chance: bool, *, held_out: str = "") -> RankedTask:
+        split = held_out if by_chance and held_out else "train"
+        return RankedTask(task, 0.5, place, place / 100, split, [], is_control=by_chance and not held_out)
 
     def correct(self, number: int, places: Sequence[int], chosen: Corrections, by_chance: Corrections) -> None:
         """Annotate the tasks at these places of a version's queue."""
@@ -123,9 +123,9 @@ def play(project: Project, chosen: Corrections, by_chance: Corrections, **kinds:
     project.measure(3, 0.5)
 
 
-@pytest.mark.parametrize("is_validation", [False, True])
-def test_choosing_hardly_pays_where_chance_finds_as_many_errors(project: Project, is_validation: bool) -> None:
-    play(project, HALF, HALF, is_validation=is_validation)
+@pytest.mark.parametrize("held_out", ["", "val"])
+def test_choosing_hardly_pays_where_chance_finds_as_many_errors(project: Project, held_out: str) -> None:
+    play(project, HALF, HALF, held_out=held_out)
     (line,) = project.told()
     assert line.startswith("choosing hardly pays over chance: annotators corrected 50 % of the objects in the last 90 ")
     assert "50 % in 30 that came by chance (1.00 times as much, 1.00 to 1.00 with 90 % confidence)" in line
@@ -139,7 +139,12 @@ def test_choosing_that_finds_more_errors_is_not_told(project: Project) -> None:
 
 def test_validation_images_without_pre_labels_are_no_control_group(tmp_path: Path) -> None:
     project = Project(tmp_path, ProjectConfig(holdout_prelabels=False))
-    play(project, HALF, HALF, is_validation=True)
+    play(project, HALF, HALF, held_out="val")
+    assert read_payoff(project.folder).choice is None
+
+
+def test_test_images_which_a_person_picked_are_no_control_group(project: Project) -> None:
+    play(project, HALF, HALF, held_out="test")
     assert read_payoff(project.folder).choice is None
 
 

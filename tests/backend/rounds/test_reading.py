@@ -16,7 +16,7 @@ from backend.label_studio.labels import parse_label_config
 from backend.project.config import ProjectConfig
 from backend.project.folder import ProjectFolder, connect_folder
 from backend.rounds import steps
-from backend.rounds.folder import AnnotatedImage, Round, start_round, unfinished
+from backend.rounds.folder import REFUSED, STATES, AnnotatedImage, Round, start_round, unfinished
 from backend.rounds.learning import train_round
 from backend.rounds.need import need_of
 from backend.rounds.reading import read, read_snapshot_of
@@ -195,6 +195,27 @@ def test_a_split_that_there_is_not_is_told(folder: ProjectFolder) -> None:
     read(place_of(folder, client), current, quiet)
     (line,) = read_json(current.path / "snapshot.json")["problems"]
     assert line.startswith("2 annotated tasks, such as 2, have the split 'Test' or 'valid', wanted one of train")
+
+
+def test_test_images_that_were_learned_from_before_are_told(folder: ProjectFolder) -> None:
+    client, notes = FakeLabelStudio(folder.uid, 12, 8), []
+    of_tasks, splits = client.annotated_tasks, dict[int, str]()
+    client.annotated_tasks = lambda project_id: (  # type: ignore[method-assign]
+        replace(task, data={**task.data, "split": splits.get(task.id, "train")}) for task in of_tasks(project_id)
+    )
+    for made_tests, ends_as in (([2], REFUSED), ([3], STATES[-1]), ([4, 5], STATES[-1])):
+        splits |= dict.fromkeys(made_tests, "test")
+        current = start_round(folder, 0, is_forced=True)
+        read(place_of(folder, client), current, quiet)
+        notes.append(read_json(current.path / "snapshot.json")["problems"])
+        current.state.state = ends_as
+        current.save()
+    assert notes[:2] == [[], []], "what was refused is no version's parent"
+    (line,) = notes[2]
+    assert line.startswith("learned from before they became test images: task 4, 5; that flatters")
+    cold = replace(place_of(folder, client), config=folder.config().model_copy(update={"warm_start": False}))
+    read(cold, current, quiet)
+    assert read_json(current.path / "snapshot.json")["problems"] == []
 
 
 def test_a_round_that_can_read_no_image_says_so_waits_and_goes_on(folder: ProjectFolder) -> None:

@@ -87,6 +87,17 @@ def test_nothing_is_due_without_a_training_image() -> None:
     assert not need.is_due and "outside of the validation split" in need.reason
 
 
+def test_a_test_set_that_is_annotated_already_brings_no_first_round_forward() -> None:
+    tests = snapshot(*((task, "x") for task in range(100, 140)), split="test").entries
+    now = Snapshot((*snapshot(*((task, "x") for task in range(4))).entries, *tests))
+    need = assess_need(now, None, initial_datasize=30, pool_size=5)
+    assert (need.is_due, need.missing) == (False, 26)
+    assert need.reason == "4 of 30 annotated tasks, not counting 40 test images"
+    without = assess_need(Snapshot(tests), None, initial_datasize=30, pool_size=5)
+    assert (without.is_due, without.missing) == (False, 30)
+    assert without.reason == "no annotated task outside of the validation split and the test images yet"
+
+
 def test_a_snapshot_survives_the_disk_and_its_digest_tells_changes(tmp_path) -> None:
     taken = Snapshot(snapshot((1, "a"), (2, "b")).entries, ("region x is left out",))
     write_snapshot(tmp_path / "snapshot.json", taken)

@@ -19,7 +19,7 @@ from backend.queue.jobs import ROUNDS, RUN_ROUND
 from backend.rounds.effort import Effort
 from backend.rounds.first_queue import FirstTask, note_obstacle, write_first_queue
 from backend.rounds.folder import Round
-from backend.rounds.history import note_rollback
+from backend.rounds.history import note_rollback, note_version
 from backend.rounds.trial import note_obstacle as note_obstacle_of_choosing
 from backend.settings import Settings
 from backend.web.access import make_token
@@ -136,6 +136,24 @@ def test_one_validation_image_is_told_as_one(
     project.make_versions()
     project.look()
     assert "On 1 validation image: 1 object right, 0 found" in client.get("/p/3/", auth=main).text
+
+
+def test_page_and_report_tell_what_was_measured_on_test_images(
+    client: FlaskClient, shown, main, settings: Settings, tmp_path: Path
+) -> None:
+    assert "test image" not in client.get("/p/3/", auth=main).text
+    version = shown.folder.registry.get("maskal-r6")
+    test = {"images": 40, "mask_ap": 0.514, "interval": {"mask_ap": [0.46, 0.57]}}
+    note_version(shown.folder, replace(version, metrics={**version.metrics, "test": test}))
+    write_report(settings, None, shown.folder, tmp_path / "report.html")
+    for page in (client.get("/p/3/", auth=main).text, (tmp_path / "report.html").read_text()):
+        assert "On 40 test images, which have no say in anything, maskal-r6 has a mask AP of" in page
+        assert re.search(r"<strong>0\.51</strong> \(95 % interval 0\.46.0\.57\)\.", page)
+        rows = re.findall(
+            r'class="version">(maskal-r\d).*?(<td class="num">[^/]*(?:</span>)?</td>)<td class="why">', page
+        )
+        assert rows[0] == ("maskal-r6", '<td class="num">0.51 <span class="quiet">(40)</span></td>')
+        assert rows[1] == ("maskal-r5", '<td class="num">not measured</td>')
 
 
 def test_page_and_report_tell_what_hardly_pays_any_more(
