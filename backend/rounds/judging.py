@@ -30,7 +30,7 @@ from model.engines.batching import in_halves
 from model.engines.loader import build_engine
 from model.errors import BadCheckpoint, BadEngine, BadVersion
 from model.judging.comparison import ap_intervals
-from model.judging.evaluation import Detections, Truth, detections_of, evaluate, truth_of
+from model.judging.evaluation import EVALUATION_THRESHOLD, Detections, Truth, detections_of, evaluate, truth_of
 from model.judging.gate import MIN_IMAGES, Contender, judge
 from model.outlining.base import Outliner
 from model.outlining.grabcut import GrabCut
@@ -49,9 +49,6 @@ LOOKED_AT = 40
 
 BOXES, NETWORK, GRABCUT = "smart_boxes", "network", "grabcut"
 """Names in a version's metrics: of who is how good at outlining what is in a box, mean IoU."""
-
-EVALUATION_THRESHOLD = 0.05
-"""Scores from which on detections count for AP, as COCO's evaluation has it."""
 
 
 def measure_in_training(place: Workplace, current: Round, engine: Engine) -> Callable[[], float | None] | None:

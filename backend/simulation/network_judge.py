@@ -15,14 +15,13 @@ from backend.simulation.world import Split, World
 from model import checkpoints
 from model.engines.base import Engine
 from model.engines.loader import build_engine
-from model.judging.evaluation import Evaluation, detections_of, evaluate, truth_of
+from model.judging.evaluation import EVALUATION_THRESHOLD, Evaluation, detections_of, evaluate, truth_of
 from model.records import boxes_of
 from model.training.loop import train
 from sampling.coverage import PRIOR, Known
 from sampling.mc_dropout import score
 from sampling.ranking import Candidate
 
-EVALUATION_THRESHOLD = 0.05
 SCORED_AT_ONCE = 8
 
 

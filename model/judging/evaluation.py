@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 
 Rle = dict[str, Any]  # COCO's run lengths: {"size": [h, w], "counts": bytes}
 MAX_DETECTIONS = 1000  # for each image and class; COCO's 100 would cut off images of many nuclei
+EVALUATION_THRESHOLD = 0.05  # scores from which on detections count for AP, as in Detectron2's and torchvision's
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 
 

@@ -37,7 +37,7 @@ from model.files import write_json
 from model.formats import coco
 from model.instances import Instances
 from model.judging.comparison import ap_difference
-from model.judging.evaluation import Detections, Truth, detections_of, evaluate, truth_of
+from model.judging.evaluation import EVALUATION_THRESHOLD, Detections, Truth, detections_of, evaluate, truth_of
 from model.judging.gate import MIN_IMAGES
 from model.records import Record
 from model.training.loop import train
@@ -49,7 +49,6 @@ VAL_SHARE = 0.15
 """Of a project's tasks that validate."""
 
 LOOKED_AT = 40
-EVALUATION_THRESHOLD = 0.05
 RATE = 0.02 / 16 * BATCH
 """torchvision's references train with 0.02 on 8 GPUs of 2 images each."""
 

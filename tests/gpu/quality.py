@@ -13,7 +13,7 @@ from model.engines.base import EngineConfig
 from model.engines.loader import load_pretrained
 from model.engines.torchvision.engine import TorchvisionEngine
 from model.errors import BadEngine
-from model.judging.evaluation import detections_of, evaluate, truth_of
+from model.judging.evaluation import EVALUATION_THRESHOLD, detections_of, evaluate, truth_of
 from model.records import Record
 from model.training.loop import train
 from tests.benchmarks.fields import fields
@@ -21,8 +21,6 @@ from tests.gpu.checks import Job, Measured, NotApplicable
 from tests.gpu.training import round_config
 
 STARTS = {"lite": "imagenet"}
-EVALUATION_THRESHOLD = 0.05
-"""Scores from which on detections count for AP, as COCO's evaluation has it."""
 
 Photos = dict[str, np.ndarray]
 
