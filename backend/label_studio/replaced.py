@@ -8,9 +8,12 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from pathlib import Path
+from typing import Any
 
 from model.file_cache import write_cached
 from model.stored_json import read_as
@@ -22,6 +25,17 @@ class Replacement:
 
     content: str
     at: float
+
+    def reasons_against(self, annotation: Mapping[str, Any]) -> tuple[str, ...]:
+        """Why an annotation may show what was there before, one line; nothing if it was submitted or updated since."""
+        if datetime.fromisoformat(annotation["updated_at"].replace("Z", "+00:00")).timestamp() >= self.at:
+            return ()
+        when = f"{datetime.fromtimestamp(self.at, timezone.utc):%Y-%m-%d %H:%M} UTC"
+        return (
+            f"annotation {annotation.get('id')} was made before its image was replaced (by {when}); correct it and "
+            "press Update, which Label Studio allows once something was changed: where it fits already, move a point "
+            "and back",
+        )
 
 
 class Replacements:
