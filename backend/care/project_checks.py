@@ -88,7 +88,7 @@ def learnable(case: Case) -> str:
     now, _ = read_snapshot_of(place)
     if now.left_out:
         examples = "; ".join(f"task {one.task}: {one.reasons[0]}" for one in now.left_out[-EXAMPLES:])
-        raise Doubt(f"{now.left_out_in_words}, as not all regions can be read: {examples}")
+        raise Doubt(f"{now.left_out_in_words}: {examples}")
     return f"{len(now.entries)} annotated task{'s' * (len(now.entries) != 1)} can be learned from"
 
 

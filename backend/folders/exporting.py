@@ -108,6 +108,7 @@ def _write(form: Output, folder: Path, source: _Source, tasks: Iterable[tuple[Ta
         try:
             content, size_hw = _image(source, task)
             outlines, left_out = read_outlines(annotation, source.labels, size_hw, with_scores=source.with_scores)
+            left_out = (*_outdated(source, task, annotation), *left_out)
             if left_out:  # whoever trains on the export would learn that the object is background
                 problems.append(f"task {task.id} is not exported: {'; '.join(left_out)}")
                 continue
@@ -125,6 +126,12 @@ def _write(form: Output, folder: Path, source: _Source, tasks: Iterable[tuple[Ta
     if form.is_one_file and written:
         form.write(written, folder, classes)
     return Exported(len(written), sum(len(record.outlines) for record in written), problems)
+
+
+def _outdated(source: _Source, task: Task, annotation: Annotation) -> tuple[str, ...]:
+    """Why what is exported may show an image that was there before; predictions go with the version that made them."""
+    replacement = source.images.replaced(source.labels.image_value.of(task.data))
+    return () if replacement is None or source.with_scores else replacement.reasons_against(annotation)
 
 
 def _image(source: _Source, task: Task) -> tuple[bytes, tuple[int, int]]:

@@ -23,8 +23,9 @@ from backend.errors import BadImage, ImageUnavailable, LabelStudioBusy, WrongTok
 from backend.label_studio.addresses import Addresses
 from backend.label_studio.client import LabelStudio
 from backend.label_studio.connections import by_proxy, open_http, why
-from backend.label_studio.etags import read_etag, write_etag
+from backend.label_studio.etags import Etag, read_etag, write_etag
 from backend.label_studio.hosts import pinned
+from backend.label_studio.replaced import Replacement, Replacements, replaced_at
 from backend.settings import Settings
 from model.errors import BadImageFile
 from model.file_cache import cached_path, read_cached, write_cached
@@ -71,6 +72,7 @@ class Images:
         self.login = login
         self.project_id = project_id
         self.folder = settings.data_dir / "cache" / "images"
+        self._replacements = Replacements(settings.data_dir)
         self._asks_again = True
 
     @cached_property
@@ -89,19 +91,27 @@ class Images:
         uri = _checked(uri, task_id)
         if _is_embedded(uri):
             return self._decode(self.fetch(uri, task_id), task_id)
-        name = hashlib.sha256(f"{self.client.url}\n{uri}".encode()).hexdigest()
-        path = cached_path(self.folder, name)
-        cached = read_cached(path)
-        if cached is not None and not self._is_replaced(path, uri, task_id):
+        path = cached_path(self.folder, self._name(uri))
+        cached, etag = read_cached(path), read_etag(path)
+        if cached is not None and not self._is_replaced(path, etag, uri, task_id):
             try:
                 return self._decode(cached, task_id)
             except BadImage:
                 logger.warning("the cached image of task %d cannot be used and is fetched again", task_id)
-        content, etag = self._fetch(uri, task_id)
+        content, headers = self._fetch(uri, task_id)
         image = self._decode(content, task_id)
+        if cached is not None and etag is not None and self._shows_another(cached, image, task_id):
+            at = replaced_at(headers.get("Last-Modified", ""), etag.told_at)
+            self._replacements.note(self._name(uri), content, at)
+            logger.warning("the image of task %d was replaced at its address, %s", task_id, _shown(uri))
         write_cached(path, content)
-        write_etag(path, etag)
+        write_etag(path, headers.get("ETag", ""))
         return image
+
+    def replaced(self, uri: object) -> Replacement | None:
+        """By what the image at an address was replaced since it was first fetched; None as far as anybody noticed."""
+        bare = uri.strip(BLANKS) if isinstance(uri, str) else ""
+        return None if _is_embedded(bare) else self._replacements.of(self._name(bare))
 
     def fetch(self, uri: str | None, task_id: int) -> bytes:
         """The image file itself, past the cache; what may be a passing failure is tried three times."""
@@ -110,8 +120,19 @@ class Images:
             return self._embedded(uri, task_id)
         return self._fetch(uri, task_id)[0]
 
-    def _fetch(self, uri: str, task_id: int) -> tuple[bytes, str]:
-        """An image file, and what its server calls it (its ETag), empty if it does not."""
+    def _name(self, uri: str) -> str:
+        """What an address is known by among those of all servers."""
+        return hashlib.sha256(f"{self.client.url}\n{uri}".encode()).hexdigest()
+
+    def _shows_another(self, cached: bytes, image: np.ndarray, task_id: int) -> bool:
+        """Whether a file that was kept shows another image than this one; no if it cannot be read."""
+        try:
+            return not np.array_equal(self._decode(cached, task_id), image)
+        except BadImage:
+            return False
+
+    def _fetch(self, uri: str, task_id: int) -> tuple[bytes, httpx.Headers]:
+        """An image file, and what its server says of it."""
         retrying = Retrying(
             retry=retry_if_exception_type((ImageUnavailable, LabelStudioBusy)),
             stop=stop_after_attempt(ATTEMPTS),
@@ -119,17 +140,16 @@ class Images:
             reraise=True,
         )
 
-        def take(answer: httpx.Response) -> tuple[bytes, str]:
-            return self._read(answer, task_id), answer.headers.get("ETag", "")
+        def take(answer: httpx.Response) -> tuple[bytes, httpx.Headers]:
+            return self._read(answer, task_id), answer.headers
 
         return retrying(self._ask, uri, task_id, take)
 
-    def _is_replaced(self, path: Path, uri: str, task_id: int) -> bool:
+    def _is_replaced(self, path: Path, etag: Etag | None, uri: str, task_id: int) -> bool:
         """Whether the server has another image there than the cached one, as cameras use their names again.
 
         Asked now and then where the server names its images; one that gives no answer is not asked again.
         """
-        etag = read_etag(path)
         if etag is None or not etag.is_due or not self._asks_again:
             return False
         name = etag.name
@@ -257,6 +277,12 @@ def _checked(uri: str | None, task_id: int) -> str:
 
 def _is_embedded(uri: str) -> bool:
     return uri[:5].lower() == "data:"
+
+
+def _shown(uri: str) -> str:
+    """An address as a log may hold it: without a password, and without what may be a signature."""
+    path = uri.partition("?")[0]
+    return re.sub("//[^/]*@", "//", uri if OF_LABEL_STUDIO.search(path) else path)[:LONGEST_SHOWN]
 
 
 @contextmanager

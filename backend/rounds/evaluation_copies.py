@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 from backend.project.workplace import Workplace
 from backend.rounds.folder import Round
-from backend.rounds.image_features import FeatureMaker
+from backend.rounds.image_features import FeatureMaker, image_name
 from backend.rounds.near_copies import NearCopies, compare_now, read_near_copies
 from model.errors import BadCheckpoint
 from model.files import write_json
@@ -31,7 +31,7 @@ def note_left_out(place: Workplace, current: Round, open_cache: Callable[[], Fea
     if path.exists() or not place.config.moves_near_copies:
         return
     splits = {row.task: row.split for row in current.annotated()}
-    twins = _compared(place, splits, open_cache).twins
+    twins = _compared(place, current, open_cache).twins
     learned = Shown(twins, (task for task, split in splits.items() if split == "train"))
     found = {task: learned.copied_by(task) for task, split in splits.items() if split != "train"}
     write_json(path, {str(task): other for task, other in found.items() if other is not None})
@@ -43,12 +43,13 @@ def left_out_of_evaluation(current: Round) -> dict[int, int]:
     return read_as(path, dict[int, int]) if path.exists() else {}
 
 
-def _compared(place: Workplace, splits: Mapping[int, str], open_cache: Callable[[], FeatureMaker]) -> NearCopies:
+def _compared(place: Workplace, current: Round, open_cache: Callable[[], FeatureMaker]) -> NearCopies:
     """What is known of annotated tasks, and what is seen now of those that were not compared yet."""
-    known = read_near_copies(place.folder)
-    if set(splits.values()) <= {"train"} or splits.keys() <= known.images.keys():
+    known, rows = read_near_copies(place.folder), {row.task: row for row in current.annotated()}
+    are_known = all(known.images.get(row.task) == image_name(place, row.uri) for row in rows.values())
+    if are_known or all(row.split == "train" for row in rows.values()):
         return known
-    tasks = [task for task in place.client.annotated_tasks(place.folder.project_id) if task.id in splits]
+    tasks = [task for task in place.client.annotated_tasks(place.folder.project_id) if task.id in rows]
     try:
         return compare_now(place, tasks, open_cache)
     except BadCheckpoint as err:

@@ -14,6 +14,7 @@ import numpy as np
 
 from backend.errors import BadImage
 from backend.project.workplace import Workplace
+from backend.rounds.image_keys import image_key
 from model.file_cache import cached_path, read_cached, write_cached
 from model.near_copies import Glance, glance, thumbnail
 
@@ -64,6 +65,5 @@ class Glances:
 
 
 def _path(place: Workplace, value: Any) -> Path:
-    return cached_path(
-        glances_folder(place.folder.data_dir), hashlib.sha256(f"{place.folder.uid}\n{value}".encode()).hexdigest()
-    )
+    name = hashlib.sha256(f"{place.folder.uid}\n{image_key(place, value)}".encode()).hexdigest()
+    return cached_path(glances_folder(place.folder.data_dir), name)

@@ -18,6 +18,7 @@ from backend.label_studio.client import Task
 from backend.project.unreadable import Unreadable
 from backend.project.workplace import Workplace
 from backend.rounds.glances import keep_glance
+from backend.rounds.image_keys import image_key
 from model.files import replacing
 
 logger = logging.getLogger(__name__)
@@ -49,15 +50,15 @@ class FeatureMaker(Protocol):
 class Known:
     """Features by task.
 
-    images  what each task's image address is known by, as an image may be exchanged
+    images  what each task's image is known by, as an image may be exchanged
     """
 
     features: Mapping[int, np.ndarray]
     images: Mapping[int, str]
 
-    def has(self, task: Task, image: object) -> bool:
-        """Whether a task's image, as its data names it now, has been looked at."""
-        return self.images.get(task.id) == _name(image)
+    def has(self, place: Workplace, task: Task) -> bool:
+        """Whether a task's image, as it is now, has been looked at."""
+        return self.images.get(task.id) == image_name(place, place.labels.image_value.of(task.data))
 
 
 def read_features(place: Workplace) -> Known:
@@ -77,8 +78,7 @@ def read_features(place: Workplace) -> Known:
 def missing_from(known: Known, place: Workplace, tasks: Sequence[Task]) -> list[Task]:
     """Tasks whose image has not been looked at, but for those that cannot be read now."""
     waiting = {task for task, failure in Unreadable(place.folder.path).failures().items() if failure.is_waiting}
-    value = place.labels.image_value
-    return [task for task in tasks if task.id not in waiting and not known.has(task, value.of(task.data))]
+    return [task for task in tasks if task.id not in waiting and not known.has(place, task)]
 
 
 def add_features(place: Workplace, cache: FeatureMaker, known: Known, tasks: Sequence[Task], deadline: float) -> Known:
@@ -98,7 +98,7 @@ def add_features(place: Workplace, cache: FeatureMaker, known: Known, tasks: Seq
                     features[task.id] = cache.maps(pixels).of_image().astype(np.float16)
                     if place.config.moves_near_copies:
                         keep_glance(place, value.of(task.data), pixels)
-                    images[task.id] = _name(value.of(task.data))
+                    images[task.id] = image_name(place, value.of(task.data))
                     unreadable.clear(task.id)
                 except BadImage as err:
                     unreadable.note(task.id, err)
@@ -121,5 +121,6 @@ def _write(place: Workplace, known: Known) -> None:
         )
 
 
-def _name(image: object) -> str:
-    return hashlib.sha256(str(image).encode()).hexdigest()[:16]
+def image_name(place: Workplace, value: object) -> str:
+    """What a task's image, whose address in the data is `value`, is known by here."""
+    return hashlib.sha256(image_key(place, value).encode()).hexdigest()[:16]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +20,7 @@ from backend.label_studio.labels import LabelConfig
 from backend.project.feature_cache import FeatureCache
 from backend.project.unreadable import Unreadable
 from backend.project.workplace import Workplace
+from backend.rounds.image_features import image_name
 from backend.rounds.object_parts import ObjectParts, Row
 from model.engines.torchvision.frozen import FeatureMaps
 from model.registry import version_number
@@ -138,9 +138,8 @@ class _Index:
                         yield task, None
 
     def _image(self, task: Task) -> str:
-        """What the address of a task's image is known by."""
-        address = str(self.place.labels.image_value.of(task.data))
-        return hashlib.sha256(address.encode()).hexdigest()[:16]
+        """What a task's image is known by."""
+        return image_name(self.place, self.place.labels.image_value.of(task.data))
 
     def _worth(self, row: Row) -> tuple[bool, int]:
         return row.version == self.version, version_number(row.version) if row.version else 0

@@ -31,7 +31,7 @@ TASKS = 200
 class Row:
     """Where a task's objects are kept.
 
-    image    what the address of its image is known by, as an image may be exchanged
+    image    what its image is known by, as an image may be exchanged
     version  the version that found them; empty where none had looked for any
     place    its place in the part
     """

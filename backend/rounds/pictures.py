@@ -14,6 +14,7 @@ import numpy as np
 from backend.label_studio.annotations import read_outlines
 from backend.label_studio.labels import LabelConfig
 from backend.project.workplace import Workplace
+from backend.rounds.image_keys import image_key
 from model.file_cache import cached_path, write_cached
 from model.records import Polygon
 
@@ -54,9 +55,14 @@ def thumbnails(data_dir: Path) -> Path:
     return data_dir / "cache" / "thumbnails"
 
 
+def thumbnail_name(place: Workplace, uri: str) -> str:
+    """Name of an image's thumbnail in the cache."""
+    return hashlib.sha256(f"{place.folder.uid}\n{image_key(place, uri)}".encode()).hexdigest()
+
+
 def keep_thumbnail(place: Workplace, uri: str, image: np.ndarray) -> str:
     """Make the thumbnail of an image (h, w, 3) unless it is there; returns its name."""
-    name = hashlib.sha256(f"{place.folder.uid}\n{uri}".encode()).hexdigest()
+    name = thumbnail_name(place, uri)
     path = cached_path(thumbnails(place.folder.data_dir), name)
     if not path.exists():
         scale = min(1.0, THUMBNAIL_PX / max(image.shape[:2]))

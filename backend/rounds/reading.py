@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from backend.errors import BadImage, NothingToLearn
 from backend.label_studio.annotations import doubts_about, read_outlines
 from backend.label_studio.client import Task
+from backend.label_studio.replaced import Replacement
 from backend.project.workplace import Workplace
 from backend.rounds.folder import (
     STATES,
@@ -49,7 +51,7 @@ class _Found:
 
     rows        what can be learned
     unreadable  one line for each image that cannot be read
-    left_out    tasks of whose annotation a part cannot be read
+    left_out    tasks of whose annotation a part cannot be read, or whose image was replaced since
     doubts      one line for each thing that is used otherwise than it may be meant
     brightest   value of all pixels, 0..255
     """
@@ -69,8 +71,8 @@ class _Found:
 def read(place: Workplace, current: Round, report: Report) -> None:
     """Write down what is annotated, and read every image once, so that training meets no broken one.
 
-    An image of which not all regions can be read is left out. NothingToLearn if none is left to train on, or too few
-    for the round to be due.
+    An image of which not all regions can be read, or that was replaced since they were drawn, is left out.
+    NothingToLearn if none is left to train on, or too few for the round to be due.
     """
     snapshot, chosen = read_snapshot_of(place, afresh=True)
     found = _Found(left_out=list(snapshot.left_out))
@@ -99,8 +101,13 @@ def read_snapshot_of(place: Workplace, *, afresh: bool = False) -> tuple[Snapsho
     project_id = place.folder.project_id
     newest = place.client.newest_change(project_id)
     known = () if afresh else left_out_before(place.folder, place.label_config)
-    snapshot, chosen = take_snapshot(place.client.annotated_tasks(project_id), place.folder.uid, place.labels, known)
+    tasks, replacement_of = place.client.annotated_tasks(project_id), partial(_replacement_of, place)
+    snapshot, chosen = take_snapshot(tasks, place.folder.uid, place.labels, known, replacement_of)
     return replace(snapshot, newest=newest), chosen
+
+
+def _replacement_of(place: Workplace, task: Task) -> Replacement | None:
+    return place.images.replaced(place.labels.image_value.of(task.data))
 
 
 def _look_at(place: Workplace, entry: Entry, chosen: Chosen, found: _Found) -> None:
@@ -111,6 +118,10 @@ def _look_at(place: Workplace, entry: Entry, chosen: Chosen, found: _Found) -> N
         pixels = place.images.load(uri, task.id)
     except BadImage as err:
         found.unreadable.append(f"annotation {entry.annotation} is not trained on: {err}")
+        return
+    replacement = place.images.replaced(uri)  # loading it may have been the moment of noticing
+    if replacement is not None and (why := replacement.reasons_against(annotation)):
+        found.left_out.append(LeftOut(task.id, entry.annotation, "", why))
         return
     size_hw, found.brightest = pixels.shape[:2], max(found.brightest, int(pixels.max(initial=0)))
     _, unread = read_outlines(annotation, place.labels, size_hw)

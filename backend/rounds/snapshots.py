@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 from backend.label_studio.annotations import annotation_digest, choose_annotation, unread_regions
 from backend.label_studio.client import Task
 from backend.label_studio.labels import LabelConfig
+from backend.label_studio.replaced import Replacement
 from model.files import write_json
 from model.stored_json import read_as
 
@@ -31,9 +32,10 @@ class Entry:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """An annotated task that does not count, because not all of its regions can be read: why, one line each.
+    """An annotated task that does not count: why, one line each.
 
-    Learning from the others would teach that what is left out is background.
+    Either not all of its regions can be read, and learning from the others would teach that what is left out is
+    background; or its image was replaced since, which is looked up each time, so that `digest` is empty.
     """
 
     task: int
@@ -101,11 +103,16 @@ def group_of(data: Mapping[str, Any], task_id: int) -> str:
 
 
 def take_snapshot(
-    tasks: Iterable[Task], uid: str, labels: LabelConfig, known: Collection[LeftOut] = ()
+    tasks: Iterable[Task],
+    uid: str,
+    labels: LabelConfig,
+    known: Collection[LeftOut] = (),
+    replacement_of: Callable[[Task], Replacement | None] = lambda task: None,
 ) -> tuple[Snapshot, dict[int, tuple[Task, dict[str, Any]]]]:
     """The snapshot of those tasks, and for each entry the task and the annotation that counts.
 
     `known` are those that a round had to leave out when it read their masks; until they are edited they stay so.
+    `replacement_of` tells what a task's image was replaced by; what was annotated before is left out.
     """
     entries, left_out, chosen = [], [], {}
     before = {(one.task, one.digest): one for one in known}
@@ -114,8 +121,10 @@ def take_snapshot(
         if annotation is None:
             continue
         digest = annotation_digest(annotation)
-        reasons = unread_regions(annotation, labels)
-        if reasons:
+        reasons, replacement = unread_regions(annotation, labels), replacement_of(task)
+        if replacement is not None and (why := replacement.reasons_against(annotation)):
+            left_out.append(LeftOut(task.id, annotation["id"], "", why))
+        elif reasons:
             left_out.append(LeftOut(task.id, annotation["id"], digest, reasons))
         elif (task.id, digest) in before:
             left_out.append(before[task.id, digest])

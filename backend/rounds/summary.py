@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from backend.errors import BadImage
+from backend.label_studio.client import Task
 from backend.project.folder import ProjectFolder
 from backend.project.workplace import Workplace
 from backend.rounds.findings import Findings, read_findings
 from backend.rounds.first_queue import read_first_queue
 from backend.rounds.folder import Round
-from backend.rounds.pictures import Picture, drawings_of, keep_thumbnail
+from backend.rounds.pictures import Picture, drawings_of, keep_thumbnail, thumbnail_name
 from model.rankings import RankedTask
 from model.registry import Registry
 from model.stored_json import as_kind
@@ -93,7 +94,7 @@ def front_of_first_queue(place: Workplace, known: Mapping[int, Picture]) -> tupl
         return ()
     tasks = {task.id: task for task in place.client.tasks(place.folder.project_id) if not task.is_labeled}
     waiting = sorted((row for row in queue.values() if row.task in tasks), key=lambda row: (row.score, row.task))
-    found = (known.get(row.task) or _picture(place, row.task, tasks[row.task].data, []) for row in waiting[:FIRST])
+    found = (_first_picture(place, tasks[row.task], known.get(row.task)) for row in waiting[:FIRST])
     return tuple(
         Next(picture, row.reason, None) for picture, row in zip(found, waiting[:FIRST], strict=True) if picture
     )
@@ -112,6 +113,11 @@ def front_in_words(folder: ProjectFolder, annotated: Collection[int], listed: in
 def _next(place: Workplace, row: RankedTask, data: Mapping[str, Any]) -> Next | None:
     picture = _picture(place, row.task, data, row.regions)
     return Next(picture, row.reason, row.certainty) if picture else None
+
+
+def _first_picture(place: Workplace, task: Task, known: Picture | None) -> Picture | None:
+    name = thumbnail_name(place, str(place.labels.image_value.of(task.data)))
+    return known if known is not None and known.thumbnail == name else _picture(place, task.id, task.data, [])
 
 
 def _picture(place: Workplace, task: int, data: Mapping[str, Any], regions: list[dict[str, Any]]) -> Picture | None:

@@ -51,18 +51,18 @@ class Assistant:
         self._seen: OrderedDict[str, _Seen] = OrderedDict()
         self._sides: dict[str, float] = {}
 
-    def sees(self, address: str) -> bool:
-        """Whether the image at an address is one of those at hand."""
-        return address in self._seen
+    def sees(self, key: str) -> bool:
+        """Whether the image of that key is one of those at hand."""
+        return key in self._seen
 
     def answer(
-        self, asked: SmartBox | SmartPoints, address: str, load: Callable[[], np.ndarray], config: LabelConfig
+        self, asked: SmartBox | SmartPoints, key: str, load: Callable[[], np.ndarray], config: LabelConfig
     ) -> list[Region]:
-        """Regions of what was asked for on the image at an address, of the best control that offers its label.
+        """Regions of what was asked for on the image of that key, of the best control that offers its label.
 
         A label that the outliner does not know is outlined as whatever is there. NoOutline if there is no object.
         """
-        seen = self._see(address, load)
+        seen = self._see(key, load)
         known = [index for index, name in enumerate(self._outliner.classes) if config.label_for(name) == asked.label]
         masks = self._masks(asked, seen, known[0] if known else None)
         objects = [mask_to_regions(m, box_of(m), asked.label, config, secrets.token_urlsafe(7)) for m in masks]
@@ -92,12 +92,12 @@ class Assistant:
             raise refusal
         return found
 
-    def _see(self, address: str, load: Callable[[], np.ndarray]) -> _Seen:
-        seen = self._seen.pop(address, None)
+    def _see(self, key: str, load: Callable[[], np.ndarray]) -> _Seen:
+        seen = self._seen.pop(key, None)
         if seen is None:
             image = load()
             seen = _Seen(image.shape[:2], self._outliner.look(image))
-        self._seen[address] = seen
+        self._seen[key] = seen
         while len(self._seen) > KEPT_IMAGES:
             self._seen.popitem(last=False)
         return seen

@@ -21,6 +21,7 @@ from backend.project.workplace import ProjectFacts, Workplace, open_workplace
 from backend.rounds.engines import load_engine
 from backend.rounds.first_queue import FIRST_VERSION
 from backend.rounds.folder import has_smart_tool
+from backend.rounds.image_keys import image_key
 from backend.rounds.judging import BOXES
 from backend.rounds.new_tasks import late_score
 from backend.rounds.scoring import Scorer, device_of_engine, task_seed
@@ -136,11 +137,11 @@ class Predictor:
             if asked is None:
                 return {"result": []}
             uri = place.labels.image_value.of(task.data)
-            image = None if self._sees(folder, version, str(uri)) else place.images.load(uri, task.id)
+            image = None if self._sees(folder, version, image_key(place, uri)) else place.images.load(uri, task.id)
             with self._lock:
                 assistant = self._assistant(place, self._load(folder, version))
                 load = partial(place.images.load, uri, task.id) if image is None else lambda: image
-                regions = assistant.answer(asked, str(uri), load, place.labels)
+                regions = assistant.answer(asked, image_key(place, uri), load, place.labels)
         except NoOutline as err:
             logger.warning("nothing is outlined on task %d: %s", task.id, err)
             return {"result": []}
@@ -161,12 +162,12 @@ class Predictor:
                 served.assistant = Assistant(choose_outliner(self._engine(place, served), trial))
         return served.assistant
 
-    def _sees(self, folder: ProjectFolder, version: str, address: str) -> bool:
-        """Whether a version has the image at an address at hand, from the last boxes and clicks."""
+    def _sees(self, folder: ProjectFolder, version: str, key: str) -> bool:
+        """Whether a version has the image of that key at hand, from the last boxes and clicks."""
         served = self._served.get(folder.uid)
         if served is None or served.version != version or served.assistant is None:
             return False
-        return served.assistant.sees(address)
+        return served.assistant.sees(key)
 
     def _load(self, folder: ProjectFolder, version: str) -> _Served:
         served = self._served.pop(folder.uid, None)

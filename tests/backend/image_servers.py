@@ -29,6 +29,7 @@ class Server(ThreadingHTTPServer):
         self.closed: set[str] = set()
         self.failures: dict[str, int] = {}
         self.etags: dict[str, str] = {}
+        self.dates: dict[str, str] = {}
         self.seen: list[tuple[str, str | None]] = []
 
     @property
@@ -65,6 +66,8 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(404 if content is None else 200)
         if etag is not None:
             self.send_header("ETag", etag)
+        if self.path in self.server.dates:
+            self.send_header("Last-Modified", self.server.dates[self.path])
         self.end_headers()
         self.wfile.write(content or b"")
 

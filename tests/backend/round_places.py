@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -10,6 +11,7 @@ from typing import Any, cast
 import numpy as np
 
 from backend.label_studio.labels import parse_label_config
+from backend.label_studio.replaced import Replacement
 from backend.project.config import ProjectConfig
 from backend.project.folder import connect_folder
 from backend.project.workplace import Workplace
@@ -21,7 +23,18 @@ SIZE_HW = (60, 80)
 COLOURS = {"leaf": (40, 160, 60), "spot": (120, 60, 30)}
 
 
-class Photos:
+class FakeImages:
+    """What images were replaced by, as `Images` tells it of their addresses."""
+
+    @cached_property
+    def replacements(self) -> dict[object, Replacement]:
+        return {}
+
+    def replaced(self, value: object) -> Replacement | None:
+        return self.replacements.get(value)
+
+
+class Photos(FakeImages):
     """A leaf on the left or a spot on the right, by turns."""
 
     def load(self, value: object, task_id: int) -> np.ndarray:

@@ -37,6 +37,7 @@ from model.geometry import mask_to_polygons
 from model.rankings import RankedTask
 from model.registry import Version, VersionFields
 from model.stored_weights import add_version
+from tests.backend.round_places import FakeImages
 
 SIZE_HW = (240, 320)
 UID = "3.1700000000"
@@ -56,7 +57,7 @@ class ShownProject:
 
     def __init__(self, data_dir: Path, classes: Sequence[str] = CLASSES, title: str = "Broccoli, field 7") -> None:
         self.folder = connect_folder(data_dir, UID)
-        self.place = cast(Workplace, SimpleNamespace(folder=self.folder))
+        self.place = cast(Workplace, SimpleNamespace(folder=self.folder, images=FakeImages()))
         self.classes, self.title = tuple(classes), title
 
     def make_versions(self, tasks: int = 40) -> ProjectFolder:

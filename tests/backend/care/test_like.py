@@ -13,6 +13,7 @@ from backend.care.asked import SPOKESMEN, Wish, ask
 from backend.care.like import Found, Like, most_like
 from backend.errors import BadImage, BadSetting
 from backend.label_studio.client import LabelStudio
+from backend.label_studio.replaced import Replacement
 from backend.label_studio.tabs import find_like, provide_like, provide_next, tabs
 from backend.project.config import ProjectConfig
 from backend.project.feature_cache import FeatureCache
@@ -172,6 +173,14 @@ def test_an_exchanged_image_is_looked_at_again(project: Project, monkeypatch: py
     project.photos.reads.clear()
     project.like(1)
     assert project.photos.reads == [1, other.id] and len(project.rows()) == len(IN_TRAINING) - 1
+
+
+def test_a_replaced_image_is_looked_at_again(project: Project) -> None:
+    project.like(1)
+    project.photos.replacements[f"{IN_TRAINING[1]}.png"] = Replacement("a", 0.0)
+    project.photos.reads.clear()
+    project.like(1)
+    assert project.photos.reads == [1, IN_TRAINING[1]]
 
 
 def test_the_objects_of_a_newer_version_take_the_place_of_those_of_the_one_before(project: Project) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +19,7 @@ from backend.label_studio.client import LabelStudio
 from backend.label_studio.facts import Project, Task
 from backend.label_studio.images import Images
 from backend.label_studio.labels import polygon_config
+from backend.label_studio.replaced import Replacement
 from backend.settings import Settings
 from model.formats.table import FORMATS
 from tests.model.formats.scenes import read
@@ -30,6 +32,9 @@ SQUARE = {
     "value": {"points": [[10, 10], [50, 10], [50, 50], [10, 50]], "polygonlabels": ["leaf"]},
 }
 
+MADE = "2026-01-01T12:00:00Z"
+NONE: dict[str, Replacement] = {}
+
 
 def photo(shade: int) -> bytes:
     content = io.BytesIO()
@@ -41,11 +46,13 @@ def photo(shade: int) -> bytes:
 def export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Exported]:
     """Export annotated tasks: by their ids, the address of their image and the name that it was imported by."""
 
-    def exported(form: str, tasks: dict[int, tuple[Any, str | None]]) -> Exported:
+    def exported(
+        form: str, tasks: dict[int, tuple[Any, str | None]], replacements: Mapping[str, Replacement] = NONE
+    ) -> Exported:
         def annotated_tasks(project_id: int) -> Iterator[Task]:
             for number, (address, source) in tasks.items():
                 data = {"image": address, **({SOURCE: source} if source else {})}
-                annotation: dict[str, Any] = {"id": number, "updated_at": "2026", "result": [SQUARE]}
+                annotation: dict[str, Any] = {"id": number, "updated_at": MADE, "result": [SQUARE]}
                 yield Task(number, data, True, [annotation])
 
         good = [address for address, _ in tasks.values() if isinstance(address, str) and address]
@@ -53,13 +60,20 @@ def export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Exp
         client = SimpleNamespace(annotated_tasks=annotated_tasks, project=lambda number: project)
         settings = Settings(data_dir=tmp_path / "data")
         real = Images(LabelStudio("http://studio", "key"), settings)
-        images = SimpleNamespace(settings=settings)
+        images = SimpleNamespace(settings=settings, replaced=replacements.get)
         images.fetch = lambda address, number: photo(number) if address in good else real.fetch(address, number)
         monkeypatch.setattr(exporting, "open_client", lambda *_: client)
         monkeypatch.setattr(exporting, "Images", lambda *_: images)
         return export_records(settings, ExportOptions(form, 1, tmp_path / "out"))
 
     return exported
+
+
+def test_what_was_annotated_before_its_image_was_replaced_is_not_exported(export: Callable[..., Exported]) -> None:
+    at = datetime.fromisoformat("2026-01-02T00:00:00+00:00").timestamp()
+    tasks = {number: (f"/{number}.png", None) for number in (5, 6)}
+    done = export("coco", tasks, {"/5.png": Replacement("a", at), "/6.png": Replacement("a", at - 86_400)})
+    assert done.images == 1 and "task 5 is not exported: annotation 5 was made before its image" in done.problems[0]
 
 
 @pytest.mark.parametrize("other", ["7-a.png", "7-a.jpg"])

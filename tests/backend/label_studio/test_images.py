@@ -5,9 +5,11 @@ import errno
 import io
 import multiprocessing
 import os
+import shutil
 import struct
 import threading
 import time
+from email.utils import formatdate
 from pathlib import Path
 from urllib.parse import quote
 
@@ -243,6 +245,58 @@ def test_an_image_that_was_replaced_under_its_address_is_fetched_again(
             assert loader.load(uri, 7).shape == (30, 40, 3)
             asked = len(server.seen)
             assert loader.load(uri, 7).shape == (30, 40, 3) and len(server.seen) == asked
+
+
+def replaced_in_a_day(server: Server, loader: Images, uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another image takes the place of one that was fetched, and is noticed."""
+    path = uri.removeprefix(server.url)
+    server.files[path], server.etags[path] = png(20, 10), '"1"'
+    loader.load(uri, 7)
+    assert loader.replaced(uri) is None
+    server.files[path], server.etags[path] = png(20, 10), '"2"'
+    a_day_passes(monkeypatch)
+    loader.load(uri, 7)
+
+
+def test_a_replaced_image_is_told_once_and_remembered_beside_the_cache(
+    label_studio: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    loader = images(label_studio, tmp_path)
+    label_studio.dates["/data/local-files/?d=a.png"] = formatdate(time.time() + 3600, usegmt=True)
+    replaced_in_a_day(label_studio, loader, "/data/local-files/?d=a.png", monkeypatch)
+    shutil.rmtree(tmp_path / "cache")
+    again = images(label_studio, tmp_path)
+    again.load("/data/local-files/?d=a.png", 7)
+    found = again.replaced(" /data/local-files/?d=a.png ")
+    assert found is not None and found.at == pytest.approx(time.time() - 86_401 + 3600, abs=60), "as its server says"
+    told = "the image of task 7 was replaced at its address, /data/local-files/?d=a.png"
+    assert caplog.messages == [told]
+    assert again.replaced("/other.png") is None and again.replaced(None) is None
+
+
+def test_what_may_be_secret_in_a_replaced_images_address_is_not_told(
+    servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    loader = images(servers[0], tmp_path, allowed_private_hosts=("127.0.0.1",))
+    replaced_in_a_day(servers[1], loader, f"{servers[1].url}/a.png?signature=secret", monkeypatch)
+    assert caplog.messages == [f"the image of task 7 was replaced at its address, {servers[1].url}/a.png"]
+
+
+def test_the_same_image_under_another_name_was_not_replaced(
+    label_studio: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As where a server was moved, whose ETags say when each of its files was copied, or an optimizer packed it."""
+    content = png(20, 10)
+    again = io.BytesIO()
+    Image.open(io.BytesIO(content)).save(again, "PNG", compress_level=1)
+    assert again.getvalue() != content
+    loader = images(label_studio, tmp_path)
+    label_studio.files["/a.png"], label_studio.etags["/a.png"] = content, '"1"'
+    loader.load("/a.png", 7)
+    label_studio.files["/a.png"], label_studio.etags["/a.png"] = again.getvalue(), '"2"'
+    a_day_passes(monkeypatch)
+    loader.load("/a.png", 7)
+    assert loader.replaced("/a.png") is None and not caplog.messages
 
 
 @pytest.mark.parametrize("becomes", ["same", "gone", "failing", "closed", "unnamed", "damaged"])

@@ -5,13 +5,14 @@ from pathlib import Path
 import pytest
 
 from backend.care import status
+from backend.label_studio.replaced import Replacement
 from backend.rounds.evaluation_copies import left_out_in_words, left_out_of_evaluation, note_left_out
 from backend.rounds.folder import Round
 from backend.rounds.judging import evaluate_round
 from backend.rounds.learning import train_round
 from model.errors import BadCheckpoint
 from tests.backend.round_places import quiet, read_round
-from tests.backend.rounds.test_near_copies import TASKS, Project, SmallMaker
+from tests.backend.rounds.test_near_copies import SCENES, TASKS, Project, SmallMaker
 
 
 def learned(project: Project, **splits: str) -> Round:
@@ -67,6 +68,14 @@ def test_a_round_looks_for_itself_where_the_worker_has_not_yet(tmp_path: Path) -
     project = Project(tmp_path, annotated=TASKS)
     assert left_out_of_evaluation(learned(project)) == {10: 2, 11: 3, 12: 4}
     assert project.pairs() == set(), "open images are to be compared with these yet"
+
+
+def test_a_validation_image_that_was_replaced_since_it_was_compared_is_looked_at_again(tmp_path: Path) -> None:
+    project = Project(tmp_path, annotated=TASKS)
+    project.look()
+    project.shots.shows[10] = 5 + SCENES
+    project.shots.replacements["10.png"] = Replacement("a", 0.0)
+    assert left_out_of_evaluation(learned(project)) == {10: 5, 11: 3, 12: 4}
 
 
 def test_what_a_round_has_decided_stays_so_when_it_is_resumed(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from backend.errors import BadImage
+from backend.label_studio.replaced import Replacement
 from backend.project.config import ProjectConfig
 from backend.project.folder import connect_folder
 from backend.project.workplace import Workplace
@@ -16,7 +17,7 @@ from backend.rounds.copies_last import LateCopies, near_copies_in_words, with_co
 from backend.rounds.first_images import HELD_OUT, first_images_in_words, order_first_images
 from backend.rounds.first_queue import read_first_queue
 from backend.rounds.folder import start_round
-from backend.rounds.glances import glances_folder
+from backend.rounds.glances import Glances, glances_folder
 from backend.rounds.near_copies import FORMAT, look_for_near_copies, read_near_copies
 from backend.rounds.new_tasks import late_score, score_new_tasks
 from backend.rounds.scored import Scored
@@ -25,7 +26,7 @@ from model.errors import BadCheckpoint
 from model.files import read_json, write_json
 from model.rankings import RankedTask
 from tests.backend.fake_label_studio import FakeLabelStudio, place_of
-from tests.backend.round_places import quiet
+from tests.backend.round_places import FakeImages, quiet
 from tests.backend.rounds.test_task_queue import registry
 from tests.textures import shot_again, textured
 
@@ -35,18 +36,19 @@ SCENES = 8
 """Tasks 9 to 12 show the scenes of tasks 1 to 4 once more."""
 
 
-class Shots:
+class Shots(FakeImages):
     """What each task shows: one scene for each remainder of SCENES; the images of `broken` tasks cannot be read."""
 
     def __init__(self) -> None:
         self.loaded: list[int] = []
         self.broken: set[int] = set()
+        self.shows: dict[int, int] = {}
 
     def load(self, value: object, task_id: int) -> np.ndarray:
         self.loaded.append(task_id)
         if task_id in self.broken:
             raise BadImage(f"task {task_id}: broken")
-        scene = textured(task_id % SCENES)
+        scene = textured(self.shows.get(task_id, task_id) % SCENES)
         return scene if task_id <= SCENES else shot_again(scene, task_id)
 
 
@@ -177,6 +179,26 @@ def test_an_exchanged_image_is_compared_anew(project: Project) -> None:
     loaded = len(project.shots.loaded)
     project.look(in_full=True)
     assert project.pairs() == ALL and len(project.shots.loaded) == loaded
+
+
+def test_a_replaced_image_is_compared_anew(project: Project) -> None:
+    project.look()
+    project.shots.shows[9] = 5
+    project.shots.replacements["9.png"] = Replacement("a", 0.0)
+    project.shots.loaded.clear()
+    project.look(in_full=True)
+    assert project.pairs() == (ALL - {(1, 9)}) | {(5, 9)} and project.shots.loaded == [9]
+    project.look(in_full=True)
+    assert project.shots.loaded == [9]
+
+
+def test_a_replaced_image_has_another_small_picture(project: Project) -> None:
+    glances = lambda: Glances(project.place, {9: "9.png"}).of(9).grey.tolist()  # noqa: E731
+    before = glances()
+    project.shots.shows[9] = 5
+    assert glances() == before
+    project.shots.replacements["9.png"] = Replacement("a", 0.0)
+    assert glances() != before
 
 
 def row(task: int, score: float, split: str = "train", copy_of: int | None = None) -> RankedTask:

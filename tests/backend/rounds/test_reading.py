@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from label_studio_sdk.converter import brush
 from backend.care.status import _left_out_lines
 from backend.errors import BadImage, NothingToLearn
 from backend.label_studio.labels import parse_label_config
+from backend.label_studio.replaced import Replacement
 from backend.project.config import ProjectConfig
 from backend.project.folder import ProjectFolder, connect_folder
 from backend.rounds import steps
@@ -24,7 +26,7 @@ from backend.rounds.snapshots import Entry, Snapshot, write_snapshot
 from model.files import read_json
 from tests.backend.configs import POLYGONS
 from tests.backend.fake_label_studio import FakeLabelStudio, place_of
-from tests.backend.round_places import Photos, quiet
+from tests.backend.round_places import FakeImages, Photos, quiet
 
 CONFIG = {"engine": "fake", "learning_rate": 0.05, "train_iterations_base": 20, "mcd_iterations": 3}
 VECTOR = {"id": "v", "type": "vectorlabels", "from_name": "gone", "value": {"vectorlabels": ["leaf"]}}
@@ -35,14 +37,14 @@ SMALL = brush.mask2rle(np.full((6, 8), 255, np.uint8))
 OTHER_SIZE = {"id": "b", "type": "brushlabels", "from_name": "b", "value": {"rle": SMALL, "brushlabels": ["leaf"]}}
 
 
-class NoPhotos:
+class NoPhotos(FakeImages):
     """A bucket that is gone."""
 
     def load(self, value: object, task_id: int) -> np.ndarray:
         raise BadImage(f"the server answered 403 for the image of task {task_id}")
 
 
-class DarkPhotos:
+class DarkPhotos(FakeImages):
     """Photos of 12 bits that were saved with 16, as `Images` gives them."""
 
     def __init__(self, brightest: int) -> None:
@@ -118,6 +120,41 @@ def test_masks_that_do_not_fit_count_for_no_round(folder: ProjectFolder) -> None
     forced = start_round(folder, 0, is_forced=True)
     read(place, forced, quiet)
     assert len(learned(forced)) == 7, "somebody asked for it"
+
+
+def at(moment: str) -> float:
+    return datetime.fromisoformat(moment).timestamp()
+
+
+def test_what_was_annotated_before_its_image_was_replaced_does_not_count_until_it_is_updated(
+    folder: ProjectFolder,
+) -> None:
+    client = FakeLabelStudio(folder.uid, 12, 9)
+    place = place_of(folder, client)
+    place.images.replacements |= {f"{task}.png": Replacement("a", at("2026-01-01T00:00:05+00:00")) for task in (2, 7)}
+    (known,) = read_snapshot_of(place)[0].left_out
+    assert known.task == 2 and "annotation 2 was made before its image was replaced" in known.reasons[0], "7 came after"
+    current = start_round(folder, 0)
+    read(place, current, quiet)
+    assert 2 not in learned(current) and 7 in learned(current) and current.snapshot().left_out == (known,)
+    assert "task 2 does not count: annotation 2 was made before" in next(_left_out_lines(folder, current.snapshot()))
+    client.annotate(2)  # as it was, a point was moved and back
+    assert not read_snapshot_of(place)[0].left_out
+    read(place, current, quiet)
+    assert 2 in learned(current)
+
+
+def test_an_image_that_is_seen_to_be_another_one_as_a_round_reads_it_is_left_out(folder: ProjectFolder) -> None:
+    class Renewed(Photos):
+        def load(self, value: object, task_id: int) -> np.ndarray:
+            self.replacements["2.png"] = Replacement("a", time.time())
+            return super().load(value, task_id)
+
+    place = place_of(folder, FakeLabelStudio(folder.uid, 12, 9), Renewed())
+    current = start_round(folder, 0)
+    read(place, current, quiet)
+    assert 2 not in learned(current) and [one.task for one in current.snapshot().left_out] == [2]
+    assert [entry.task for entry in current.snapshot().entries] == learned(current)
 
 
 def test_a_round_that_was_cancelled_before_it_looked_forgets_nothing(folder: ProjectFolder) -> None:

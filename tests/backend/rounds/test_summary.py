@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from backend.errors import BadImage
+from backend.label_studio.replaced import Replacement
 from backend.project.folder import connect_folder
 from backend.rounds.first_queue import FirstTask, write_first_queue
 from backend.rounds.folder import Round
@@ -125,6 +126,19 @@ def test_before_the_first_version_the_chosen_images_are_the_front(tmp_path: Path
     write_first_queue(folder, [FirstTask(task, task / 10, "train", f"reason {task}") for task in (1, 2, 3)])
     write_standing(place, place.client.project(1), None, ())
     assert [(one.picture.task, one.reason) for one in read_standing(folder).front] == [(2, "reason 2"), (3, "reason 3")]
+
+
+def test_the_front_shows_the_image_that_took_the_place_of_another(tmp_path: Path) -> None:
+    folder = connect_folder(tmp_path, UID)
+    place = place_of(folder, FakeLabelStudio(UID, 3, 0))
+    write_first_queue(folder, [FirstTask(task, task / 10, "train", "") for task in (1, 2)])
+    shown = []
+    for _ in range(2):
+        write_standing(place, place.client.project(1), None, ())
+        shown.append([one.picture.thumbnail for one in read_standing(folder).front])
+        place.images.replacements["2.png"] = Replacement("a", 0.0)
+    assert shown[0][0] == shown[1][0] and shown[0][1] != shown[1][1]
+    assert list(thumbnails(tmp_path).glob(f"*/{shown[1][1]}"))
 
 
 def test_a_round_without_findings_has_none(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import torch
 
 from backend.errors import BadImage
 from backend.label_studio.client import Task
+from backend.label_studio.replaced import Replacement
 from backend.project.config import ProjectConfig
 from backend.project.folder import connect_folder
 from backend.project.unreadable import Unreadable
@@ -49,7 +50,8 @@ def predictor_of(folder: Path) -> Predictor:
 
 def place_of(folder: Path, load: Callable[..., np.ndarray] | None = None) -> SimpleNamespace:
     """A workplace whose images are all black, unless they are loaded otherwise."""
-    images = SimpleNamespace(load=load or (lambda *arguments: np.zeros((40, 40, 3), np.uint8)))
+    load = load or (lambda *arguments: np.zeros((40, 40, 3), np.uint8))
+    images = SimpleNamespace(load=load, replaced=lambda value: None)
     known = {"folder": connect_folder(folder, "3.1700000000"), "labels": CONFIG, "config": ProjectConfig()}
     return SimpleNamespace(images=images, **known)
 
@@ -216,3 +218,6 @@ def test_an_image_at_hand_is_not_fetched_for_its_further_boxes(tmp_path, monkeyp
     for _ in range(2):
         predictor.assist(place.folder, TASK, None, box(1, 1, 90, 90))  # type: ignore[arg-type]
     assert len(fetched) == 1
+    place.images.replaced = lambda value: Replacement("a", 0.0)
+    predictor.assist(place.folder, TASK, None, box(1, 1, 90, 90))  # type: ignore[arg-type]
+    assert len(fetched) == 2, "it was replaced"
