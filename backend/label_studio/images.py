@@ -28,7 +28,7 @@ from backend.label_studio.hosts import pinned
 from backend.label_studio.replaced import Replacement, Replacements, replaced_at
 from backend.settings import Settings
 from model.errors import BadImageFile
-from model.file_cache import cached_path, read_cached, write_cached
+from model.file_cache import cached_path, read_cached, trim_cache, write_cached
 from model.image_files import decode_image
 
 logger = logging.getLogger(__name__)
@@ -39,6 +39,9 @@ MAX_REDIRECTS = 5
 READ_TIMEOUT_S = 30.0
 FETCH_TIMEOUT_S = 300.0
 ATTEMPTS = 3
+
+TRIMMED_AFTER = 0.05
+"""Share of the cache's limit that is written before it is trimmed once more."""
 
 PACKED_TOO_WELL = frozenset({"br", "zstd"})
 """Packings of which one part of an answer may unpack to gigabytes, as it does if it is packed twice."""
@@ -74,6 +77,7 @@ class Images:
         self.folder = settings.data_dir / "cache" / "images"
         self._replacements = Replacements(settings.data_dir)
         self._asks_again = True
+        self._written = 0
 
     @cached_property
     def addresses(self) -> Addresses:
@@ -104,8 +108,7 @@ class Images:
             at = replaced_at(headers.get("Last-Modified", ""), etag.told_at)
             self._replacements.note(self._name(uri), content, at)
             logger.warning("the image of task %d was replaced at its address, %s", task_id, _shown(uri))
-        write_cached(path, content)
-        write_etag(path, headers.get("ETag", ""))
+        self._keep(path, content, headers.get("ETag", ""))
         return image
 
     def replaced(self, uri: object) -> Replacement | None:
@@ -119,6 +122,16 @@ class Images:
         if _is_embedded(uri):
             return self._embedded(uri, task_id)
         return self._fetch(uri, task_id)[0]
+
+    def _keep(self, path: Path, content: bytes, etag: str) -> None:
+        """Put an image into the cache, which is not left to grow until the hourly tidying."""
+        write_cached(path, content)
+        write_etag(path, etag)
+        self._written += len(content)
+        limit = self.settings.image_cache_gb * 1e9
+        if self._written > TRIMMED_AFTER * limit:
+            self._written = 0
+            trim_cache(self.folder, limit)
 
     def _name(self, uri: str) -> str:
         """What an address is known by among those of all servers."""

@@ -224,6 +224,16 @@ def test_using_an_image_keeps_it_in_the_cache(label_studio: Server, tmp_path: Pa
     assert label_studio.seen == []
 
 
+def test_the_cache_keeps_to_its_limit_while_it_fills(label_studio: Server, tmp_path: Path) -> None:
+    label_studio.files |= {f"/{number}.png": png(20, 10) for number in range(60)}
+    size = len(label_studio.files["/0.png"])
+    loader = images(label_studio, tmp_path, image_cache_gb=20 * size / 1e9)
+    for number in range(60):
+        loader.load(f"/{number}.png", number)
+        assert len(list(loader.folder.glob("*/*"))) <= 21
+    assert len(list(loader.folder.glob("*/*"))) >= 19
+
+
 def a_day_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     later = time.time() + 86_401
     monkeypatch.setattr("backend.label_studio.etags.time.time", lambda: later)
