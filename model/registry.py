@@ -92,7 +92,9 @@ class _Training:
 
 
 @dataclass(frozen=True)
-class _Test:
+class _Measured:
+    """What was measured on images of one kind."""
+
     mask_ap: float | None = None
     images: int = 0
     left_out: dict[str, int] | None = None
@@ -100,16 +102,12 @@ class _Test:
 
 
 @dataclass(frozen=True)
-class _Metrics:
-    """What of a version's metrics is shown and compared, wherever they have it."""
+class _Metrics(_Measured):
+    """What of a version's metrics is shown and compared, wherever they have it; `test` on its test images."""
 
-    mask_ap: float | None = None
-    images: int = 0
-    left_out: dict[str, int] | None = None
-    interval: _Interval | None = None
     per_class: dict[str, _OfClass] | None = None
     training: _Training | None = None
-    test: _Test | None = None
+    test: _Measured | None = None
 
 
 @dataclass(frozen=True)

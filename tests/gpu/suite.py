@@ -15,7 +15,7 @@ CONTRACT = "tests/model/engines/test_contract.py"
 TESTS = (
     "tests/model/engines/torchvision/test_memory.py",
     "tests/model/engines/torchvision/test_device.py",
-    "tests/model/training/test_loop.py::test_a_network_goes_on_with_the_same_losses",
+    "tests/model/training/test_resuming.py::test_a_network_goes_on_with_the_same_losses",
     CONTRACT,
 )
 """Those in which a failure tells most come first."""

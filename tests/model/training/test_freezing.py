@@ -12,7 +12,7 @@ from model.engines.loader import build_engine
 from model.engines.torchvision.engine import TorchvisionEngine
 from model.training.freezing import frozen, trained_groups
 from model.training.loop import Progress, TrainingConfig, train
-from tests.model.training.test_loop import CLASSES, RECORDS, picture
+from tests.model.training.squares import CLASSES, RECORDS, picture
 
 
 def small(seed: int = 0, network: str = "nano") -> Engine:

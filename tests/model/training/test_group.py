@@ -13,7 +13,7 @@ from model.engines.base import EngineConfig
 from model.engines.loader import build_engine
 from model.training import loop
 from model.training.loop import Progress, TrainingConfig, _average, _batches, train
-from tests.model.training.test_loop import CLASSES, RECORDS, fake_engine, picture
+from tests.model.training.squares import CLASSES, RECORDS, fake_engine, picture
 
 PROCESSES = 2
 

@@ -15,11 +15,7 @@ from backend.rounds.folder import Round
 from model.registry import VersionFields
 from model.stored_weights import add_version
 from tests.backend.fake_label_studio import FakeLabelStudio, place_of
-from tests.backend.shared_ranking import (
-    PIECE,
-    TASKS,
-    Watched,
-)
+from tests.backend.shared_ranking import PIECE, TASKS, Watched
 
 COLOURS = torch.tensor([[40, 160, 60], [120, 60, 30]]) / 255
 

@@ -16,13 +16,7 @@ from backend.rounds.folder import Round
 from backend.rounds.helping import help_rank
 from backend.rounds.pieces import Pieces
 from backend.rounds.scored import Scored
-from tests.backend.shared_ranking import (
-    TASKS,
-    VERSION,
-    Duty,
-    cut_in,
-    scored,
-)
+from tests.backend.shared_ranking import TASKS, VERSION, Duty, cut_in, scored
 
 
 def another_version(found: Conditions) -> Conditions:

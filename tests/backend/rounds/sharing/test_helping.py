@@ -18,16 +18,7 @@ from backend.rounds.folder import Round
 from backend.rounds.helping import help_rank
 from backend.rounds.pieces import Pieces
 from backend.rounds.scored import Scored
-from tests.backend.shared_ranking import (
-    TASKS,
-    Duty,
-    Team,
-    Watched,
-    alone,
-    cut_in,
-    elsewhere,
-    scored,
-)
+from tests.backend.shared_ranking import TASKS, Duty, Team, Watched, alone, cut_in, elsewhere, scored
 
 
 def test_a_helper_that_is_too_late_with_a_piece_ends(

@@ -19,13 +19,7 @@ from backend.rounds.scored import Scored
 from backend.rounds.scores import encoded_score
 from backend.rounds.seen_objects import SeenImage, read_seen
 from sampling.coverage import ObjectsOfImage
-from tests.backend.shared_ranking import (
-    TASKS,
-    Duty,
-    Team,
-    elsewhere,
-    scored,
-)
+from tests.backend.shared_ranking import TASKS, Duty, Team, elsewhere, scored
 
 
 class Onlooker:

@@ -16,15 +16,7 @@ from backend.rounds.folder import Round
 from backend.rounds.helping import help_rank
 from backend.rounds.pieces import Pieces
 from backend.rounds.scored import Scored
-from tests.backend.shared_ranking import (
-    TASKS,
-    Duty,
-    Team,
-    alone,
-    elsewhere,
-    ends_at,
-    scored,
-)
+from tests.backend.shared_ranking import TASKS, Duty, Team, alone, elsewhere, ends_at, scored
 
 
 def test_a_helper_does_some_of_it_and_the_scores_are_the_same(
