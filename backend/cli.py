@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from backend.counted import counted
 from backend.errors import BackendError
 from backend.logs import set_up_logging, visible
 from backend.settings import draw_bars_seldom, read_log_format, read_settings
@@ -363,7 +364,7 @@ def auto_annotate(classes: str, **options: Any) -> None:
     wanted = _action("auto_annotate_options")(classes=_names(classes), **options)
     done = _action("auto_annotate")(read_settings(), wanted)
     before = f", {done.before} had been before" if done.before else ""
-    told = f"{done.images} images outlined with {done.objects} objects{before}"
+    told = f"{counted(done.images, 'image')} outlined with {counted(done.objects, 'object')}{before}"
     _tell(told, done.problems, done.images + done.before)
 
 
@@ -385,7 +386,7 @@ def import_(**options: Any) -> None:
         raise click.UsageError("--iscrowd-masks belongs to --from coco")
     done = _action("import_records")(read_settings(), _action("import_options")(**options))
     before = f", {done.before} were there already" if done.before else ""
-    told = f"project {done.project.id} ({done.project.title}): {done.made} tasks made{before}"
+    told = f"project {done.project.id} ({done.project.title}): {counted(done.made, 'task')} made{before}"
     _tell(told, done.problems, done.made + done.before)
 
 
@@ -402,13 +403,13 @@ def export(**options: Any) -> None:
     if options["supervisely_meta_json"] is not None and options["format"] != "supervisely":
         raise click.UsageError("--supervisely-meta-json belongs to --to supervisely")
     done = _action("export_records")(read_settings(), _action("export_options")(**options))
-    told = f"{done.images} images with {done.objects} objects written to {options['out']}"
+    told = f"{counted(done.images, 'image')} with {counted(done.objects, 'object')} written to {options['out']}"
     _tell(told, done.problems, done.images)
 
 
 def _tell(done: str, problems: Sequence[str], images: int) -> None:
     """The result, and each problem on a line of its own; exit code 1 if there are problems and no image at all."""
-    count = f"; {len(problems)} problem{'s' * (len(problems) > 1)}:" if problems else ""
+    count = f"; {counted(len(problems), 'problem')}:" if problems else ""
     _say(f"{done}{count}")
     for line in problems:
         _say(f"  {line}", err=True)

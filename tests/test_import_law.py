@@ -33,7 +33,7 @@ WINGS = {
         ("system",),
         ("logs",),
         ("settings",),
-        ("errors",),
+        ("counted", "errors"),
     ),
     "model": (
         ("judging", "outlining", "training"),

@@ -9,6 +9,7 @@ from itertools import islice, zip_longest
 
 import numpy as np
 
+from backend.counted import counted
 from backend.errors import BadImage, BadSetting, NotFound
 from backend.label_studio.annotations import choose_annotation, labels_of_objects
 from backend.label_studio.client import Task
@@ -107,7 +108,7 @@ def _of_label(place: Workplace, cache: FeatureCache, label: str) -> Asked:
     of_images = list(_of_images(place, cache, label, _spread(_showing(place, label))))
     objects = [one for in_turn in zip_longest(*of_images) for one in in_turn if one is not None]
     chosen = objects[:SPOKESMEN]
-    return Asked(f"{len(chosen)} annotated object{'s' * (len(chosen) != 1)} of {label}", np.stack(chosen))
+    return Asked(f"{counted(len(chosen), 'annotated object')} of {label}", np.stack(chosen))
 
 
 def _showing(place: Workplace, label: str) -> list[int]:

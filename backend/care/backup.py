@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
 
+from backend.counted import counted
 from backend.errors import BadSetting
 from backend.project.folder import ProjectFolder
 from backend.rounds.folder import all_rounds
@@ -35,12 +36,22 @@ def back_up(folder: ProjectFolder, out: Path, *, with_secrets: bool = False) -> 
                 archive.add(file, f"{PROJECT}/{file.relative_to(gathered).as_posix()}", filter=_bare)
             if with_secrets:
                 archive.add(folder.data_dir / SECRETS, SECRETS, filter=_bare)
-    served = folder.registry.current() or "no version yet"
+    served, size = folder.registry.current() or "no version yet", f"{out.stat().st_size / 1e6:.0f} MB"
     return (
-        f"project {folder.project_id} ({served}): {len(files)} files, {out.stat().st_size / 1e6:.0f} MB in {out}. "
+        f"project {folder.project_id} ({served}): {counted(len(files), 'file')}, {size} in {out}. {_elsewhere(folder)}"
         "Tasks and annotations are in Label Studio's database, which has its own means: pg_dump, or for SQLite a copy "
         "of its data folder"
     )
+
+
+def _elsewhere(folder: ProjectFolder) -> str:
+    """A sentence on the files that the settings name and that lie outside of the project, if there are any."""
+    config = folder.config()
+    named = [name for name in (config.pretrained_weights, config.network_config) if name and Path(name).is_file()]
+    if not named:
+        return ""
+    them = "it" if len(named) == 1 else "them"
+    return f"Not in it: {' and '.join(named)}, which the settings name; keep {them} too. "
 
 
 @contextmanager

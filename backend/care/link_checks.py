@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from backend.care.case import Case, Doubt, Fault
+from backend.counted import counted
 from backend.label_studio.answers import plain, refuses_password
 from backend.label_studio.client import TITLE
 from backend.project.credentials import SECRET_HEADER, fingerprint
@@ -100,7 +101,7 @@ def delivery(case: Case) -> str:
             return "an event arrived just now"
         time.sleep(0.1)
     minutes = 0 if before is None else max(0, round((time.time() - before) / 60))
-    last = "never" if before is None else f"{minutes} minute{'s' * (minutes != 1)} ago"
+    last = "never" if before is None else f"{counted(minutes, 'minute')} ago"
     raise Fault(
         f"an event that Label Studio was made to send did not arrive within {DELIVERY_TIMEOUT_S:.0f} s (last one: "
         f"{last}); see the log of `maskal serve`, and give it the same REDIS_URL as this command"

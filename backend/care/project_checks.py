@@ -7,6 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from backend.care.case import Case, Doubt, Fault
+from backend.counted import counted
 from backend.errors import WrongToken
 from backend.label_studio.images import Images
 from backend.project.workplace import open_workplace
@@ -62,7 +63,7 @@ def token(case: Case) -> str:
 def project(case: Case) -> str:
     """Which one it is."""
     tasks = case.project.counters[0]
-    return f"{case.project.title!r}, uid {case.project.uid}, {tasks} task{'s' * (tasks != 1)}"
+    return f"{case.project.title!r}, uid {case.project.uid}, {counted(tasks, 'task')}"
 
 
 def public_address(case: Case) -> str:
@@ -89,7 +90,7 @@ def learnable(case: Case) -> str:
     if now.left_out:
         examples = "; ".join(f"task {one.task}: {one.reasons[0]}" for one in now.left_out[-EXAMPLES:])
         raise Doubt(f"{now.left_out_in_words}: {examples}")
-    return f"{len(now.entries)} annotated task{'s' * (len(now.entries) != 1)} can be learned from"
+    return f"{counted(len(now.entries), 'annotated task')} can be learned from"
 
 
 def image(case: Case) -> str:

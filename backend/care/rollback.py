@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from redis import Redis
 
+from backend.counted import counted
 from backend.errors import BadSetting
 from backend.project.folder import ProjectFolder
 from backend.project.workplace import Workplace, open_workplace
@@ -47,10 +48,9 @@ def roll_back(settings: Settings, redis: Redis, folder: ProjectFolder, to: str |
         pushed = _serve(place, version)
         note_rollback(folder, before, version.name)
     hint(redis, folder.uid)
-    sent = "1 prediction was" if pushed == 1 else f"{pushed} predictions were"
     return (
-        f"project {folder.project_id} is served by {version.name} again instead of {before}; {sent} sent; the next "
-        "round waits for new annotations and starts from it"
+        f"project {folder.project_id} is served by {version.name} again instead of {before}; "
+        f"{counted(pushed, 'prediction')} sent; the next round waits for new annotations and starts from it"
     )
 
 

@@ -9,6 +9,7 @@ from redis import Redis
 
 from backend.care.offers import annotated_objects, rare_in_words
 from backend.care.troubles import troubles
+from backend.counted import counted
 from backend.errors import BackendError
 from backend.project.folder import ProjectFolder, connected_projects, find_folder
 from backend.project.unreadable import Unreadable
@@ -19,6 +20,7 @@ from backend.rounds.copies_last import near_copies_in_words
 from backend.rounds.evaluation_copies import LEFT_OUT, left_out_in_words
 from backend.rounds.first_images import first_images_in_words
 from backend.rounds.folder import CANCELLED, FAILED, Round, all_rounds, last_concluded, unfinished
+from backend.rounds.history import read_history
 from backend.rounds.need import need_of
 from backend.rounds.payoff import payoff_in_words, read_payoff
 from backend.rounds.plan import find_plan, proposal
@@ -70,7 +72,7 @@ def _project_lines(settings: Settings, folder: ProjectFolder, redis: Redis | Non
     notes = _last_notes(folder)
     yield from (f"  note: {line}" for line in notes[-LISTED:])
     if more := len(notes[:-LISTED]):
-        yield f"  and {more} more such note{'s' * (more > 1)}, all of them in the worker's log"
+        yield f"  and {counted(more, 'more such note')}, all of them in the worker's log"
     yield from _job_lines(folder, redis)
     failures = [f"  task {task} is not scored: {f.error}" for task, f in Unreadable(folder.path).failures().items()]
     yield from failures[-LISTED:]
@@ -119,9 +121,7 @@ def _outlook_lines(settings: Settings, folder: ProjectFolder, redis: Redis | Non
 def _need_in_words(need: Need) -> str:
     if need.missing is None:
         return "no further round begins by itself"
-    return "the next round " + (
-        "is due" if need.is_due else f"needs {need.missing} more annotation{'s' * (need.missing != 1)}"
-    )
+    return "the next round " + ("is due" if need.is_due else f"needs {counted(need.missing, 'more annotation')}")
 
 
 def _left_out_lines(folder: ProjectFolder, now: Snapshot) -> Iterator[str]:
@@ -166,27 +166,30 @@ def _version_lines(folder: ProjectFolder) -> Iterator[str]:
     versions, served = folder.registry.versions(), folder.registry.current()
     shown = [v for v in versions if v in versions[-LISTED:] or v.name == served]
     if older := len(versions) - len(shown):
-        yield f"  {older} older version{'s' * (older > 1)}"
-    yield from map(_version_line, shown)
+        yield f"  {counted(older, 'older version')}"
+    rolled_back = read_history(folder).rolled_back
+    yield from (_version_line(v, is_rolled_back=v.name in rolled_back) for v in shown)
     if any(v.metrics.get("test") for v in shown):
         yield "  test images have no say in anything: versions are only measured on them"
 
 
-def _version_line(version: Version) -> str:
+def _version_line(version: Version, *, is_rolled_back: bool) -> str:
     ap = version.metrics.get("mask_ap")
     shown = "no validation images" if ap is None else f"mask AP {ap:.3f}"
     test = version.metrics.get("test") or {}
     shown += _test_in_words(test)
+    verdict = "promoted" if version.promoted else "refused"
+    verdict += " and rolled back since" * is_rolled_back
     how = _training_in_words(version) + left_out_in_words(version.metrics.get(LEFT_OUT, {}))
     how += left_out_in_words(test.get(LEFT_OUT, {}), "test")
-    return f"  {version.name}: {shown}, {'promoted' if version.promoted else 'refused'}, {version.reason}{how}"
+    return f"  {version.name}: {shown}, {verdict}, {version.reason}{how}"
 
 
 def _test_in_words(test: Mapping[str, Any]) -> str:
     """What a version reached on test images; nothing without any that count."""
     if not test.get("images"):
         return ""
-    images = f"{test['images']} test image{'s' * (test['images'] != 1)}"
+    images = counted(test["images"], "test image")
     ap = test.get("mask_ap")
     return f", nothing to find on {images}" if ap is None else f", mask AP {ap:.3f} on {images}"
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from backend.counted import counted
 from backend.label_studio.labels import SHAPE_TAGS, UNREAD_TAGS, Control, LabelConfig
 from backend.label_studio.shapes import CHECKS, READERS, UNREADABLE
 from model.errors import BadRecord
@@ -99,8 +100,8 @@ def doubts_about(annotation: Annotation, config: LabelConfig, size_hw: tuple[int
     turned = [drawn for drawn in regions if _is_of_turned_image(drawn.result, size_hw)]
     if turned:
         lines.append(
-            f"{_counted(turned)} of annotation {annotation.get('id')}: what was drawn {_turned(size_hw)}; look "
-            "whether they lie right, and if not turn the image back"
+            f"{counted(len(turned), 'region')} of annotation {annotation.get('id')}: what was drawn "
+            f"{_turned(size_hw)}; look whether they lie right, and if not turn the image back"
         )
     for drawn in regions:
         others = [name for name in drawn.labels if name in config.classes][1:]
@@ -113,7 +114,8 @@ def doubts_about(annotation: Annotation, config: LabelConfig, size_hw: tuple[int
     if elsewhere:
         lies = "is not used: it lies" if len(elsewhere) == 1 else "are not used: they lie"
         lines.append(
-            f"{_counted(elsewhere)} of annotation {annotation.get('id')} {lies} on another image or page than the first"
+            f"{counted(len(elsewhere), 'region')} of annotation {annotation.get('id')} {lies} on another image or page "
+            "than the first"
         )
     return tuple(lines)
 
@@ -200,10 +202,6 @@ def _is_of_turned_image(result: Region, size_hw: tuple[int, int]) -> bool:
     """Whether a result tells the image's size with width and height exchanged, as before a photo was turned upright."""
     told = (result.get("original_height"), result.get("original_width"))
     return told == size_hw[::-1] != size_hw and not result.get("image_rotation")
-
-
-def _counted(regions: Collection[Any]) -> str:
-    return "1 region" if len(regions) == 1 else f"{len(regions)} regions"
 
 
 def _turned(size_hw: tuple[int, int]) -> str:

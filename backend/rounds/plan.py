@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from backend.counted import counted
 from backend.project.config import ProjectConfig
 from backend.project.folder import ProjectFolder
 from backend.project.workplace import Workplace
@@ -56,9 +57,10 @@ class Plan:
         """One line for the log."""
         size = "{} to {} px".format(*self.engine.image_size) if self.engine.image_size else "its usual size"
         return (
-            f"{images} images, {self.engine.network} at {size} from {self.parent or 'pretrained weights'}, at most "
-            f"{self.training.iterations} steps of {self.training.batch_size} images, learning rate "
-            f"{self.training.learning_rate:.2g}, rare classes {self.training.repeat_factor_smallest_class:.1f} times"
+            f"{counted(images, 'image')}, {self.engine.network} at {size} from {self.parent or 'pretrained weights'}, "
+            f"at most {counted(self.training.iterations, 'step')} of {counted(self.training.batch_size, 'image')}, "
+            f"learning rate {self.training.learning_rate:.2g}, "
+            f"rare classes {self.training.repeat_factor_smallest_class:.1f} times"
         )
 
 

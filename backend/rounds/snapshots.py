@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from backend.counted import counted
 from backend.label_studio.annotations import annotation_digest, choose_annotation, unread_regions
 from backend.label_studio.client import Task
 from backend.label_studio.labels import LabelConfig
@@ -160,7 +161,7 @@ def assess_need(
         return Need(False, changed, max(1, missing), f"{reason}{aside}")
     if is_forced:
         return Need(True, changed, 0, "asked for")
-    uncounted = f", not counting {tests} test image{'s' * (tests != 1)}" if tests else ""
+    uncounted = f", not counting {counted(tests, 'test image')}" if tests else ""
     what = "new or changed annotations" if before else f"annotated tasks{uncounted}"
     return Need(missing == 0, changed, missing, f"{have} of {wanted} {what}{aside}")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
+from backend.counted import counted
 from backend.project.config import ProjectConfig
 from backend.project.folder import ProjectFolder
 from backend.rounds.folder import Round
@@ -76,6 +77,6 @@ def choosing_in_words(folder: ProjectFolder) -> Iterator[str]:
     trial = read_trial(ranked) if ranked else None
     if trial is not None and config.coverage_uncertainty is None:
         yield (
-            f"uncertainty counts {trial.trust:.2f} of 1 in choosing, tried on {trial.images} validation "
-            f"image{'s' * (trial.images != 1)} in {trial.seconds:.0f} s"
+            f"uncertainty counts {trial.trust:.2f} of 1 in choosing, tried on "
+            f"{counted(trial.images, 'validation image')} in {trial.seconds:.0f} s"
         )

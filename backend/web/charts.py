@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from backend.care.overview import Certainties
+from backend.counted import counted
 from backend.rounds.history import History, Measured
 
 ACCEPTED, REFUSED, ROLLED_BACK, SERVED = "accepted", "refused", "rolled back", "served"
@@ -134,7 +135,7 @@ def histogram(certainties: Sequence[Certainties]) -> Histogram | None:
             y=up(100 * share),
             width=along(step) - along(0) - 2,
             height=floor - up(100 * share),
-            told=f"certainty {index * step:.2f} to {(index + 1) * step:.2f}: {count} image{'s' * (count != 1)}",
+            told=f"certainty {index * step:.2f} to {(index + 1) * step:.2f}: {counted(count, 'image')}",
         )
         for index, (share, count) in enumerate(zip(shares[0], certainties[0].counts, strict=True))
     ]

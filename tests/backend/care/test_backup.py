@@ -18,6 +18,7 @@ from backend.care import backup
 from backend.care.backup import back_up
 from backend.care.restore import restore
 from backend.errors import BadSetting
+from backend.project.config import ProjectConfig
 from backend.project.credentials import load_credentials
 from backend.project.folder import ProjectFolder, connect_folder, find_folder
 from backend.rounds.folder import all_rounds, start_round
@@ -67,6 +68,15 @@ def test_backup_is_for_its_owner_and_says_what_it_does_not_hold(folder: ProjectF
     assert "Label Studio's database" in told and "pg_dump" in told
     with tarfile.open(tmp_path / "leaf.tar") as archive:
         assert {(one.uid, one.gid, one.uname, one.gname) for one in archive} == {(0, 0, "", "")}, "whoever that is"
+
+
+def test_files_that_the_settings_name_outside_of_the_project_are_named(folder: ProjectFolder, tmp_path: Path) -> None:
+    assert "Not in it" not in back_up(folder, tmp_path / "leaf.tar")
+    weights = tmp_path / "own.safetensors"
+    weights.touch()
+    folder.store_config(ProjectConfig(pretrained_weights=str(weights), network_config="nano"))
+    told = back_up(folder, tmp_path / "leaf.tar")
+    assert f"Not in it: {weights}, which the settings name; keep it too. " in told
 
 
 def test_secrets_travel_only_where_somebody_asks(folder: ProjectFolder, tmp_path: Path, fresh: Settings) -> None:

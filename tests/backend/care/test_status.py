@@ -15,7 +15,7 @@ from backend.project.config import ProjectConfig
 from backend.project.folder import connect_folder, connected_projects
 from backend.queue.jobs import ROUNDS, RUN_ROUND
 from backend.rounds.folder import FAILED, STATES, start_round
-from backend.rounds.history import note_version
+from backend.rounds.history import note_rollback, note_version
 from backend.rounds.judging import evaluate_round
 from backend.rounds.learning import train_round
 from backend.rounds.payoff import note_payoff
@@ -48,6 +48,17 @@ def test_what_was_chosen_for_a_training_is_shown(tmp_path: Path) -> None:
         "  maskal-r1: no validation images, promoted, first version; trained 1 of 1 steps of 4 images"
     )
     assert "adamw, learning rate 0.05, cosine, rare classes 1.0 times, at 192 to 256 px, anchors of" in line
+
+
+def test_a_version_that_was_rolled_back_is_said_to_be(tmp_path: Path) -> None:
+    folder = connect_folder(tmp_path, "1.1")
+    for number in (1, 2):
+        fields = VersionFields(number, ("leaf",), "fake", {}, {"mask_ap": 0.5}, None, "", True, "as good")
+        note_version(folder, add_version(folder.registry, fields, {"w": torch.zeros(1)}))
+    note_rollback(folder, "maskal-r2", "maskal-r1")
+    first, second = [line for line in lines(tmp_path) if "maskal-r" in line][-2:]
+    assert "promoted, as good" in first
+    assert "promoted and rolled back since, as good" in second
 
 
 def test_what_hardly_pays_any_more_is_told_once_it_is_known(tmp_path: Path) -> None:
