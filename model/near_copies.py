@@ -1,7 +1,8 @@
 """Near copies: two photos that show the same objects, from bursts, videos, overlapping flights, or edited files.
 
 Candidates are an image's nearest by the untouched backbone's features, standardised over the images. Whether two are
-near copies is decided by their pixels, on grey thumbnails of 256 pixels whose contrast is stretched:
+near copies is decided by their pixels, on grey thumbnails of 256 pixels whose contrast is stretched, as they are and
+with one of them mirrored (files that were augmented before they were uploaded, slides scanned from both sides):
 
 1. ORB corners (400 each) are matched both ways, and RANSAC looks for a turn, scale and shift that many follow.
    At least MATCHES = 28 must: of 4,094 pairs of photos of one class that the features take for the most alike (leaves,
@@ -19,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -60,6 +62,11 @@ class Glance:
     corners: np.ndarray
     words: np.ndarray
 
+    @cached_property
+    def mirrored(self) -> Glance:
+        """The same of the image's mirror image."""
+        return glance(np.ascontiguousarray(self.grey[:, ::-1]))
+
 
 def thumbnail(image: np.ndarray) -> np.ndarray:
     """A small grey picture (h, w) with stretched contrast of an RGB uint8 (h, w, 3) image."""
@@ -80,7 +87,11 @@ def glance(grey: np.ndarray) -> Glance:
 
 
 def is_near_copy(one: Glance, other: Glance) -> bool:
-    """Whether two images show the same; see above how."""
+    """Whether two images show the same, mirrored or not; see above how."""
+    return _show_the_same(one, other) or _show_the_same(one.mirrored, other)
+
+
+def _show_the_same(one: Glance, other: Glance) -> bool:
     placement = _placement(one, other)
     if placement is None:
         return False

@@ -25,7 +25,7 @@ from model.stored_json import as_kind, read_as
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
 """Of `near_copies.json`; one of another format is made anew."""
 
 LOOKING_S = 30.0

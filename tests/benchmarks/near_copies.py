@@ -157,6 +157,11 @@ def upright(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.ascontiguousarray(np.rot90(image, rng.choice([1, 2, 3])))
 
 
+def mirrored(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Mirrored across, and held in any way, as data sets are augmented."""
+    return np.ascontiguousarray(np.rot90(image[:, ::-1], rng.integers(4)))
+
+
 def compressed(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """JPEG of quality 15 to 40."""
     options = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(15, 41))]
@@ -217,7 +222,7 @@ def _of(change: Callable[[np.ndarray, np.random.Generator], np.ndarray]) -> Call
     return lambda image, rng: (image, change(image, rng))
 
 
-CHANGES = (perspective, turn, upright, compressed, exposed, noisy, shaken, shaded, smaller)
+CHANGES = (perspective, turn, upright, mirrored, compressed, exposed, noisy, shaken, shaded, smaller)
 TRANSFORMS: dict[str, Callable[[np.ndarray, np.random.Generator], Pair]] = {
     **{change.__name__: _of(change) for change in CHANGES},
     "frames": frames,

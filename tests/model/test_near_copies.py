@@ -23,6 +23,14 @@ def test_another_shot_is_a_near_copy_and_another_photo_is_none(seed: int) -> Non
     assert not are_near_copies(photo, textured(seed + 100))
 
 
+@pytest.mark.parametrize("turns", range(4))
+def test_a_mirrored_photo_is_a_near_copy_however_it_is_turned(turns: int) -> None:
+    photo = textured(1)
+    mirrored = np.ascontiguousarray(np.rot90(photo[:, ::-1], turns))
+    assert are_near_copies(photo, mirrored) and are_near_copies(mirrored, photo)
+    assert not are_near_copies(textured(2), mirrored)
+
+
 @pytest.mark.parametrize(("shared", "is_copy"), [(0.8, True), (0.6, True), (0.4, False), (0.2, False)])
 def test_frames_that_share_half_are_near_copies(shared: float, is_copy: bool) -> None:
     strip, width = textured(1, (150, 400)), 200

@@ -32,7 +32,7 @@ def test_a_validation_image_like_a_training_image_has_no_say_in_its_round(tmp_pa
     assert version.metrics["mask_ap"] is None and version.metrics["left_out"] == {"10": 2, "11": 3, "12": 4}
     assert [entry.split for entry in (current.snapshot() or pytest.fail()).entries][-3:] == ["val"] * 3, "none moves"
     assert "evaluated without 3 validation images that are near copies of training images: task 10 of task 2" in (
-        status._version_line(version)
+        status._version_line(version, is_rolled_back=False)
     )
 
 

@@ -97,7 +97,7 @@ def test_status_and_history_tell_what_was_measured_on_test_images(tmp_path: Path
 def test_test_images_on_which_nothing_can_be_measured_are_told_so(images: int, shown: str) -> None:
     metrics = {"mask_ap": None, "test": {"mask_ap": None, "images": images, "left_out": {} if images else {"9": 1}}}
     version = Version(1, ("leaf",), "fake", {}, metrics, None, "", True, "first version", "", "")
-    line = status._version_line(version)
+    line = status._version_line(version, is_rolled_back=False)
     assert shown in line
     assert ("evaluated without 1 test image that is a near copy of training images: task 9 of task 1" in line) == (
         not images
