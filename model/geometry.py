@@ -99,7 +99,7 @@ def without_specks(mask: np.ndarray, size_px: float) -> np.ndarray:
     opened = _grown(~_grown(~closed, size / 2), size / 2)[size:-size, size:-size]
     if not opened.any():
         return mask
-    smooth = np.zeros_like(mask)
+    smooth = np.zeros(mask.shape, bool)  # not zeros_like, which writes each pixel of a large photo
     smooth[window] = opened
     return smooth
 
