@@ -140,6 +140,11 @@ def proxy_for(url: str) -> str | None:
     return proxy if "://" in proxy else f"http://{proxy}"
 
 
+def certificates() -> tuple[str | None, str | None]:
+    """The file and the folder of the certificates that are trusted, where SSL_CERT_FILE or SSL_CERT_DIR names them."""
+    return os.environ.get("SSL_CERT_FILE") or None, os.environ.get("SSL_CERT_DIR") or None
+
+
 def draw_bars_seldom() -> None:
     """Have progress bars drawn twice a minute, as is enough for a file, in which each drawing stays; before any is."""
     os.environ.setdefault("TQDM_MININTERVAL", "30")

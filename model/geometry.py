@@ -59,10 +59,12 @@ def painted_polygons(ring: np.ndarray, size_hw: tuple[int, int]) -> tuple[Polygo
     The ring itself where the even-odd rule says the same, as it does unless the ring crosses or repeats itself; else
     the exact outlines of its pixels in an image of that size.
     """
-    painted = _painted(ring, size_hw)
-    if (painted == rings_to_mask((ring,), size_hw)).all():
+    x0, y0, x1, y1 = _window(ring, size_hw)  # only there: to fill and compare all of a large photo takes its time
+    corner, window_hw = np.array([x0, y0]), (y1 - y0, x1 - x0)
+    painted = _painted(ring - corner, window_hw)
+    if (painted == rings_to_mask((ring - corner,), window_hw)).all():
         return (Polygon(ring),)
-    return mask_to_polygons(painted, tolerance_px=0)
+    return tuple(shifted(part, corner) for part in mask_to_polygons(painted, tolerance_px=0))
 
 
 def rings_to_polygons(rings: Sequence[np.ndarray]) -> tuple[Polygon, ...]:
@@ -99,7 +101,7 @@ def without_specks(mask: np.ndarray, size_px: float) -> np.ndarray:
     opened = _grown(~_grown(~closed, size / 2), size / 2)[size:-size, size:-size]
     if not opened.any():
         return mask
-    smooth = np.zeros_like(mask)
+    smooth = np.zeros(mask.shape, bool)  # not zeros_like, which writes each pixel of a large photo
     smooth[window] = opened
     return smooth
 
@@ -276,12 +278,17 @@ def _grown(mask: np.ndarray, by_px: float) -> np.ndarray:
     return distances <= by_px
 
 
+def _window(points: np.ndarray, size_hw: tuple[int, int]) -> tuple[int, int, int, int]:
+    """The pixels x0, y0, x1, y1 of an image of that size among which points (n, 2) lie; none where x0 is x1."""
+    upper = np.array(size_hw[::-1])
+    x0, y0 = np.clip(np.floor(points.min(0)), 0, upper).astype(int).tolist()
+    x1, y1 = np.clip(np.ceil(points.max(0)), 0, upper).astype(int).tolist()
+    return x0, y0, x1, y1
+
+
 def _paint(rings: Sequence[np.ndarray], mask: np.ndarray, rule: Rule) -> None:
     """Set the pixels of a (h, w) mask that rings cover by half or more; only their bounding box is looked at."""
-    points = np.concatenate(rings)
-    upper = np.array(mask.shape[::-1])
-    x0, y0 = np.clip(np.floor(points.min(0)), 0, upper).astype(int)
-    x1, y1 = np.clip(np.ceil(points.max(0)), 0, upper).astype(int)
+    x0, y0, x1, y1 = _window(np.concatenate(rings), (mask.shape[0], mask.shape[1]))
     if x0 >= x1 or y0 >= y1:
         return
     origin = np.array([x0, y0])

@@ -6,12 +6,14 @@ import re
 import socket
 import ssl
 from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import httpx
 
 from backend.errors import BadSetting
-from backend.settings import proxy_for
+from backend.settings import certificates, proxy_for
 
 WRONG_NAME = (62, 64)
 """OpenSSL's X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH."""
@@ -24,7 +26,7 @@ def open_http(url: str, **options: Any) -> httpx.Client:
     """
     proxy = proxy_for(url)
     try:
-        transport = httpx.HTTPTransport(proxy=proxy)
+        transport = httpx.HTTPTransport(verify=_trusted(), proxy=proxy)
     except OSError as err:
         raise BadSetting(
             f"the certificates that SSL_CERT_FILE or SSL_CERT_DIR names cannot be read ({err}); correct or unset it"
@@ -35,6 +37,18 @@ def open_http(url: str, **options: Any) -> httpx.Client:
             f"with http://, or list {httpx.URL(url).host} in NO_PROXY"
         ) from err
     return httpx.Client(transport=transport, follow_redirects=False, **options)
+
+
+def _trusted() -> ssl.SSLContext:
+    """Whose certificates are taken, shared by all connections: to read them takes longer than most calls do."""
+    file, folder = certificates()
+    return _read(file, folder, Path(file).stat().st_mtime_ns if file else 0)
+
+
+@lru_cache(maxsize=1)
+def _read(file: str | None, folder: str | None, changed_ns: int) -> ssl.SSLContext:
+    """The certificates, read anew where the environment, which httpx asks itself, names others or they were changed."""
+    return httpx.create_ssl_context()
 
 
 def why(err: httpx.RequestError, url: str) -> str:

@@ -31,6 +31,9 @@ WAIT_S, LONGEST_WAIT_S = 60.0, 900.0
 
 PLAN = "plan.json"
 
+ANNOTATED = "annotations.jsonl"
+"""What a round learns from and is measured on; goes with its version, as all rounds' together would fill a disk."""
+
 FORMAT = 1
 """Of `state.json`; raised when a release writes it so that the one before cannot read it."""
 
@@ -182,13 +185,13 @@ class Round:
 
     def annotated(self) -> list[AnnotatedImage]:
         """The annotated images that can be used."""
-        path = self.path / "annotations.jsonl"
+        path = self.path / ANNOTATED
         return [as_kind(json.loads(line), AnnotatedImage, str(path)) for line in path.read_text().splitlines()]
 
     def write_annotated(self, rows: Iterable[AnnotatedImage], label_config: str) -> None:
         """Keep annotated images and labelling config, so that the round stays with them whatever changes meanwhile."""
         write_atomically(self.path / "label_config.xml", label_config)
-        write_atomically(self.path / "annotations.jsonl", "".join(json.dumps(asdict(row)) + "\n" for row in rows))
+        write_atomically(self.path / ANNOTATED, "".join(json.dumps(asdict(row)) + "\n" for row in rows))
 
     def note_failure(self, err: Exception) -> None:
         """Keep why the round stopped and when to go on; after three attempts it waits for new data.

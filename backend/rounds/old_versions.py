@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 
 from backend.project.workplace import Workplace
-from backend.rounds.folder import unfinished
+from backend.rounds.folder import ANNOTATED, unfinished
+from model.registry import version_number
 
 logger = logging.getLogger(__name__)
 
@@ -13,8 +14,9 @@ logger = logging.getLogger(__name__)
 def remove_old_versions(place: Workplace) -> tuple[str, ...]:
     """Delete the versions of a project beyond the newest `keep_versions`; their names.
 
-    Kept are the served one and its parent, the best one, and any of which Label Studio holds a prediction. Nothing is
-    deleted during a round, which may look at any of them.
+    Kept are the served one and its parent, the best one, and any of which Label Studio holds a prediction. With a
+    version goes what it learned from; its round's snapshot, which says what that was, stays. Nothing is deleted during
+    a round, which may look at any of them.
     """
     registry, newest = place.folder.registry, place.config.keep_versions
     names, served = registry.names(), registry.current()
@@ -27,5 +29,6 @@ def remove_old_versions(place: Workplace) -> tuple[str, ...]:
     removed = tuple(name for name in old if name not in held)
     for name in removed:
         registry.remove(name)
+        (place.folder.rounds / str(version_number(name)) / ANNOTATED).unlink(missing_ok=True)
         logger.info("project %s: %s was deleted, keep_versions is %d", place.folder.uid, name, newest)
     return removed

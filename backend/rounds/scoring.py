@@ -22,6 +22,7 @@ from backend.rounds.seen_objects import Onlooker
 from model.engines.base import Engine
 from model.engines.batching import in_halves
 from model.engines.pasting import smooth
+from model.geometry import box_of
 from model.instances import Instances
 from sampling.mc_dropout import ScoringConfig, score
 
@@ -132,9 +133,16 @@ def device_of_engine(engine: Engine) -> torch.device:
 
 
 def smoothed(instances: Instances) -> Instances:
-    """The instances with masks that are worth showing; see `smooth`."""
-    masks = [smooth(m, b) for m, b in zip(instances.masks, instances.boxes_xyxy, strict=True)]
-    return replace(instances, masks=np.stack(masks)) if masks else instances
+    """The instances with masks that are worth showing; see `smooth`.
+
+    Pixels without an object are not written, so that they take no memory: those of a large photo would fill it.
+    """
+    masks = np.zeros(instances.masks.shape, bool)
+    for shown, mask, box in zip(masks, instances.masks, instances.boxes_xyxy, strict=True):
+        smoother = smooth(mask, box)
+        x0, y0, x1, y1 = box_of(smoother).astype(int)
+        shown[y0:y1, x0:x1] = smoother[y0:y1, x0:x1]
+    return replace(instances, masks=masks)
 
 
 def task_seed(version: str, task_id: int) -> int:

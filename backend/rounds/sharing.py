@@ -1,7 +1,8 @@
 """The scores of a ranking's open tasks: by this process alone, or in pieces together with other workers.
 
-Every worker can score every piece, and a task's score is the same whoever computes it. So nobody waits for anybody:
-what another worker has under way when nothing else is left is scored here as well, until one of both is done.
+Every worker can score every piece, and a task's score is the same whoever computes it: to the digit where they compute
+alike, else as in a repeated run. So nobody waits for anybody: what another worker has under way when nothing else is
+left is scored here as well, until one of both is done.
 """
 
 from __future__ import annotations

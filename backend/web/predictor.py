@@ -6,7 +6,7 @@ import logging
 import threading
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -15,6 +15,7 @@ import torch
 
 from backend.errors import BackendError, BadImage
 from backend.label_studio.client import Task
+from backend.project.config import ProjectConfig
 from backend.project.folder import ProjectFolder
 from backend.project.unreadable import Unreadable
 from backend.project.workplace import ProjectFacts, Workplace, open_workplace
@@ -44,9 +45,12 @@ KEPT_ON_GPU = 3
 
 @dataclass
 class _Served:
+    """A version as it answers under some settings of its project."""
+
     version: str
     engine: Engine | None = None
     assistant: Assistant | None = None
+    config: ProjectConfig = field(default_factory=ProjectConfig)
 
     @property
     def is_on_gpu(self) -> bool:
@@ -95,7 +99,7 @@ class Predictor:
         try:
             place = open_workplace(self.settings, folder)
             with self._lock:
-                served = self._load(folder, version)
+                served = self._load(place, version)
                 if served.engine is None:
                     engine = self._engine(place, served)
                     engine.features(np.zeros((64, 64, 3), np.uint8))  # the first image of all takes longer
@@ -139,7 +143,7 @@ class Predictor:
             uri = place.labels.image_value.of(task.data)
             image = None if self._sees(folder, version, image_key(place, uri)) else place.images.load(uri, task.id)
             with self._lock:
-                assistant = self._assistant(place, self._load(folder, version))
+                assistant = self._assistant(place, self._load(place, version))
                 load = partial(place.images.load, uri, task.id) if image is None else lambda: image
                 regions = assistant.answer(asked, image_key(place, uri), load, place.labels)
         except NoOutline as err:
@@ -169,11 +173,11 @@ class Predictor:
             return False
         return served.assistant.sees(key)
 
-    def _load(self, folder: ProjectFolder, version: str) -> _Served:
-        served = self._served.pop(folder.uid, None)
-        if served is None or served.version != version:
-            served = _Served(version)
-        self._served[folder.uid] = served  # who asked last comes last
+    def _load(self, place: Workplace, version: str) -> _Served:
+        served = self._served.pop(place.folder.uid, None)
+        if served is None or (served.version, served.config) != (version, place.config):
+            served = _Served(version, config=place.config)
+        self._served[place.folder.uid] = served  # who asked last comes last
         return served
 
     def _engine(self, place: Workplace, served: _Served) -> Engine:
@@ -198,7 +202,7 @@ class Predictor:
             image = place.images.load(place.labels.image_value.of(task.data), task.id)
             with self._lock:
                 unreadable.clear(task.id)
-                engine = self._engine(place, self._load(place.folder, version))
+                engine = self._engine(place, self._load(place, version))
                 scorer = Scorer(engine, place.labels, place.config.scoring_config())
                 [scored] = scorer.images([image], [task_seed(version, task.id)])
         except BadImage as err:

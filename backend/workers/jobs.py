@@ -12,6 +12,7 @@ from typing import Any
 
 from redis import Redis
 from redis.exceptions import RedisError
+from rq.timeouts import JobTimeoutException
 
 from backend.errors import Cancelled, LockLost, NotFound, TurnOver
 from backend.logs import about
@@ -152,7 +153,7 @@ def _run(redis: Redis, place: Workplace, current: Round, is_mine: Hold) -> None:
         logger.info("%s", err)
     except LockLost:
         raise
-    except SystemExit:
+    except (SystemExit, JobTimeoutException):  # the worker stops, or RQ ends a job that was long at work
         current.hand_back()
         raise
     except Exception as err:

@@ -201,6 +201,7 @@ class _Run:
             if self.rank == 0:
                 on_progress(self._progress(losses, (now - started) / (self.state.step - begun_at)))
                 if self.checkpoint is not None and self._is_due(now - saved):
+                    self._require_numbers()  # or each later attempt would go on from what is none
                     save_state(self.checkpoint, self.state, self.engine, self.optimizer, config_facts(self.config))
                     saved = time.monotonic()
 
@@ -211,11 +212,15 @@ class _Run:
         if state.best is not None and state.evaluations[-1][1] < (1 - CHANCE) * _best(state.evaluations)[1]:
             self.engine.load_tensors(state.best, self.engine.classes)
             kept, _ = _best(state.evaluations)
-        if not all(parameter.isfinite().all() for parameter in self.parameters):  # by a gradient of the last step
-            raise FloatingPointError(f"the trained weights are no longer numbers; {GENTLER}")
+        self._require_numbers()
         self.engine.network.eval()
         loss = float(np.mean(state.losses[-max(1, len(state.losses) // 10) :]))
         return Trained(loss, state.step, kept, tuple(state.evaluations), round(state.seconds, 1))
+
+    def _require_numbers(self) -> None:
+        """FloatingPointError if a gradient of the last step has left weights that are none."""
+        if not all(parameter.isfinite().all() for parameter in self.parameters):
+            raise FloatingPointError(f"the trained weights are no longer numbers; {GENTLER}")
 
     def _step(self, images: list[torch.Tensor], targets: list[Target]) -> dict[str, float]:
         """One optimiser step; the losses by name."""

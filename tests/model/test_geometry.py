@@ -1,3 +1,5 @@
+import tracemalloc
+
 import cv2
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from hypothesis.extra.numpy import arrays
 from model.geometry import (
     keyhole,
     mask_to_polygons,
+    painted_polygons,
     polygons_to_mask,
     rings_to_mask,
     rings_to_polygons,
@@ -231,6 +234,18 @@ def test_a_large_image_costs_what_its_object_costs():
     assert part.exterior.min() >= 100 and len(part.exterior) <= 8
     assert len(mask_to_polygons(mask, 0)[0].exterior) == 4, "exact, and no point more than it has corners"
     assert iou(polygons_to_mask([part], mask.shape), mask) > 0.99
+
+
+def test_what_a_ring_paints_is_found_out_where_it_lies():
+    star = np.array([[5, 0], [8, 9], [0, 3], [10, 3], [2, 9]], float) * 4
+    near, size_hw = painted_polygons(star, (50, 50)), (4000, 6000)
+    tracemalloc.start()
+    far = painted_polygons(star + np.array([5970, 3000]), size_hw)  # the right end lies outside
+    assert tracemalloc.get_traced_memory()[1] < 1e6, "a mask of the image has 24 MB"
+    tracemalloc.stop()
+    cut = polygons_to_mask(near, (50, 50))[:, :30]
+    assert cut.any() and (polygons_to_mask(far, size_hw)[3000:3050, 5970:] == cut).all()
+    assert painted_polygons(box(9, 9, 12, 12), (5, 5))[0].exterior.tolist() == box(9, 9, 12, 12).tolist()
 
 
 def test_specks_go_and_the_object_stays():

@@ -10,11 +10,12 @@ import torch
 from backend.project.config import ProjectConfig
 from backend.project.folder import connect_folder
 from backend.project.workplace import Workplace
-from backend.rounds.folder import start_round
+from backend.rounds.folder import all_rounds, start_round
 from backend.rounds.old_versions import remove_old_versions
 from model.errors import BadVersion
 from model.registry import VersionFields
 from model.stored_weights import add_version
+from tests.backend.round_places import read_round, workplace
 
 
 def place_with(data_dir: Path, held: dict[str, int], keep: int, best: int, versions: int = 9) -> Workplace:
@@ -43,6 +44,19 @@ def test_the_served_its_parent_the_best_the_newest_and_what_predictions_need_sta
     place.client.model_versions = lambda project_id: {}  # type: ignore[method-assign]
     assert remove_old_versions(place) == names(5), "once its predictions are gone"
     assert place.folder.registry.next_number() == 10
+
+
+def test_what_a_version_learned_from_goes_with_it(tmp_path: Path) -> None:
+    """It is all that was annotated then, once for each round: all together grow with the square of the project."""
+    place = place_with(tmp_path, {}, keep=1, best=4, versions=5)
+    rounds = [read_round(workplace(tmp_path), number, dict.fromkeys(range(number), "digest")) for number in range(1, 6)]
+    for one in rounds:
+        one.state.state = "published"
+        one.save()
+    assert remove_old_versions(place) == names(3)
+    kept = [one.state.number for one in rounds if (one.path / "annotations.jsonl").exists()]
+    assert kept == [1, 2, 4, 5]
+    assert rounds[2].snapshot() is not None and len(all_rounds(place.folder)) == 5
 
 
 def test_nothing_goes_below_the_number_or_during_a_round(tmp_path: Path) -> None:

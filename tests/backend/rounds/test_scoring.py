@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import resource
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,9 +20,11 @@ from backend.project.config import ProjectConfig
 from backend.project.unreadable import Unreadable
 from backend.project.workplace import Workplace
 from backend.rounds.judging import detected
-from backend.rounds.scoring import Scored, score_tasks, task_seed
+from backend.rounds.scoring import Scored, score_tasks, smoothed, task_seed
 from model.engines.base import EngineConfig
 from model.engines.fake import FakeEngine
+from model.engines.pasting import smooth
+from model.instances import Instances
 from model.judging.evaluation import detections_of
 from tests.backend.configs import POLYGONS
 
@@ -124,3 +127,17 @@ def test_validation_images_are_measured_by_halves_likewise() -> None:
     usual = FakeEngine(("leaf", "spot"), EngineConfig())
     expected = [len(detections_of(usual.predict(photo, confidence_threshold=0.05)).scores) for photo in photos]
     assert [len(one.scores) for one in detected(SmallMemory(), photos)] == expected
+
+
+def test_smoothed_masks_of_a_large_photo_take_memory_only_where_objects_are() -> None:
+    masks = np.zeros((40, 4000, 6000), bool)
+    for number, mask in enumerate(masks):
+        mask[100 * number : 100 * number + 80, 200:300] = True
+        mask[100 * number, 300] = True  # a speck
+    boxes = np.array([(200, 100 * number, 301, 100 * number + 80) for number in range(40)], np.float32)
+    found = Instances(boxes, np.ones(40), np.zeros(40, int), np.ones((40, 1)), masks)
+    sizes, before = [np.count_nonzero(mask) for mask in masks], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    shown = smoothed(found)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # kB; all pixels would be 960,000
+    assert all(0 < np.count_nonzero(mask) < size for mask, size in zip(shown.masks, sizes, strict=True))
+    assert (shown.masks[7] == smooth(masks[7], boxes[7])).all()

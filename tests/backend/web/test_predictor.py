@@ -92,7 +92,7 @@ def test_while_a_round_fills_the_memory_a_version_is_not_read_ahead(
     def fail(*arguments: object) -> None:
         raise error
 
-    monkeypatch.setattr("backend.web.predictor.open_workplace", lambda *arguments: None)
+    monkeypatch.setattr("backend.web.predictor.open_workplace", lambda *arguments: place_of(tmp_path))
     monkeypatch.setattr("backend.web.predictor.load_engine", fail)
     Predictor(Settings(data_dir=tmp_path))._read(connect_folder(tmp_path, "3.1700000000"), "maskal-r1")
     assert "maskal-r1 of project 3.1700000000 is not read ahead now, other work fills the memory" in caplog.text
@@ -199,8 +199,8 @@ def test_on_a_gpu_only_the_engines_used_last_stay(
     monkeypatch.setattr("backend.web.predictor.device_of_engine", lambda engine: torch.device(device))
     predictor, place = Predictor(Settings(data_dir=tmp_path)), place_of(tmp_path)
     for number in "123141":
-        folder = connect_folder(tmp_path, f"{number}.1700000000")
-        served = predictor._load(folder, "maskal-r1")
+        place.folder = connect_folder(tmp_path, f"{number}.1700000000")
+        served = predictor._load(place, "maskal-r1")  # type: ignore[arg-type]
         assert predictor._engine(place, served) is served.engine  # type: ignore[arg-type]
     assert [uid[0] for uid in predictor._served] == list(kept)
 
@@ -221,3 +221,18 @@ def test_an_image_at_hand_is_not_fetched_for_its_further_boxes(tmp_path, monkeyp
     place.images.replaced = lambda value: Replacement("a", 0.0)
     predictor.assist(place.folder, TASK, None, box(1, 1, 90, 90))  # type: ignore[arg-type]
     assert len(fetched) == 2, "it was replaced"
+
+
+def test_an_engine_is_loaded_anew_once_the_settings_were_changed(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[float] = []
+
+    def load(place: SimpleNamespace, version: str) -> Any:
+        loaded.append(place.config.confidence_threshold)
+        return network()
+
+    monkeypatch.setattr("backend.web.predictor.load_engine", load)
+    predictor, place = Predictor(Settings(data_dir=tmp_path)), place_of(tmp_path)
+    for threshold in (0.5, 0.5, 0.3):
+        place.config = ProjectConfig(confidence_threshold=threshold)
+        assert predictor._score(place, "maskal-r1", TASK, ())  # type: ignore[arg-type]
+    assert loaded == [0.5, 0.3]

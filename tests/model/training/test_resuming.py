@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from model.engines.base import Engine, EngineConfig
+from model.engines.fake import FakeEngine
 from model.engines.loader import build_engine
 from model.training.loop import Progress, train
 from tests.model.training.squares import (
@@ -145,3 +146,18 @@ def test_the_seconds_of_all_attempts_count(tmp_path: Path, monkeypatch: pytest.M
     killed_at(12, path)
     trained = train(fake_engine(), RECORDS, picture, config(checkpoint_period=12), checkpoint=path)
     assert trained.seconds == (12 + 1) + (18 + 2), "each step, each start, and the checkpoint of step 24"
+
+
+def test_weights_that_are_no_numbers_are_not_gone_on_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One bad gradient is over with the next attempt, unless what it made of the weights was kept."""
+    engine, checkpoint, usual = fake_engine(), tmp_path / "training.safetensors", FakeEngine.losses
+    steps = itertools.count()
+
+    def losses(self: FakeEngine, *batch: Any) -> dict[str, torch.Tensor]:
+        bad = {"bad": (self.network.colours * 0).sqrt().sum()} if next(steps) == 9 else {}
+        return {**usual(self, *batch), **bad}
+
+    monkeypatch.setattr(FakeEngine, "losses", losses)
+    with pytest.raises(FloatingPointError, match=r"no longer numbers|became nan"):
+        train(engine, RECORDS, picture, config(checkpoint_period=1), checkpoint=checkpoint)
+    assert train(fake_engine(), RECORDS, picture, config(checkpoint_period=1), checkpoint=checkpoint).steps == 30
