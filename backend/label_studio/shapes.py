@@ -27,8 +27,16 @@ def read_rectangle(region: dict[str, Any], size_hw: tuple[int, int]) -> np.ndarr
 
 def _polygon(value: dict[str, Any], size_hw: tuple[int, int]) -> list[Polygon]:
     """What Label Studio paints: all that the outline winds around, so that crossing itself makes no hole."""
-    ring = np.asarray(value["points"], float).reshape(-1, 2) * np.array([size_hw[1], size_hw[0]]) / 100
+    ring = _points(value).exterior * np.array([size_hw[1], size_hw[0]]) / 100
     return list(painted_polygons(Polygon(ring).exterior, size_hw))
+
+
+def _points(value: dict[str, Any]) -> Polygon:
+    """An outline in percent; BadRecord for one that was begun only, which Label Studio shows as a line."""
+    outline = Polygon(np.asarray(value["points"], float).reshape(-1, 2))
+    if value.get("closed") is False:
+        raise BadRecord("its polygon is not closed, so part of the outline may be missing; close it or delete it")
+    return outline
 
 
 def _brush(value: dict[str, Any], size_hw: tuple[int, int]) -> list[Polygon]:
@@ -137,7 +145,7 @@ def _rle(value: dict[str, Any]) -> bytes:
 
 
 CHECKS: dict[str, Callable[[dict[str, Any]], object]] = {
-    "PolygonLabels": lambda value: Polygon(np.asarray(value["points"], float).reshape(-1, 2)),
+    "PolygonLabels": _points,
     "BrushLabels": _rle,
     "BitmaskLabels": _png,
     "RectangleLabels": lambda value: _rectangle(value, ANY_SIZE),

@@ -29,6 +29,7 @@ UNREAD = [
     (polygon(labels=()), r"its label \(none\) is not one of plum, pear"),
     (polygon(labels=("moon",)), "its label moon is not one of"),
     (polygon(points=[[1, 1], [2, 2]]), "an outline needs at least 3 points"),
+    (result("shape", "polygonlabels", labels=["plum"], points=TRIANGLE, closed=False), "its polygon is not closed"),
     (result("bits", "bitmasklabels", labels=["plum"], imageDataURL="https://x/y.png"), "no data:image/png"),
     (result("bits", "bitmasklabels", labels=["plum"], imageDataURL="data:image/png;base64,@@"), "no base64"),
     (result("round", "ellipselabels", labels=["plum"], x=1, y=1, radiusX=0, radiusY=3), "ellipse has the radii 0"),
