@@ -62,6 +62,9 @@ READ = ("JPEG", "PNG", "TIFF", "WEBP", "AVIF", "BMP", "GIF", "PPM")
 """Formats that are read (MPO as JPEG). For EPS Pillow starts another program, and of icons it unpacks a picture of any
 size before it tells that."""
 
+JPEG_START, JPEG_END, JPEG_NONSENSE = b"\xff\xd8", b"\xff\xd9", b"\x55" * 64
+"""The markers that a JPEG file begins and ends with, and what is none, but some more pixels to a decoder."""
+
 DARK = 16
 """Of 256: no value of 16 bits under 4096 has an upper byte as large."""
 
@@ -106,6 +109,15 @@ def decode_image(content: bytes, name: str, max_megapixels: float, depths: Depth
     Of samples of 16 bits the upper 8 are taken; `depths` takes note of them. BadImageFile says what is wrong with
     `name`: it is broken or too large, or nothing says which of its samples are black and which are white.
     """
+    try:
+        return _decoded(content, name, max_megapixels, depths)
+    except BadImageFile:
+        if not content.startswith(JPEG_START) or (whole := _ended(content, name, max_megapixels)) is None:
+            raise
+        return _decoded(whole, name, max_megapixels, depths)
+
+
+def _decoded(content: bytes, name: str, max_megapixels: float, depths: Depths | None) -> np.ndarray:
     with _opened(content, name, max_megapixels) as image:
         bits, is_deep, is_inverted = _samples(image)
         _forget_others(image)
@@ -136,6 +148,20 @@ def decode_checked(
         f"{name} is {width} x {height} px, its annotations are for {size_hw[1]} x {size_hw[0]}{swapped}; "
         "use the image that was annotated, or correct the size in the annotations"
     )
+
+
+def _ended(content: bytes, name: str, max_megapixels: float) -> bytes | None:
+    """A JPEG file with its last marker, without which cameras write some; None if pixels are missing too.
+
+    After the last pixel anything is passed over until that marker comes; where pixels are missing it would be some.
+    """
+    begun = content.rstrip(JPEG_END[:1])
+    whole, stuffed = begun + JPEG_END, begun + JPEG_NONSENSE + JPEG_END
+    try:
+        with _opened(whole, name, max_megapixels) as one, _opened(stuffed, name, max_megapixels) as other:
+            return whole if one.tobytes() == other.tobytes() else None
+    except BadImageFile:
+        return None
 
 
 @contextmanager

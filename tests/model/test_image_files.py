@@ -266,6 +266,17 @@ def test_long_texts_cost_no_png(kind: str) -> None:
     assert upright_size(content, "a.png", 1) == (64, 96) and suffix_of(content) == ".png"
 
 
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_that_lacks_only_its_end_is_whole_and_one_that_lacks_more_is_not(progressive: bool) -> None:
+    """https://github.com/ultralytics/yolov5/pull/4548: cameras leave the last marker out, and browsers do not mind."""
+    content = saved(scene(), "JPEG", progressive=progressive)
+    for missing in (1, 2):
+        assert (decode_image(content[:-missing], "a.jpg", 1) == decode_image(content, "a.jpg", 1)).all()
+    for missing in (8, 20, 200, len(content) - 100):
+        with pytest.raises(BadImageFile, match=r"a\.jpg cannot be read"):
+            decode_image(content[:-missing], "a.jpg", 1)
+
+
 def png_of(width: int, height: int) -> bytes:
     """The beginning of a PNG of that size."""
     head = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
