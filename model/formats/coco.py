@@ -123,8 +123,21 @@ def _in_folder(finder: ImageFinder, folder: Path, path: Path) -> Locate:
 
 
 def class_names(annotations: Path) -> tuple[str, ...]:
-    """Names of all categories in the file's order, also of those without objects; a repeated name counts once."""
-    return tuple(dict.fromkeys(_category_names(_content(annotations), annotations).values()))
+    """Names of all categories in the file's order, also of those without objects; a repeated name counts once.
+
+    Without objects a name that another category has as its supercategory is a heading, as in Roboflow's files.
+    """
+    content = _content(annotations)
+    names = _category_names(content, annotations)
+    headings = {category.get("supercategory") for category in content["categories"] if not _is_alone(category)}
+    objects = [annotation for annotation in content.get("annotations", []) if isinstance(annotation, dict)]
+    used = {key_of(annotation.get("category_id")) for annotation in objects}
+    return tuple(dict.fromkeys(name for key, name in names.items() if name not in headings or key in used))
+
+
+def _is_alone(category: dict[str, Any]) -> bool:
+    """Whether a category is its own supercategory, as those of COCO that have no others beside them."""
+    return bool(category.get("supercategory") == category["name"])
 
 
 def write(records: Iterable[Record], path: Path, class_names: Sequence[str]) -> None:
