@@ -37,6 +37,9 @@ UNREAD = [
     (result("brush", "brushlabels", labels=["plum"], format="rle", rle=[]), "brush mask"),
     (result("brush", "brushlabels", labels=["plum"], format="rle", rle=[9, 300, 119691]), "run lengths .COCO's"),
     (result("ripe", "polygonlabels", labels=["plum"], points=TRIANGLE), "is of the kind polygonlabels"),
+    (polygon(points=[[256, 12], [264, 12], [264, 20]]), "outside of its image, x 256..264 %, y 12..20 %"),
+    (result("box", "rectanglelabels", labels=["plum"], x=10, y=-9, width=4, height=9), "outside of its image, x 10"),
+    (result("round", "ellipselabels", labels=["plum"], x=50, y=140, radiusX=9, radiusY=9), "outside of its image"),
     ({**polygon(), "value": "x"}, "its label"),
     (result("shape", "polygonlabels", labels=["plum"]), "its KeyError 'points'"),
 ]
