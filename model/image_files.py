@@ -65,6 +65,9 @@ size before it tells that."""
 JPEG_START, JPEG_END, JPEG_NONSENSE = b"\xff\xd8", b"\xff\xd9", b"\x55" * 64
 """The markers that a JPEG file begins and ends with, and what is none, but some more pixels to a decoder."""
 
+HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+"""What telephones' photos say that they are, also those that a program called .jpg without converting them."""
+
 DARK = 16
 """Of 256: no value of 16 bits under 4096 has an upper byte as large."""
 
@@ -180,11 +183,18 @@ def _opened(content: bytes, name: str, max_megapixels: float) -> Iterator[Image.
             yield image
     except UNREADABLE as err:
         if isinstance(err, UnidentifiedImageError):
-            reason = "it is no image" if content else "it is empty"
+            reason = _unknown(content)
             no_colours = _no_colours(name, content)
         else:
             reason, no_colours = " ".join(str(err).split()) or type(err).__name__, None
         raise BadImageFile(no_colours or f"{name} cannot be read ({reason}); replace the file") from err
+
+
+def _unknown(content: bytes) -> str:
+    """What a file is that Pillow does not know."""
+    if content[4:8] == b"ftyp" and content[8:12] in HEIC:
+        return "it is a HEIC photo, whatever its name ends with, which few browsers show: convert it to JPEG"
+    return "it is no image" if content else "it is empty"
 
 
 def _open(content: bytes) -> Image.Image:

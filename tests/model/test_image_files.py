@@ -296,12 +296,13 @@ def damaged_avif() -> bytes:
     [
         (b"", r"a\.jpg cannot be read \(it is empty\); replace the file"),
         (b"<html>", r"a\.jpg cannot be read \(it is no image\); replace the file"),
+        (b"\0\0\0\x24ftypheic\0\0\0\0mif1heic", r"a\.jpg cannot be read \(it is a HEIC photo.+convert it to JPEG\)"),
         (saved(scene(), "JPEG")[:-300], r"a\.jpg cannot be read \(.+\); replace the file"),
         (saved(scene(), "AVIF")[:-100], r"a\.jpg cannot be read \(.+\); replace the file"),
         (damaged_avif(), r"a\.jpg cannot be read \(.+\); replace the file"),
         (png_of(60_000, 60_000), r"a\.jpg has 60000 x 60000 px, over the limit of 1 megapixels"),
     ],
-    ids=["empty", "no image", "cut off", "AVIF cut off", "AVIF damaged", "huge"],
+    ids=["empty", "no image", "HEIC", "cut off", "AVIF cut off", "AVIF damaged", "huge"],
 )
 def test_whatever_is_wrong_with_a_file_is_one_error_that_names_it(content: bytes, reason: str) -> None:
     with pytest.raises(BadImageFile, match=f"^{reason}") as caught:
