@@ -62,6 +62,12 @@ READ = ("JPEG", "PNG", "TIFF", "WEBP", "AVIF", "BMP", "GIF", "PPM")
 """Formats that are read (MPO as JPEG). For EPS Pillow starts another program, and of icons it unpacks a picture of any
 size before it tells that."""
 
+JPEG_START, JPEG_END, JPEG_NONSENSE = b"\xff\xd8", b"\xff\xd9", b"\x55" * 64
+"""The markers that a JPEG file begins and ends with, and what is none, but some more pixels to a decoder."""
+
+HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+"""What telephones' photos say that they are, also those that a program called .jpg without converting them."""
+
 DARK = 16
 """Of 256: no value of 16 bits under 4096 has an upper byte as large."""
 
@@ -106,6 +112,15 @@ def decode_image(content: bytes, name: str, max_megapixels: float, depths: Depth
     Of samples of 16 bits the upper 8 are taken; `depths` takes note of them. BadImageFile says what is wrong with
     `name`: it is broken or too large, or nothing says which of its samples are black and which are white.
     """
+    try:
+        return _decoded(content, name, max_megapixels, depths)
+    except BadImageFile:
+        if not content.startswith(JPEG_START) or (whole := _ended(content, name, max_megapixels)) is None:
+            raise
+        return _decoded(whole, name, max_megapixels, depths)
+
+
+def _decoded(content: bytes, name: str, max_megapixels: float, depths: Depths | None) -> np.ndarray:
     with _opened(content, name, max_megapixels) as image:
         bits, is_deep, is_inverted = _samples(image)
         _forget_others(image)
@@ -138,6 +153,20 @@ def decode_checked(
     )
 
 
+def _ended(content: bytes, name: str, max_megapixels: float) -> bytes | None:
+    """A JPEG file with its last marker, without which cameras write some; None if pixels are missing too.
+
+    After the last pixel anything is passed over until that marker comes; where pixels are missing it would be some.
+    """
+    begun = content.rstrip(JPEG_END[:1])
+    whole, stuffed = begun + JPEG_END, begun + JPEG_NONSENSE + JPEG_END
+    try:
+        with _opened(whole, name, max_megapixels) as one, _opened(stuffed, name, max_megapixels) as other:
+            return whole if one.tobytes() == other.tobytes() else None
+    except BadImageFile:
+        return None
+
+
 @contextmanager
 def _opened(content: bytes, name: str, max_megapixels: float) -> Iterator[Image.Image]:
     """The image, not decoded yet; whatever is wrong with it, then or in the block, is a BadImageFile."""
@@ -154,11 +183,18 @@ def _opened(content: bytes, name: str, max_megapixels: float) -> Iterator[Image.
             yield image
     except UNREADABLE as err:
         if isinstance(err, UnidentifiedImageError):
-            reason = "it is no image" if content else "it is empty"
+            reason = _unknown(content)
             no_colours = _no_colours(name, content)
         else:
             reason, no_colours = " ".join(str(err).split()) or type(err).__name__, None
         raise BadImageFile(no_colours or f"{name} cannot be read ({reason}); replace the file") from err
+
+
+def _unknown(content: bytes) -> str:
+    """What a file is that Pillow does not know."""
+    if content[4:8] == b"ftyp" and content[8:12] in HEIC:
+        return "it is a HEIC photo, whatever its name ends with, which few browsers show: convert it to JPEG"
+    return "it is no image" if content else "it is empty"
 
 
 def _open(content: bytes) -> Image.Image:

@@ -19,6 +19,9 @@ from model.records import Polygon
 UNREADABLE = (BadRecord, LookupError, TypeError, ValueError, ArithmeticError, cv2.error)
 """What a region raises that is not as Label Studio writes it, as programs send them."""
 
+ANY_SIZE = (100, 100)
+"""Of an image whose pixels are its percent."""
+
 
 def read_rectangle(region: dict[str, Any], size_hw: tuple[int, int]) -> np.ndarray:
     """The corners (4, 2) of a rectangle region in pixels of an image of that size; BadRecord if it is empty."""
@@ -27,8 +30,16 @@ def read_rectangle(region: dict[str, Any], size_hw: tuple[int, int]) -> np.ndarr
 
 def _polygon(value: dict[str, Any], size_hw: tuple[int, int]) -> list[Polygon]:
     """What Label Studio paints: all that the outline winds around, so that crossing itself makes no hole."""
-    ring = np.asarray(value["points"], float).reshape(-1, 2) * np.array([size_hw[1], size_hw[0]]) / 100
+    ring = _points(value).exterior * np.array([size_hw[1], size_hw[0]]) / 100
     return list(painted_polygons(Polygon(ring).exterior, size_hw))
+
+
+def _points(value: dict[str, Any]) -> Polygon:
+    """An outline in percent; BadRecord for one that was begun only, which Label Studio shows as a line."""
+    outline = Polygon(np.asarray(value["points"], float).reshape(-1, 2))
+    if value.get("closed") is False:
+        raise BadRecord("its polygon is not closed, so part of the outline may be missing; close it or delete it")
+    return _in_image(outline, ANY_SIZE)
 
 
 def _brush(value: dict[str, Any], size_hw: tuple[int, int]) -> list[Polygon]:
@@ -93,7 +104,7 @@ def _ellipse(value: dict[str, Any], size_hw: tuple[int, int]) -> list[Polygon]:
     corners = max(12, math.ceil(math.pi / math.acos(max(0.0, 1 - ELLIPSE_PX / np.abs(radii).max()))))
     turns = np.arange(corners) * 2 * math.pi / corners
     points = np.stack([np.cos(turns), np.sin(turns)], 1) * radii
-    return [Polygon(points @ _turn(value) + np.array([value["x"], value["y"]], float) * scale)]
+    return [_in_image(Polygon(points @ _turn(value) + np.array([value["x"], value["y"]], float) * scale), size_hw)]
 
 
 def _rectangle(value: dict[str, Any], size_hw: tuple[int, int]) -> list[Polygon]:
@@ -102,7 +113,18 @@ def _rectangle(value: dict[str, Any], size_hw: tuple[int, int]) -> list[Polygon]
     if not width or not height:  # one that was drawn upwards has a height below 0
         raise BadRecord(f"its rectangle is {width} by {height} %; delete it or draw it larger")
     corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], float) * scale
-    return [Polygon(corners @ _turn(value) + np.array([value["x"], value["y"]], float) * scale)]
+    return [_in_image(Polygon(corners @ _turn(value) + np.array([value["x"], value["y"]], float) * scale), size_hw)]
+
+
+def _in_image(part: Polygon, size_hw: tuple[int, int]) -> Polygon:
+    """The outline; BadRecord if it lies beside the image, where nobody sees it, as what programs write in pixels."""
+    points = part.exterior * 100 / np.array([size_hw[1], size_hw[0]])
+    (x0, y0), (x1, y1) = points.min(0), points.max(0)
+    if x1 <= 0 or y1 <= 0 or x0 >= 100 or y0 >= 100:
+        raise BadRecord(
+            f"it lies outside of its image, x {x0:g}..{x1:g} %, y {y0:g}..{y1:g} %; delete it and draw it again"
+        )
+    return part
 
 
 def _turn(value: dict[str, Any]) -> np.ndarray:
@@ -121,8 +143,6 @@ READERS: dict[str, Callable[[dict[str, Any], tuple[int, int]], list[Polygon]]] =
     "EllipseLabels": _ellipse,
 }
 
-ANY_SIZE = (100, 100)
-
 
 def _rle(value: dict[str, Any]) -> bytes:
     """The run lengths of a brush mask as Label Studio packs them, which begin with the number of values."""
@@ -137,7 +157,7 @@ def _rle(value: dict[str, Any]) -> bytes:
 
 
 CHECKS: dict[str, Callable[[dict[str, Any]], object]] = {
-    "PolygonLabels": lambda value: Polygon(np.asarray(value["points"], float).reshape(-1, 2)),
+    "PolygonLabels": _points,
     "BrushLabels": _rle,
     "BitmaskLabels": _png,
     "RectangleLabels": lambda value: _rectangle(value, ANY_SIZE),

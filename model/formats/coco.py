@@ -36,6 +36,9 @@ CROWDS = "left out %d annotations with iscrowd=1 (crowds; if the tool marks ever
 
 logger = logging.getLogger(__name__)
 
+BACKGROUND = ("background", "bg")
+"""Names of a category for what is no object, in small letters and without the lines around them."""
+
 NAMED = 5  # images that an error names
 DECIMALS = 3  # of written coordinates, in pixels
 
@@ -123,8 +126,23 @@ def _in_folder(finder: ImageFinder, folder: Path, path: Path) -> Locate:
 
 
 def class_names(annotations: Path) -> tuple[str, ...]:
-    """Names of all categories in the file's order, also of those without objects; a repeated name counts once."""
-    return tuple(dict.fromkeys(_category_names(_content(annotations), annotations).values()))
+    """Names of all categories in the file's order, also of those without objects; a repeated name counts once.
+
+    Without objects a name that another category has as its supercategory is a heading, as in Roboflow's files, and that
+    of the background is what every network knows anyway.
+    """
+    content = _content(annotations)
+    names = _category_names(content, annotations)
+    headings = {category.get("supercategory") for category in content["categories"] if not _is_alone(category)}
+    objects = [annotation for annotation in content.get("annotations", []) if isinstance(annotation, dict)]
+    used = {key_of(annotation.get("category_id")) for annotation in objects}
+    idle = {key for key, name in names.items() if name in headings or name.strip("_").lower() in BACKGROUND}
+    return tuple(dict.fromkeys(name for key, name in names.items() if key in used or key not in idle))
+
+
+def _is_alone(category: dict[str, Any]) -> bool:
+    """Whether a category is its own supercategory, as those of COCO that have no others beside them."""
+    return bool(category.get("supercategory") == category["name"])
 
 
 def write(records: Iterable[Record], path: Path, class_names: Sequence[str]) -> None:

@@ -38,6 +38,9 @@ VERSION = "5.4.1"  # whose files ours are like; readers of all versions take the
 SUFFIX = ".json"
 DECIMALS = 3  # of written coordinates, in pixels
 
+NO_OBJECTS = ("_background_", "__background__", "__ignore__")
+"""LabelMe's labels for holes, and for what shall not count."""
+
 Shape = dict[str, Any]
 Size = tuple[int, int]
 
@@ -89,6 +92,9 @@ def _record(path: Path, finder: ImageFinder, on_problem: OnProblem) -> Record:
         label = shape.get("label") if isinstance(shape, dict) else None
         with noted(on_problem, path, f"shape {number} ({label})"):
             is_box = shape.get("shape_type") == "rectangle"
+            if label in NO_OBJECTS:
+                mend = "draw the object below it without that part and delete it"
+                raise BadRecord(f"LabelMe's label for what is no object; it is left out ({mend})")
             parts = _parts(shape, size_hw)
             pieces.append(Piece(shape["label"], parts, shape.get("group_id"), shape.get("score"), is_box=is_box))
     return Record(image, size_hw, join(pieces))

@@ -266,6 +266,17 @@ def test_long_texts_cost_no_png(kind: str) -> None:
     assert upright_size(content, "a.png", 1) == (64, 96) and suffix_of(content) == ".png"
 
 
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_that_lacks_only_its_end_is_whole_and_one_that_lacks_more_is_not(progressive: bool) -> None:
+    """https://github.com/ultralytics/yolov5/pull/4548: cameras leave the last marker out, and browsers do not mind."""
+    content = saved(scene(), "JPEG", progressive=progressive)
+    for missing in (1, 2):
+        assert (decode_image(content[:-missing], "a.jpg", 1) == decode_image(content, "a.jpg", 1)).all()
+    for missing in (8, 20, 200, len(content) - 100):
+        with pytest.raises(BadImageFile, match=r"a\.jpg cannot be read"):
+            decode_image(content[:-missing], "a.jpg", 1)
+
+
 def png_of(width: int, height: int) -> bytes:
     """The beginning of a PNG of that size."""
     head = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
@@ -285,12 +296,13 @@ def damaged_avif() -> bytes:
     [
         (b"", r"a\.jpg cannot be read \(it is empty\); replace the file"),
         (b"<html>", r"a\.jpg cannot be read \(it is no image\); replace the file"),
+        (b"\0\0\0\x24ftypheic\0\0\0\0mif1heic", r"a\.jpg cannot be read \(it is a HEIC photo.+convert it to JPEG\)"),
         (saved(scene(), "JPEG")[:-300], r"a\.jpg cannot be read \(.+\); replace the file"),
         (saved(scene(), "AVIF")[:-100], r"a\.jpg cannot be read \(.+\); replace the file"),
         (damaged_avif(), r"a\.jpg cannot be read \(.+\); replace the file"),
         (png_of(60_000, 60_000), r"a\.jpg has 60000 x 60000 px, over the limit of 1 megapixels"),
     ],
-    ids=["empty", "no image", "cut off", "AVIF cut off", "AVIF damaged", "huge"],
+    ids=["empty", "no image", "HEIC", "cut off", "AVIF cut off", "AVIF damaged", "huge"],
 )
 def test_whatever_is_wrong_with_a_file_is_one_error_that_names_it(content: bytes, reason: str) -> None:
     with pytest.raises(BadImageFile, match=f"^{reason}") as caught:

@@ -29,6 +29,7 @@ UNREAD = [
     (polygon(labels=()), r"its label \(none\) is not one of plum, pear"),
     (polygon(labels=("moon",)), "its label moon is not one of"),
     (polygon(points=[[1, 1], [2, 2]]), "an outline needs at least 3 points"),
+    (result("shape", "polygonlabels", labels=["plum"], points=TRIANGLE, closed=False), "its polygon is not closed"),
     (result("bits", "bitmasklabels", labels=["plum"], imageDataURL="https://x/y.png"), "no data:image/png"),
     (result("bits", "bitmasklabels", labels=["plum"], imageDataURL="data:image/png;base64,@@"), "no base64"),
     (result("round", "ellipselabels", labels=["plum"], x=1, y=1, radiusX=0, radiusY=3), "ellipse has the radii 0"),
@@ -36,6 +37,9 @@ UNREAD = [
     (result("brush", "brushlabels", labels=["plum"], format="rle", rle=[]), "brush mask"),
     (result("brush", "brushlabels", labels=["plum"], format="rle", rle=[9, 300, 119691]), "run lengths .COCO's"),
     (result("ripe", "polygonlabels", labels=["plum"], points=TRIANGLE), "is of the kind polygonlabels"),
+    (polygon(points=[[256, 12], [264, 12], [264, 20]]), "outside of its image, x 256..264 %, y 12..20 %"),
+    (result("box", "rectanglelabels", labels=["plum"], x=10, y=-9, width=4, height=9), "outside of its image, x 10"),
+    (result("round", "ellipselabels", labels=["plum"], x=50, y=140, radiusX=9, radiusY=9), "outside of its image"),
     ({**polygon(), "value": "x"}, "its label"),
     (result("shape", "polygonlabels", labels=["plum"]), "its KeyError 'points'"),
 ]

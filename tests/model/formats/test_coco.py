@@ -107,6 +107,28 @@ def test_class_names_stand_in_category_order(coco_file):
     assert coco.class_names(coco_file()) == ("leaf", "stem")
 
 
+def test_a_heading_over_the_categories_is_no_class_unless_an_object_has_it(coco_file):
+    """https://github.com/roboflow/rf-detr/pull/1303: Roboflow's first category is the name of the project."""
+    categories = [
+        {"id": 0, "name": "plants", "supercategory": "none"},
+        {"id": 1, "name": "leaf", "supercategory": "plants"},
+        {"id": 2, "name": "stem", "supercategory": "plants"},
+        {"id": 4, "name": "pot", "supercategory": "pot"},
+    ]
+    heading, stem = ({"segmentation": [SQUARE], "category_id": number} for number in (0, "2"))
+    assert coco.class_names(coco_file(stem, categories=categories)) == ("leaf", "stem", "pot")
+    assert coco.class_names(coco_file(stem, heading, categories=categories)) == ("plants", "leaf", "stem", "pot")
+
+
+@pytest.mark.parametrize("name", ["_background_", "__background__", "Background", "BG"])
+def test_the_background_is_no_class_unless_an_object_has_it(coco_file, name):
+    """LabelMe's labelme2coco.py writes it as the first category, which MMDetection's users write by hand."""
+    categories = [{"id": 0, "name": name}, {"id": 3, "name": "leaf"}]
+    leaf, ground = {"segmentation": [SQUARE]}, {"segmentation": [SQUARE], "category_id": 0}
+    assert coco.class_names(coco_file(leaf, categories=categories)) == ("leaf",)
+    assert coco.class_names(coco_file(leaf, ground, categories=categories)) == (name, "leaf")
+
+
 def test_a_category_that_stands_twice_in_the_file_is_one(coco_file):
     path = coco_file({"segmentation": [SQUARE]}, categories=[{"id": 3, "name": "leaf"}, {"id": 3, "name": "leaf "}])
     (record,) = coco.read(path)

@@ -45,6 +45,16 @@ def test_one_group_and_one_label_is_one_object(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("name", ["_background_", "__ignore__"])
+def test_labelmes_own_labels_for_no_object_are_told_and_no_class(tmp_path: Path, name: str) -> None:
+    """As holes are drawn after https://github.com/wkentaro/labelme/issues/813; converters leave them out or cut."""
+    write_json(tmp_path / "a.json", shape(), shape(name, [[2, 2], [5, 2], [5, 5]]))
+    problems: list[str] = []
+    (record,) = labelme.read(tmp_path, problems.append)
+    assert [outline.label for outline in record.outlines] == ["leaf"] and len(record.unread) == 1
+    assert f"shape 2 ({name}): LabelMe's label for what is no object" in problems[0]
+
+
 @pytest.mark.parametrize(
     ("more", "pixels"),
     [
