@@ -117,34 +117,14 @@ def polygon_config(labels: Sequence[str]) -> str:
 
 def parse_label_config(xml: str) -> LabelConfig:
     """Read a labelling config; BadLabelConfig says which tag is missing."""
-    try:
-        parsed: dict[str, dict[str, Any]] = parse_config(xml)
-    except (ValueError, KeyError, LabelStudioXMLSyntaxErrorSentryIgnored) as err:
-        raise BadLabelConfig(
-            f"the labelling config is not valid XML or lacks an attribute ({err}); mend it in the project's settings"
-        ) from err
+    parsed = _parsed(xml)
     elements = list(ElementTree.fromstring(xml).iter())
-    tags = {name: str(tag["type"]) for name, tag in parsed.items()}
-    candidates = [control for name in parsed for control in _controls(name, parsed)]
-    if not candidates:
-        raise BadLabelConfig(
-            f"the labelling config needs a {', '.join(CONTROL_TAGS[:-1])} or {CONTROL_TAGS[-1]} control, got "
-            f"{', '.join(sorted(set(tags.values()))) or 'no control at all'}; add one in the "
-            "project's settings under Labeling Interface"
-        )
+    candidates = _candidates(parsed)
     image_value, image_names = first_image(elements, {name for c in candidates for name in _targets(parsed[c.name])})
     _require_own_labels(elements, image_names)
-    thresholds = score_thresholds(elements)
-    controls = tuple(
-        replace(control, to_name=target, score_threshold=thresholds.get(control.labels_name or control.name))
-        for control in sorted(candidates, key=lambda c: (CONTROL_TAGS.index(c.tag), c.labels_name is not None))
-        for target in [name for name in _targets(parsed[control.name]) if name in image_names][:1]
-    )
-    if not any(control.labels for control in controls):
-        raise BadLabelConfig(
-            "the labelling config's controls hold no Label; add at least one in the project's settings"
-        )
+    controls = _on_image(candidates, parsed, image_names, score_thresholds(elements))
     labelled = [tag for tag in parsed.values() if tag["type"] in (*CONTROL_TAGS, "Labels")]
+    seen = (elements, controls, image_names)
     return LabelConfig(
         image_value,
         controls,
@@ -155,14 +135,48 @@ def parse_label_config(xml: str) -> LabelConfig:
             str(e.get("name")) for e in elements if e.tag == "Image" and e.get("name") not in image_names
         ),
         object_names=tuple(str(e.get("name")) for e in elements if e.get("name") and not e.get("toName")),
-        tags=tags,
+        tags={name: str(tag["type"]) for name, tag in parsed.items()},
         other_names=other_names(labelled, {label for control in controls for label in control.labels}),
-        remarks=tuple(
-            remark
-            for part in (_unused, _invitations, _smart_remarks)
-            for remark in part(elements, controls, image_names)
-        ),
+        remarks=(*_unused(*seen), *_invitations(*seen), *_smart_remarks(*seen)),
     )
+
+
+def _parsed(xml: str) -> dict[str, dict[str, Any]]:
+    """The tags that take annotations, by name, as Label Studio's SDK reads them."""
+    try:
+        return parse_config(xml)
+    except (ValueError, KeyError, LabelStudioXMLSyntaxErrorSentryIgnored) as err:
+        raise BadLabelConfig(
+            f"the labelling config is not valid XML or lacks an attribute ({err}); mend it in the project's settings"
+        ) from err
+
+
+def _candidates(parsed: Mapping[str, dict[str, Any]]) -> list[Control]:
+    """The controls on any object; BadLabelConfig if there is none."""
+    found = [control for name in parsed for control in _controls(name, parsed)]
+    if not found:
+        got = ", ".join(sorted({str(tag["type"]) for tag in parsed.values()})) or "no control at all"
+        raise BadLabelConfig(
+            f"the labelling config needs a {', '.join(CONTROL_TAGS[:-1])} or {CONTROL_TAGS[-1]} control, got {got}; "
+            "add one in the project's settings under Labeling Interface"
+        )
+    return found
+
+
+def _on_image(
+    candidates: Sequence[Control], parsed: Mapping[str, Any], image_names: Collection[str], scores: Mapping[str, float]
+) -> tuple[Control, ...]:
+    """Those that draw on the image, the preferred first; BadLabelConfig if none of them has a label."""
+    controls = []
+    for control in sorted(candidates, key=lambda c: (CONTROL_TAGS.index(c.tag), c.labels_name is not None)):
+        if shown := [name for name in _targets(parsed[control.name]) if name in image_names]:
+            score = scores.get(control.labels_name or control.name)
+            controls.append(replace(control, to_name=shown[0], score_threshold=score))
+    if not any(control.labels for control in controls):
+        raise BadLabelConfig(
+            "the labelling config's controls hold no Label; add at least one in the project's settings"
+        )
+    return tuple(controls)
 
 
 def _controls(name: str, parsed: Mapping[str, dict[str, Any]]) -> Iterator[Control]:
