@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import time
-from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from types import FrameType
 from typing import Any
@@ -14,6 +14,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from backend.errors import Cancelled, LockLost, NotFound, TurnOver
+from backend.label_studio.client import Project
 from backend.logs import about
 from backend.project.folder import UID, ProjectFolder
 from backend.project.workplace import Workplace, find_project, open_workplace
@@ -102,7 +103,7 @@ def help_rank(uid: str, seat: int) -> None:
         current = unfinished(folder)
         if current is not None and current.pieces.exists():
             with about(round=current.state.number):
-                _computing("help_rank")(open_workplace(settings, folder), current, duty)
+                _compute("help_rank", open_workplace(settings, folder), current, duty)
 
 
 def tidy(uid: str) -> None:
@@ -117,10 +118,9 @@ def tidy(uid: str) -> None:
             remove_leftovers(settings.data_dir / "projects")
 
 
-def _computing(name: str) -> Callable[..., Any]:
+def _compute(name: str, *arguments: Any) -> Any:
     module, attribute = COMPUTING[name]
-    action: Callable[..., Any] = getattr(import_module(module), attribute)
-    return action
+    return getattr(import_module(module), attribute)(*arguments)
 
 
 def _run(redis: Redis, place: Workplace, current: Round, is_mine: Hold) -> None:
@@ -140,7 +140,7 @@ def _run(redis: Redis, place: Workplace, current: Round, is_mine: Hold) -> None:
         with about(round=number):
             if current.can_be_cancelled and _is_cancelled(redis, uid, number):
                 raise Cancelled("cancelled by `maskal cancel`")
-            _computing("run")(place, current, tell, Team(redis, uid))
+            _compute("run", place, current, tell, Team(redis, uid))
     except Cancelled:
         if current.snapshot() is None:  # so that the next round waits for new annotations
             write_snapshot(current.path / "snapshot.json", read_snapshot_of(place)[0])
@@ -212,32 +212,35 @@ def _read_what_changed(settings: Settings, place: Workplace, look: Look, *, has_
     redis, folder, project = look.redis, look.folder, look.project
     seen = look.seen(place.client.newest_change(project.id))
     before = redis.get(marks.key("seen", folder.uid))
+    in_full = before is None
     if seen == before and has_standing(folder):
         return True
     touched = note_annotations(place)
     is_forced = marks.is_forced(redis, folder.uid)
-    need = None if has_begun else need_of(place, project, in_full=before is None, is_forced=is_forced)
+    need = None if has_begun else need_of(place, project, in_full=in_full, is_forced=is_forced)
     is_due = need is not None and need.is_due
     if is_due:
         enqueue(redis, RUN_ROUND, folder.uid)
-    open_cache = lambda: _computing("open_feature_cache")(place, settings)  # noqa: E731
-    has_more_copies = not (is_due or has_begun) and look_for_near_copies(
-        place, project, open_cache, report, in_full=before is None
-    )
-    pushed, is_more = score_new_tasks(place, report, lambda *wanted: _computing("score")(*wanted))
-    if pushed:
-        task_queue.publish(place.client, folder.registry, project)
-    has_more_first = order_first_images(place, open_cache, report, may_begin=not is_due and not has_begun)
+    is_more = _look_at_images(settings, place, project, has_round=has_begun or is_due, in_full=in_full)
     write_standing(place, project, need, touched)
-    if is_more or has_more_first or has_more_copies:
+    if is_more:
         hint(redis, folder.uid)
-    elif not is_due:
-        if before is None:
-            redis.set(marks.key("seen", folder.uid), seen, ex=FULL_RECONCILE_S)
-        else:  # the hour since the last full look goes on, so that steady work does not put off the next one
-            redis.set(marks.key("seen", folder.uid), seen, xx=True, keepttl=True)
-        return True
-    return False
+    elif not is_due and in_full:
+        redis.set(marks.key("seen", folder.uid), seen, ex=FULL_RECONCILE_S)
+    elif not is_due:  # the hour since the last full look goes on, so that steady work does not put off the next one
+        redis.set(marks.key("seen", folder.uid), seen, xx=True, keepttl=True)
+    return not is_more and not is_due
+
+
+def _look_at_images(settings: Settings, place: Workplace, project: Project, *, has_round: bool, in_full: bool) -> bool:
+    """Find near copies, score new tasks, and order the first images; whether there is more to do."""
+    open_cache = partial(_compute, "open_feature_cache", place, settings)
+    has_more_copies = not has_round and look_for_near_copies(place, project, open_cache, report, in_full=in_full)
+    pushed, has_more_new = score_new_tasks(place, report, partial(_compute, "score"))
+    if pushed:
+        task_queue.publish(place.client, place.folder.registry, project)
+    has_more_first = order_first_images(place, open_cache, report, may_begin=not has_round)
+    return has_more_copies or has_more_new or has_more_first
 
 
 def _due_round(redis: Redis, place: Workplace) -> Round | None:
