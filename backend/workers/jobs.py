@@ -26,7 +26,7 @@ from backend.queue.progress import keep_progress, report
 from backend.rounds import task_queue
 from backend.rounds.faults import in_words
 from backend.rounds.first_images import order_first_images, publish_first_images
-from backend.rounds.folder import CANCELLABLE, Round, start_round, unfinished
+from backend.rounds.folder import CANCELLABLE, Report, Round, start_round, unfinished
 from backend.rounds.glances import CACHE_BYTES as GLANCES_BYTES
 from backend.rounds.glances import glances_folder
 from backend.rounds.near_copies import look_for_near_copies
@@ -124,29 +124,17 @@ def _compute(name: str, *arguments: Any) -> Any:
 
 
 def _run(redis: Redis, place: Workplace, current: Round, is_mine: Hold) -> None:
-    uid, number, turn = place.folder.uid, current.state.number, Turn(redis, place.folder.uid, current, SHARE_S)
-
-    def tell(step: str, share: float, **details: Any) -> None:
-        if not is_mine:
-            raise LockLost(f"round {number} of project {uid} is another worker's now; this one leaves it alone")
-        is_time = keep_progress(step, share, details)
-        if is_time and step in CANCELLABLE and _is_cancelled(redis, uid, number):
-            raise Cancelled("cancelled by `maskal cancel`")
-        if is_time and turn.is_over(step, share):
-            raise TurnOver(f"round {number} of project {uid} makes way for another project's at step {step}")
-
+    """Make a round, or what is left of it; and where it does not come to its end, note in its state how it goes on."""
+    uid, number = place.folder.uid, current.state.number
+    tell = _teller(redis, uid, current, is_mine)
     current.begin()
     try:
         with about(round=number):
-            if current.can_be_cancelled and _is_cancelled(redis, uid, number):
-                raise Cancelled("cancelled by `maskal cancel`")
+            if current.can_be_cancelled:
+                _heed_cancel(redis, uid, number)
             _compute("run", place, current, tell, Team(redis, uid))
     except Cancelled:
-        if current.snapshot() is None:  # so that the next round waits for new annotations
-            write_snapshot(current.path / "snapshot.json", read_snapshot_of(place)[0])
-        current.cancel()
-        marks.forget_cancelled(redis, uid)
-        logger.info("project %s: round %d was cancelled", uid, number)
+        _cancel(redis, place, current)
     except TurnOver as err:
         current.hand_back()
         logger.info("%s", err)
@@ -160,11 +148,38 @@ def _run(redis: Redis, place: Workplace, current: Round, is_mine: Hold) -> None:
         raise
 
 
-def _is_cancelled(redis: Redis, uid: str, number: int) -> bool:
+def _teller(redis: Redis, uid: str, current: Round, is_mine: Hold) -> Report:
+    """What a round tells how far it is, and what stops it there."""
+    number, turn = current.state.number, Turn(redis, uid, current, SHARE_S)
+
+    def tell(step: str, share: float, **details: Any) -> None:
+        if not is_mine:
+            raise LockLost(f"round {number} of project {uid} is another worker's now; this one leaves it alone")
+        if not keep_progress(step, share, details):
+            return
+        if step in CANCELLABLE:
+            _heed_cancel(redis, uid, number)
+        if turn.is_over(step, share):
+            raise TurnOver(f"round {number} of project {uid} makes way for another project's at step {step}")
+
+    return tell
+
+
+def _cancel(redis: Redis, place: Workplace, current: Round) -> None:
+    if current.snapshot() is None:  # so that the next round waits for new annotations
+        write_snapshot(current.path / "snapshot.json", read_snapshot_of(place)[0])
+    current.cancel()
+    marks.forget_cancelled(redis, place.folder.uid)
+    logger.info("project %s: round %d was cancelled", place.folder.uid, current.state.number)
+
+
+def _heed_cancel(redis: Redis, uid: str, number: int) -> None:
     try:
-        return marks.is_cancelled(redis, uid, number)
+        is_cancelled = marks.is_cancelled(redis, uid, number)
     except RedisError:  # a round needs no Redis; it is asked again a second later
-        return False
+        return
+    if is_cancelled:
+        raise Cancelled("cancelled by `maskal cancel`")
 
 
 def examine_project(redis: Redis, settings: Settings, folder: ProjectFolder) -> None:
