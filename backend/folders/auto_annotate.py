@@ -94,6 +94,33 @@ class _Network:
         return self.engine.decode(encoded, any_class=self.any_class)
 
 
+@dataclass(frozen=True)
+class _Copies:
+    """Copies of a folder's images in `out`, of those that the tool wants there."""
+
+    folder: Path
+    out: Path
+    form: Output
+    overwrite: bool
+
+    def lacking(self, image: str) -> Path | None:
+        """Where the tool wants a copy of an image that is not there; BadRecord if another image is."""
+        source, target = self.folder / image, self.out / self.form.image_path(image)
+        if not self.form.wants_images:
+            return None
+        if target.exists() and (target.samefile(source) or filecmp.cmp(source, target, shallow=False)):
+            return None
+        if target.exists() and not self.overwrite:
+            raise BadRecord(f"{target} is another image than {source}; give another --out, or --overwrite")
+        return target
+
+    def bring(self, image: str, target: Path | None) -> None:
+        """Copy an image to where it is lacking, if anywhere."""
+        if target is not None:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(target, (self.folder / image).read_bytes())
+
+
 def auto_annotate(settings: Settings, options: AutoAnnotateOptions) -> Annotated:
     """Outline all images of the folder and its subfolders that are not outlined yet.
 
@@ -107,22 +134,13 @@ def auto_annotate(settings: Settings, options: AutoAnnotateOptions) -> Annotated
     result, depths = Annotated(), Depths()
     images = _images(options.img_dir, out, form, result.problems)
     store = _store(network, form, out, options)
-    lacking, bring = partial(_lacking, form, options, out), partial(_bring, options.img_dir)
-    waiting = []
-    for image in images:
-        try:
-            if store.has(image):
-                bring(image, lacking(image))  # unless a stopped run did
-                result.before += 1
-            else:
-                waiting.append(image)
-        except BadRecord as err:
-            result.problems.append(str(err))
+    copies = _Copies(options.img_dir, out, form, options.overwrite)
+    waiting = _waiting(images, store, copies, result)
 
     def keep(record: Record) -> None:
-        target = lacking(record.image)
+        target = copies.lacking(record.image)
         store.add(record)
-        bring(record.image, target)
+        copies.bring(record.image, target)
 
     with tqdm(desc="outlining", unit="image", total=len(images), initial=result.before) as bar:
         for done in _outlined(network, partial(_load, settings, options.img_dir, depths), waiting, keep):
@@ -229,6 +247,21 @@ def _files(folder: Path, out: Path, mask_folder: str | None) -> Iterator[Path]:
             yield path
 
 
+def _waiting(images: Sequence[str], store: Store, copies: _Copies, result: Annotated) -> list[str]:
+    """The images that are not outlined yet; of the others it is made sure that the tool has its copy."""
+    waiting = []
+    for image in images:
+        try:
+            if store.has(image):
+                copies.bring(image, copies.lacking(image))  # unless a stopped run did
+                result.before += 1
+            else:
+                waiting.append(image)
+        except BadRecord as err:
+            result.problems.append(str(err))
+    return waiting
+
+
 def _outlined(
     network: _Network,
     load: Callable[[str], np.ndarray | str],
@@ -291,22 +324,3 @@ def _kept(name: str, found: Instances, classes: tuple[str, ...], keep: Callable[
             raise
         return f"{err.filename} is too long a name; rename the image"
     return record
-
-
-def _lacking(form: Output, options: AutoAnnotateOptions, out: Path, image: str) -> Path | None:
-    """Where the tool wants a copy of an image that is not there; BadRecord if another image is."""
-    source, target = options.img_dir / image, out / form.image_path(image)
-    if not form.wants_images:
-        return None
-    if target.exists() and (target.samefile(source) or filecmp.cmp(source, target, shallow=False)):
-        return None
-    if target.exists() and not options.overwrite:
-        raise BadRecord(f"{target} is another image than {source}; give another --out, or --overwrite")
-    return target
-
-
-def _bring(folder: Path, image: str, target: Path | None) -> None:
-    """Copy an image of the folder to where it is lacking, if anywhere."""
-    if target is not None:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(target, (folder / image).read_bytes())

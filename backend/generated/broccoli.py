@@ -28,20 +28,29 @@ class GeneratedImage:
 
 @dataclass(frozen=True)
 class Look:
-    """How a class of heads looks: floret colour (RGB), floret size as a share of the radius, radius factor."""
+    """How a class of heads looks: floret colour (RGB), floret size as a share of the radius, radius factor, eyes."""
 
     colour: tuple[int, int, int]
     floret: float
     size: float
+    has_eyes: bool = False
 
 
 LOOKS = {
     "healthy": Look((74, 118, 84), 0.13, 1.0),
     "damaged": Look((78, 120, 80), 0.13, 1.0),
     "matured": Look((150, 158, 72), 0.20, 1.2),
-    "cateye": Look((86, 124, 82), 0.17, 1.0),
+    "cateye": Look((86, 124, 82), 0.17, 1.0, has_eyes=True),
     "headrot": Look((84, 112, 74), 0.14, 1.0),
 }
+
+
+@dataclass(frozen=True, eq=False)
+class _Field:
+    """A photo that is drawn on, (h, w, 3) float, and which head each pixel belongs to, (h, w) int, -1 for none."""
+
+    canvas: np.ndarray
+    owner: np.ndarray
 
 
 def generate(
@@ -55,22 +64,21 @@ def generate(
 def _image(
     rng: np.random.Generator, cuts: np.random.Generator, size_hw: Size, shares: Sequence[float]
 ) -> GeneratedImage:
-    canvas = _soil(rng, size_hw)
-    owner = np.full(size_hw, -1, np.int32)
+    field = _Field(_soil(rng, size_hw), np.full(size_hw, -1, np.int32))
     heads = 0 if rng.random() < NONE_SHARE else int(rng.integers(1, MAX_HEADS + 1))
     labels: list[str] = []
     scale = min(size_hw)
     for centre in _centres(rng, heads, size_hw):
         label = str(rng.choice(LABELS, p=shares))
         radius = scale * rng.uniform(0.10, 0.15) * LOOKS[label].size
-        _leaves(rng, canvas, owner, centre, radius * 1.9, int(rng.integers(7, 11)), share=1.0)
-        _head(rng, canvas, owner, centre, radius, label, len(labels))
-        _leaves(rng, canvas, owner, centre, radius * 1.7, int(rng.integers(0, 3)), share=0.55)
+        _leaves(rng, field, centre, radius * 1.9, int(rng.integers(7, 11)), share=1.0)
+        _head(rng, field, centre, radius, label, len(labels))
+        _leaves(rng, field, centre, radius * 1.7, int(rng.integers(0, 3)), share=0.55)
         if cuts.random() < CUT_SHARE:
-            _cut(cuts, canvas, owner, centre, radius)
+            _cut(cuts, field, centre, radius)
         labels.append(label)
-    lit = _light(rng, canvas)
-    masks = np.stack([owner == i for i in range(len(labels))]) if labels else np.zeros((0, *size_hw), bool)
+    lit = _light(rng, field.canvas)
+    masks = np.stack([field.owner == i for i in range(len(labels))]) if labels else np.zeros((0, *size_hw), bool)
     seen = [i for i in range(len(labels)) if masks[i].sum() >= 60]
     return GeneratedImage(lit, tuple(labels[i] for i in seen), masks[seen])
 
@@ -102,35 +110,22 @@ def _centres(rng: np.random.Generator, count: int, size_hw: Size) -> Iterator[np
 
 
 def _leaves(
-    rng: np.random.Generator,
-    canvas: np.ndarray,
-    owner: np.ndarray,
-    centre: np.ndarray,
-    length: float,
-    count: int,
-    share: float,
+    rng: np.random.Generator, field: _Field, centre: np.ndarray, length: float, count: int, share: float
 ) -> None:
     """Leaves around a centre; a share below 1 starts them further out, so that they cover the head's rim."""
     for angle in np.arange(count) * 2 * np.pi / max(count, 1) + rng.uniform(0, 6):
         reach = length * np.array([np.cos(angle), np.sin(angle)])
-        _leaf(rng, canvas, owner, centre + reach * (1 - share), reach)
+        _leaf(rng, field, centre + reach * (1 - share), reach)
 
 
-def _cut(rng: np.random.Generator, canvas: np.ndarray, owner: np.ndarray, centre: np.ndarray, radius: float) -> None:
+def _cut(rng: np.random.Generator, field: _Field, centre: np.ndarray, radius: float) -> None:
     """A slender leaf right across a head, so that two parts of it are seen."""
     angle = rng.uniform(0, 2 * np.pi)
     reach = 2.9 * radius * np.array([np.cos(angle), np.sin(angle)])
-    _leaf(rng, canvas, owner, centre - reach / 2, reach, width=0.45)
+    _leaf(rng, field, centre - reach / 2, reach, width=0.45)
 
 
-def _leaf(
-    rng: np.random.Generator,
-    canvas: np.ndarray,
-    owner: np.ndarray,
-    start: np.ndarray,
-    reach: np.ndarray,
-    width: float = 1.0,
-) -> None:
+def _leaf(rng: np.random.Generator, field: _Field, start: np.ndarray, reach: np.ndarray, width: float = 1.0) -> None:
     """One leaf from its stalk about as far as it reaches, (x, y); what it covers is no head any more."""
     tip = start + reach * rng.uniform(0.8, 1.1)
     side = np.array([-reach[1], reach[0]]) * rng.uniform(0.22, 0.32) * width
@@ -139,29 +134,21 @@ def _leaf(
     bulge = np.sin(np.pi * steps**0.8) * (1 + 0.12 * rng.standard_normal((14, 1)))
     outline = np.concatenate([spine + side * bulge, (spine - side * bulge)[::-1]])
     green = np.array([62, 112, 66]) * rng.uniform(0.75, 1.25) + rng.uniform(-8, 8, 3)
-    mask = _filled(outline, owner.shape)
-    canvas[mask] = green
-    owner[mask] = -1
+    mask = _filled(outline, field.owner.shape)
+    field.canvas[mask] = green
+    field.owner[mask] = -1
     vein = tuple(float(v) for v in green * 1.35)
-    cv2.line(canvas, _at(start), _at(tip), vein, 1, cv2.LINE_AA)
+    cv2.line(field.canvas, _at(start), _at(tip), vein, 1, cv2.LINE_AA)
 
 
-def _head(
-    rng: np.random.Generator,
-    canvas: np.ndarray,
-    owner: np.ndarray,
-    centre: np.ndarray,
-    radius: float,
-    label: str,
-    index: int,
-) -> None:
+def _head(rng: np.random.Generator, field: _Field, centre: np.ndarray, radius: float, label: str, index: int) -> None:
     """A dome of florets with what its class adds."""
     angles = np.linspace(0, 2 * np.pi, 40, endpoint=False)
     wobble = 1 + sum(rng.uniform(0.01, 0.05) * np.sin(k * angles + rng.uniform(0, 6)) for k in (2, 3, 5, 9))
     rim = centre + radius * wobble[:, None] * np.stack([np.cos(angles), np.sin(angles)], 1)
-    mask = _filled(rim, owner.shape)
-    owner[mask] = index
-    layer = canvas.copy()
+    mask = _filled(rim, field.owner.shape)
+    field.owner[mask] = index
+    layer = field.canvas.copy()
     look = LOOKS[label]
     layer[mask] = np.array(look.colour) * 0.55
     florets = int(2.4 / look.floret**2)
@@ -169,26 +156,20 @@ def _head(
         distance = radius * np.sqrt((turn + 0.5) / florets)
         place = centre + distance * np.array([np.cos(2.39996 * turn), np.sin(2.39996 * turn)])
         place += rng.normal(0, 0.03 * radius, 2)
-        _floret(rng, layer, place, radius * look.floret, look, 1.1 - 0.35 * (distance / radius) ** 2, label == "cateye")
+        _floret(rng, layer, place, radius * look.floret, look, 1.1 - 0.35 * (distance / radius) ** 2)
     if label in FLAWS:
         FLAWS[label](rng, layer, centre, radius)
-    canvas[mask] = cv2.GaussianBlur(layer, (3, 3), 0)[mask]
+    field.canvas[mask] = cv2.GaussianBlur(layer, (3, 3), 0)[mask]
 
 
 def _floret(
-    rng: np.random.Generator,
-    layer: np.ndarray,
-    place: np.ndarray,
-    radius: float,
-    look: Look,
-    light: float,
-    has_eye: bool,
+    rng: np.random.Generator, layer: np.ndarray, place: np.ndarray, radius: float, look: Look, light: float
 ) -> None:
     colour = np.array(look.colour) * light * rng.uniform(0.85, 1.15)
     size = max(1, round(radius * rng.uniform(0.8, 1.1)))
     cv2.circle(layer, _at(place), size, _rgb(colour * 0.8), -1, cv2.LINE_AA)
     cv2.circle(layer, _at(place - size * 0.25), max(1, round(size * 0.65)), _rgb(colour * 1.2), -1, cv2.LINE_AA)
-    if has_eye:
+    if look.has_eyes:
         cv2.circle(layer, _at(place), max(1, round(size * 0.7)), (112, 78, 40), 1, cv2.LINE_AA)
         cv2.circle(layer, _at(place), max(1, round(size * 0.4)), (232, 222, 140), -1, cv2.LINE_AA)
 

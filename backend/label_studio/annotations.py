@@ -166,18 +166,24 @@ def regions_drawn(annotation: Annotation, config: LabelConfig) -> tuple[dict[Any
             results.setdefault(key, []).append(result)
     regions, problems = {}, []
     for key, same in results.items():
-        names = dict.fromkeys(name for result in same for name in _names(result, config))
-        rank = {name: place for place, name in enumerate(config.classes)}
-        labels = tuple(sorted(names, key=lambda name: rank.get(name, len(rank))))
-        shapes = [result for result in same if _kind(result, config) != "labels"]
-        if not shapes:
-            problems.append(_left_out(same[0], annotation, BadRecord("it has a label and no shape; draw it again")))
-        elif any(geometry(shape) != geometry(shapes[0]) for shape in shapes):
-            fault = BadRecord("two different shapes have this id, of which Label Studio shows one; give each its own")
-            problems.append(_left_out(same[0], annotation, fault))
-        else:
-            regions[key] = Drawn(min(shapes, key=lambda result: _preference(result, config)), labels)
+        try:
+            regions[key] = _drawn(same, config)
+        except BadRecord as err:
+            problems.append(_left_out(same[0], annotation, err))
     return regions, problems
+
+
+def _drawn(results: Sequence[Region], config: LabelConfig) -> Drawn:
+    """The region that all results of one id are; BadRecord if they are none, or several."""
+    shapes = [result for result in results if _kind(result, config) != "labels"]
+    if not shapes:
+        raise BadRecord("it has a label and no shape; draw it again")
+    if any(geometry(shape) != geometry(shapes[0]) for shape in shapes):
+        raise BadRecord("two different shapes have this id, of which Label Studio shows one; give each its own")
+    names = dict.fromkeys(name for result in results for name in _names(result, config))
+    rank = {name: place for place, name in enumerate(config.classes)}
+    labels = tuple(sorted(names, key=lambda name: rank.get(name, len(rank))))
+    return Drawn(min(shapes, key=lambda result: _preference(result, config)), labels)
 
 
 def _is_shape(result: Region, config: LabelConfig) -> bool:

@@ -117,34 +117,14 @@ def polygon_config(labels: Sequence[str]) -> str:
 
 def parse_label_config(xml: str) -> LabelConfig:
     """Read a labelling config; BadLabelConfig says which tag is missing."""
-    try:
-        parsed: dict[str, dict[str, Any]] = parse_config(xml)
-    except (ValueError, KeyError, LabelStudioXMLSyntaxErrorSentryIgnored) as err:
-        raise BadLabelConfig(
-            f"the labelling config is not valid XML or lacks an attribute ({err}); mend it in the project's settings"
-        ) from err
+    parsed = _parsed(xml)
     elements = list(ElementTree.fromstring(xml).iter())
-    tags = {name: str(tag["type"]) for name, tag in parsed.items()}
-    candidates = [control for name in parsed for control in _controls(name, parsed)]
-    if not candidates:
-        raise BadLabelConfig(
-            f"the labelling config needs a {', '.join(CONTROL_TAGS[:-1])} or {CONTROL_TAGS[-1]} control, got "
-            f"{', '.join(sorted(set(tags.values()))) or 'no control at all'}; add one in the "
-            "project's settings under Labeling Interface"
-        )
+    candidates = _candidates(parsed)
     image_value, image_names = first_image(elements, {name for c in candidates for name in _targets(parsed[c.name])})
     _require_own_labels(elements, image_names)
-    thresholds = score_thresholds(elements)
-    controls = tuple(
-        replace(control, to_name=target, score_threshold=thresholds.get(control.labels_name or control.name))
-        for control in sorted(candidates, key=lambda c: (CONTROL_TAGS.index(c.tag), c.labels_name is not None))
-        for target in [name for name in _targets(parsed[control.name]) if name in image_names][:1]
-    )
-    if not any(control.labels for control in controls):
-        raise BadLabelConfig(
-            "the labelling config's controls hold no Label; add at least one in the project's settings"
-        )
+    controls = _on_image(candidates, parsed, image_names, score_thresholds(elements))
     labelled = [tag for tag in parsed.values() if tag["type"] in (*CONTROL_TAGS, "Labels")]
+    seen = (elements, controls, image_names)
     return LabelConfig(
         image_value,
         controls,
@@ -155,14 +135,48 @@ def parse_label_config(xml: str) -> LabelConfig:
             str(e.get("name")) for e in elements if e.tag == "Image" and e.get("name") not in image_names
         ),
         object_names=tuple(str(e.get("name")) for e in elements if e.get("name") and not e.get("toName")),
-        tags=tags,
+        tags={name: str(tag["type"]) for name, tag in parsed.items()},
         other_names=other_names(labelled, {label for control in controls for label in control.labels}),
-        remarks=tuple(
-            remark
-            for part in (_unused, _invitations, _smart_remarks)
-            for remark in part(elements, controls, image_names)
-        ),
+        remarks=(*_unused(*seen), *_invitations(*seen), *_smart_remarks(*seen)),
     )
+
+
+def _parsed(xml: str) -> dict[str, dict[str, Any]]:
+    """The tags that take annotations, by name, as Label Studio's SDK reads them."""
+    try:
+        return parse_config(xml)
+    except (ValueError, KeyError, LabelStudioXMLSyntaxErrorSentryIgnored) as err:
+        raise BadLabelConfig(
+            f"the labelling config is not valid XML or lacks an attribute ({err}); mend it in the project's settings"
+        ) from err
+
+
+def _candidates(parsed: Mapping[str, dict[str, Any]]) -> list[Control]:
+    """The controls on any object; BadLabelConfig if there is none."""
+    found = [control for name in parsed for control in _controls(name, parsed)]
+    if not found:
+        got = ", ".join(sorted({str(tag["type"]) for tag in parsed.values()})) or "no control at all"
+        raise BadLabelConfig(
+            f"the labelling config needs a {', '.join(CONTROL_TAGS[:-1])} or {CONTROL_TAGS[-1]} control, got {got}; "
+            "add one in the project's settings under Labeling Interface"
+        )
+    return found
+
+
+def _on_image(
+    candidates: Sequence[Control], parsed: Mapping[str, Any], image_names: Collection[str], scores: Mapping[str, float]
+) -> tuple[Control, ...]:
+    """Those that draw on the image, the preferred first; BadLabelConfig if none of them has a label."""
+    controls = []
+    for control in sorted(candidates, key=lambda c: (CONTROL_TAGS.index(c.tag), c.labels_name is not None)):
+        if shown := [name for name in _targets(parsed[control.name]) if name in image_names]:
+            score = scores.get(control.labels_name or control.name)
+            controls.append(replace(control, to_name=shown[0], score_threshold=score))
+    if not any(control.labels for control in controls):
+        raise BadLabelConfig(
+            "the labelling config's controls hold no Label; add at least one in the project's settings"
+        )
+    return tuple(controls)
 
 
 def _controls(name: str, parsed: Mapping[str, dict[str, Any]]) -> Iterator[Control]:
@@ -186,7 +200,7 @@ def _require_own_labels(elements: Sequence[ElementTree.Element], image_names: Co
     """BadLabelConfig if a control takes its labels from the data of each task: the classes are then not known."""
     for element in elements:
         value = element.get("value") or ""
-        is_used = element.tag in (*CONTROL_TAGS, "Labels") and set(_names_in(element.get("toName"))) & set(image_names)
+        is_used = element.tag in (*CONTROL_TAGS, "Labels") and _draws_on(element, image_names)
         if is_used and value.startswith("$"):
             raise BadLabelConfig(
                 f"the {element.tag} {element.get('name')!r} takes its labels from each task's data (value={value!r}), "
@@ -200,15 +214,15 @@ def _unused(
 ) -> Iterator[str]:
     """One line for each image and control that is not used."""
     for element in elements:
-        name, targets = element.get("name"), _names_in(element.get("toName"))
+        name = element.get("name")
         is_drawn = element.tag in (*CONTROL_TAGS, *SHAPE_TAGS, *UNREAD_TAGS)
         if element.tag == "Image" and name not in image_names:
             yield (
                 f"the image {name!r} is not used: only the first one, {next(iter(image_names))!r}, is trained and "
                 "pre-labelled; what is drawn on the other stays as it is"
             )
-        elif is_drawn and not set(targets) & set(image_names):
-            yield f"the {element.tag} {name!r} is not used: it draws on {', '.join(targets)}"
+        elif is_drawn and not _draws_on(element, image_names):
+            yield f"the {element.tag} {name!r} is not used: it draws on {', '.join(_drawn_on(element))}"
         elif element.tag in SHAPE_TAGS and all(control.name != name for control in controls):
             yield f"the {element.tag} {name!r} is not used: it has no labels, nor is there a Labels tag beside it"
         elif element.tag in UNREAD_TAGS and not (element.tag in ANSWERED_TAGS and _smartness(element)):
@@ -222,7 +236,7 @@ def _invitations(
     elements: Sequence[ElementTree.Element], controls: Sequence[Control], image_names: Collection[str]
 ) -> Iterator[str]:
     """One line for each control, and for each group of them, that lets a region have two labels."""
-    here = [element for element in elements if set(_names_in(element.get("toName"))) & set(image_names)]
+    here = [element for element in elements if _draws_on(element, image_names)]
     for element in here:
         if element.tag in (*CONTROL_TAGS, *UNREAD_TAGS, "Labels") and element.get("choice") == "multiple":
             yield (
@@ -239,9 +253,13 @@ def _invitations(
         )
 
 
-def _names_in(to_name: str | None) -> list[str]:
-    """The names of a `toName`, which may be several."""
-    return [name.strip() for name in (to_name or "").split(",") if name.strip()]
+def _drawn_on(element: ElementTree.Element) -> list[str]:
+    """The names in an element's `toName`."""
+    return [name.strip() for name in element.get("toName", "").split(",") if name.strip()]
+
+
+def _draws_on(element: ElementTree.Element, image_names: Collection[str]) -> bool:
+    return any(name in image_names for name in _drawn_on(element))
 
 
 def _smartness(element: ElementTree.Element) -> str | None:
@@ -256,9 +274,8 @@ def _smart_remarks(
     """One line for each smart tool whose questions are not answered, and for points that may stay in an annotation."""
     offered = {label for control in controls for label in control.labels}
     for element in elements:
-        name, targets = element.get("name"), {n.strip() for n in (element.get("toName") or "").split(",")}
-        smartness = _smartness(element)
-        if smartness is None or not name or not targets & set(image_names):
+        name, smartness = element.get("name"), _smartness(element)
+        if smartness is None or not name or not _draws_on(element, image_names):
             continue
         told = f'the {element.tag} {name!r} with smart{"Only" if smartness == "only" else ""}="true"'
         if element.tag not in ANSWERED_TAGS:
@@ -267,15 +284,20 @@ def _smart_remarks(
                 "RectangleLabels or KeyPointLabels with the same labels"
             )
         elif element.tag in UNREAD_TAGS:
-            names = [label.get("alias") or label.get("value") for label in element.iter("Label")]
-            unknown = [name for name in names if name and name not in offered]
-            if unknown:
-                yield (
-                    f"{told} gets no answer for {', '.join(unknown)}, which no shape of the labelling config offers; "
-                    "add the same labels there"
-                )
-            if smartness == "also":
-                yield (
-                    f"{told} also sets plain points while Auto-Annotation is off, which outline nothing; an image "
-                    'where one marks one of the classes does not count; write smartOnly="true"'
-                )
+            yield from _point_remarks(element, told, offered)
+
+
+def _point_remarks(element: ElementTree.Element, told: str, offered: Collection[str]) -> Iterator[str]:
+    """Of a smart tool that sets points: labels that cannot be answered, and points that are no question."""
+    names = [label.get("alias") or label.get("value") for label in element.iter("Label")]
+    unknown = [name for name in names if name and name not in offered]
+    if unknown:
+        yield (
+            f"{told} gets no answer for {', '.join(unknown)}, which no shape of the labelling config offers; "
+            "add the same labels there"
+        )
+    if _smartness(element) == "also":
+        yield (
+            f"{told} also sets plain points while Auto-Annotation is off, which outline nothing; an image "
+            'where one marks one of the classes does not count; write smartOnly="true"'
+        )

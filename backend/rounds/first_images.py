@@ -130,6 +130,22 @@ def _arrange(place: Workplace, tasks: Sequence[Task], known: Known) -> bool:
     What is new is pushed, and what stands elsewhere than it should gets another score.
     """
     before = read_first_queue(place.folder)
+    after = _order_after(before, place, tasks, known)
+    lacking, is_more = _lacking_a_place(place)
+    to_push = {task for task in after if task not in before or task in lacking}
+    _push(place, [after[task] for task in sorted(to_push)])
+    for task, row in after.items():
+        if task not in to_push and row.score != before[task].score:
+            _rescore(place, row)
+    if {**before, **after} != before:
+        write_first_queue(place.folder, {**before, **after}.values())
+    return is_more and bool(before)
+
+
+def _order_after(
+    before: Mapping[int, FirstTask], place: Workplace, tasks: Sequence[Task], known: Known
+) -> dict[int, FirstTask]:
+    """Where the open tasks are to stand: in the order before, mended, or in a first one if none of them has a place."""
     splits = {task.id: split_of(task.data, task.id, place.folder.uid) for task in tasks}
     open_tasks = {task.id for task in tasks if not task.is_labeled}
     waiting = {task: row for task, row in before.items() if task in open_tasks}
@@ -137,20 +153,16 @@ def _arrange(place: Workplace, tasks: Sequence[Task], known: Known) -> bool:
     twins = read_near_copies(place.folder).twins if place.config.moves_near_copies else {}
     wishes = _copies_after(_wishes(tasks, splits, known, chosen), twins, {t.id for t in tasks if t.is_labeled})
     if waiting:
-        after = mended(waiting, wishes, splits, open_tasks)
-    else:
-        after = _ordered(wishes, splits, open_tasks, place.folder.project_id)
+        return mended(waiting, wishes, splits, open_tasks)
+    return _ordered(wishes, splits, open_tasks, place.folder.project_id)
+
+
+def _lacking_a_place(place: Workplace) -> tuple[set[int], bool]:
+    """Open tasks that Label Studio holds no place of, as many as are listed at once; whether there are more."""
     unreadable = sum(failure.is_waiting for failure in Unreadable(place.folder.path).failures().values())
     limit = LISTED_AT_ONCE + unreadable  # which have no place, and lack a prediction for good
     lacking, total = place.client.open_tasks_without(place.folder.project_id, FIRST_VERSION, limit)
-    to_push = {task for task in after if task not in before} | {task.id for task in lacking if task.id in after}
-    _push(place, [after[task] for task in sorted(to_push)])
-    for task, row in after.items():
-        if task not in to_push and row.score != before[task].score:
-            _rescore(place, row)
-    if {**before, **after} != before:
-        write_first_queue(place.folder, {**before, **after}.values())
-    return total > limit and bool(before)
+    return {task.id for task in lacking}, total > limit
 
 
 def _wishes(tasks: Sequence[Task], splits: Mapping[int, str], known: Known, chosen: int) -> dict[int, Wish]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import time
-from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from types import FrameType
 from typing import Any
@@ -15,6 +15,7 @@ from redis.exceptions import RedisError
 from rq.timeouts import JobTimeoutException
 
 from backend.errors import Cancelled, LockLost, NotFound, TurnOver
+from backend.label_studio.client import Project
 from backend.logs import about
 from backend.project.folder import UID, ProjectFolder
 from backend.project.workplace import Workplace, find_project, open_workplace
@@ -26,7 +27,7 @@ from backend.queue.progress import keep_progress, report
 from backend.rounds import task_queue
 from backend.rounds.faults import in_words
 from backend.rounds.first_images import order_first_images, publish_first_images
-from backend.rounds.folder import CANCELLABLE, Round, start_round, unfinished
+from backend.rounds.folder import CANCELLABLE, Report, Round, start_round, unfinished
 from backend.rounds.glances import CACHE_BYTES as GLANCES_BYTES
 from backend.rounds.glances import glances_folder
 from backend.rounds.near_copies import look_for_near_copies
@@ -103,7 +104,7 @@ def help_rank(uid: str, seat: int) -> None:
         current = unfinished(folder)
         if current is not None and current.pieces.exists():
             with about(round=current.state.number):
-                _computing("help_rank")(open_workplace(settings, folder), current, duty)
+                _compute("help_rank", open_workplace(settings, folder), current, duty)
 
 
 def tidy(uid: str) -> None:
@@ -118,36 +119,23 @@ def tidy(uid: str) -> None:
             remove_leftovers(settings.data_dir / "projects")
 
 
-def _computing(name: str) -> Callable[..., Any]:
+def _compute(name: str, *arguments: Any) -> Any:
     module, attribute = COMPUTING[name]
-    action: Callable[..., Any] = getattr(import_module(module), attribute)
-    return action
+    return getattr(import_module(module), attribute)(*arguments)
 
 
 def _run(redis: Redis, place: Workplace, current: Round, is_mine: Hold) -> None:
-    uid, number, turn = place.folder.uid, current.state.number, Turn(redis, place.folder.uid, current, SHARE_S)
-
-    def tell(step: str, share: float, **details: Any) -> None:
-        if not is_mine:
-            raise LockLost(f"round {number} of project {uid} is another worker's now; this one leaves it alone")
-        is_time = keep_progress(step, share, details)
-        if is_time and step in CANCELLABLE and _is_cancelled(redis, uid, number):
-            raise Cancelled("cancelled by `maskal cancel`")
-        if is_time and turn.is_over(step, share):
-            raise TurnOver(f"round {number} of project {uid} makes way for another project's at step {step}")
-
+    """Make a round, or what is left of it; and where it does not come to its end, note in its state how it goes on."""
+    uid, number = place.folder.uid, current.state.number
+    tell = _teller(redis, uid, current, is_mine)
     current.begin()
     try:
         with about(round=number):
-            if current.can_be_cancelled and _is_cancelled(redis, uid, number):
-                raise Cancelled("cancelled by `maskal cancel`")
-            _computing("run")(place, current, tell, Team(redis, uid))
+            if current.can_be_cancelled:
+                _heed_cancel(redis, uid, number)
+            _compute("run", place, current, tell, Team(redis, uid))
     except Cancelled:
-        if current.snapshot() is None:  # so that the next round waits for new annotations
-            write_snapshot(current.path / "snapshot.json", read_snapshot_of(place)[0])
-        current.cancel()
-        marks.forget_cancelled(redis, uid)
-        logger.info("project %s: round %d was cancelled", uid, number)
+        _cancel(redis, place, current)
     except TurnOver as err:
         current.hand_back()
         logger.info("%s", err)
@@ -161,11 +149,38 @@ def _run(redis: Redis, place: Workplace, current: Round, is_mine: Hold) -> None:
         raise
 
 
-def _is_cancelled(redis: Redis, uid: str, number: int) -> bool:
+def _teller(redis: Redis, uid: str, current: Round, is_mine: Hold) -> Report:
+    """What a round tells how far it is, and what stops it there."""
+    number, turn = current.state.number, Turn(redis, uid, current, SHARE_S)
+
+    def tell(step: str, share: float, **details: Any) -> None:
+        if not is_mine:
+            raise LockLost(f"round {number} of project {uid} is another worker's now; this one leaves it alone")
+        if not keep_progress(step, share, details):
+            return
+        if step in CANCELLABLE:
+            _heed_cancel(redis, uid, number)
+        if turn.is_over(step, share):
+            raise TurnOver(f"round {number} of project {uid} makes way for another project's at step {step}")
+
+    return tell
+
+
+def _cancel(redis: Redis, place: Workplace, current: Round) -> None:
+    if current.snapshot() is None:  # so that the next round waits for new annotations
+        write_snapshot(current.path / "snapshot.json", read_snapshot_of(place)[0])
+    current.cancel()
+    marks.forget_cancelled(redis, place.folder.uid)
+    logger.info("project %s: round %d was cancelled", place.folder.uid, current.state.number)
+
+
+def _heed_cancel(redis: Redis, uid: str, number: int) -> None:
     try:
-        return marks.is_cancelled(redis, uid, number)
+        is_cancelled = marks.is_cancelled(redis, uid, number)
     except RedisError:  # a round needs no Redis; it is asked again a second later
-        return False
+        return
+    if is_cancelled:
+        raise Cancelled("cancelled by `maskal cancel`")
 
 
 def examine_project(redis: Redis, settings: Settings, folder: ProjectFolder) -> None:
@@ -213,32 +228,35 @@ def _read_what_changed(settings: Settings, place: Workplace, look: Look, *, has_
     redis, folder, project = look.redis, look.folder, look.project
     seen = look.seen(place.client.newest_change(project.id))
     before = redis.get(marks.key("seen", folder.uid))
+    in_full = before is None
     if seen == before and has_standing(folder):
         return True
     touched = note_annotations(place)
     is_forced = marks.is_forced(redis, folder.uid)
-    need = None if has_begun else need_of(place, project, in_full=before is None, is_forced=is_forced)
+    need = None if has_begun else need_of(place, project, in_full=in_full, is_forced=is_forced)
     is_due = need is not None and need.is_due
     if is_due:
         enqueue(redis, RUN_ROUND, folder.uid)
-    open_cache = lambda: _computing("open_feature_cache")(place, settings)  # noqa: E731
-    has_more_copies = not (is_due or has_begun) and look_for_near_copies(
-        place, project, open_cache, report, in_full=before is None
-    )
-    pushed, is_more = score_new_tasks(place, report, lambda *wanted: _computing("score")(*wanted))
-    if pushed:
-        task_queue.publish(place.client, folder.registry, project)
-    has_more_first = order_first_images(place, open_cache, report, may_begin=not is_due and not has_begun)
+    is_more = _look_at_images(settings, place, project, has_round=has_begun or is_due, in_full=in_full)
     write_standing(place, project, need, touched)
-    if is_more or has_more_first or has_more_copies:
+    if is_more:
         hint(redis, folder.uid)
-    elif not is_due:
-        if before is None:
-            redis.set(marks.key("seen", folder.uid), seen, ex=FULL_RECONCILE_S)
-        else:  # the hour since the last full look goes on, so that steady work does not put off the next one
-            redis.set(marks.key("seen", folder.uid), seen, xx=True, keepttl=True)
-        return True
-    return False
+    elif not is_due and in_full:
+        redis.set(marks.key("seen", folder.uid), seen, ex=FULL_RECONCILE_S)
+    elif not is_due:  # the hour since the last full look goes on, so that steady work does not put off the next one
+        redis.set(marks.key("seen", folder.uid), seen, xx=True, keepttl=True)
+    return not is_more and not is_due
+
+
+def _look_at_images(settings: Settings, place: Workplace, project: Project, *, has_round: bool, in_full: bool) -> bool:
+    """Find near copies, score new tasks, and order the first images; whether there is more to do."""
+    open_cache = partial(_compute, "open_feature_cache", place, settings)
+    has_more_copies = not has_round and look_for_near_copies(place, project, open_cache, report, in_full=in_full)
+    pushed, has_more_new = score_new_tasks(place, report, partial(_compute, "score"))
+    if pushed:
+        task_queue.publish(place.client, place.folder.registry, project)
+    has_more_first = order_first_images(place, open_cache, report, may_begin=not has_round)
+    return has_more_copies or has_more_new or has_more_first
 
 
 def _due_round(redis: Redis, place: Workplace) -> Round | None:

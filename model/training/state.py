@@ -84,20 +84,32 @@ def load_state(
     except BadCheckpoint as err:
         logger.warning("the training starts anew, what it had come to is another network's: %s", err)
         return None
-    moments: dict[int, dict[str, Any]] = {int(index): dict(values) for index, values in about["optimizer"].items()}
+    _load_moments(optimizer, about["optimizer"], _below(OPTIMIZER, tensors))
+    _load_chance(engine, _below(CHANCE, tensors))
+    evaluations = [(int(step), float(ap)) for step, ap in about["state"].pop("evaluations")]
+    return TrainingState(**about["state"], evaluations=evaluations, best=_below(BEST, tensors) or None)
+
+
+def _load_moments(
+    optimizer: torch.optim.Optimizer, numbers: dict[str, dict[str, float]], tensors: dict[str, torch.Tensor]
+) -> None:
+    """Put an optimizer where it stood: numbers by a parameter's index, and tensors by index and name."""
+    moments: dict[int, dict[str, Any]] = {int(index): dict(values) for index, values in numbers.items()}
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    for name, value in _below(OPTIMIZER, tensors).items():
+    for name, value in tensors.items():
         index, _, key = name.partition("/")
         parameter = parameters[int(index)]
         if value.shape == parameter.shape:
             value = torch.empty_like(parameter).copy_(value)  # fused optimizers take the parameter's memory layout
         moments.setdefault(int(index), {})[key] = value
     optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
-    torch.set_rng_state(tensors[CHANCE + "cpu"])
-    if CHANCE + "cuda" in tensors and (device := _cuda_of(engine)) is not None:
-        torch.cuda.set_rng_state(tensors[CHANCE + "cuda"], device)
-    evaluations = [(int(step), float(ap)) for step, ap in about["state"].pop("evaluations")]
-    return TrainingState(**about["state"], evaluations=evaluations, best=_below(BEST, tensors) or None)
+
+
+def _load_chance(engine: Engine, states: dict[str, torch.Tensor]) -> None:
+    """Put torch's generators where they stood; the GPU's only if there was one and is one."""
+    torch.set_rng_state(states["cpu"])
+    if "cuda" in states and (device := _cuda_of(engine)) is not None:
+        torch.cuda.set_rng_state(states["cuda"], device)
 
 
 def _cuda_of(engine: Engine) -> torch.device | None:

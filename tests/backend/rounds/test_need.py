@@ -136,6 +136,15 @@ def test_who_asks_for_the_first_round_gets_it_before_there_is_enough(tmp_path: P
     assert need_of(place, server.project(1), in_full=True, is_forced=True).is_due
 
 
+def test_a_round_that_is_under_way_needs_no_other_on_the_same_annotations(project: Learned) -> None:
+    for task in (9, 10, 11):
+        project.server.annotate(task)
+    begun = start_round(project.folder, 0)
+    assert project.need().is_due, "nobody knows yet what it learns from"
+    write_snapshot(begun.path / "snapshot.json", read_snapshot_of(project.place)[0])
+    assert not project.need().is_due and project.need().reason == "round 2 is under way with the same annotations"
+
+
 def test_a_failed_round_does_not_begin_again_on_the_same_annotations(project: Learned) -> None:
     for task in (9, 10, 11):
         project.server.annotate(task)
