@@ -20,7 +20,7 @@ def test_a_round_that_takes_longer_than_a_job_may_goes_on_in_the_next_one(
     def run(*arguments: object) -> None:
         raise JobTimeoutException("Task exceeded maximum timeout value (86400 seconds)")
 
-    monkeypatch.setattr(jobs, "_computing", lambda name: run)
+    monkeypatch.setattr(jobs, "_compute", run)
     place: Any = SimpleNamespace(folder=connect_folder(tmp_path, "1.1"))
     current = Round(place.folder.rounds / "1")
     current.state.state = "evaluated"
