@@ -114,7 +114,7 @@ def test_other_images_of_the_same_name_are_imported_too_and_the_same_ones_are_no
     maskal("import", first, "--from", "labelme", "--create-project", "two days")
     client = stack.client()
     project = project_named(client, "two days")
-    assert "1 tasks made" in maskal("import", second, "--from", "labelme", "--project", project.id).output
+    assert "1 task made" in maskal("import", second, "--from", "labelme", "--project", project.id).output
     again = maskal("import", second, "--from", "labelme", "--project", project.id).output
     assert "0 tasks made, 1 were there already" in again
     out = tmp_path / "out"
@@ -173,7 +173,7 @@ def test_what_a_project_cannot_show_as_it_is_is_told(
     config = '<View><Image name="i" value="$image"/><RectangleLabels name="l" toName="i"><Label value="leaf"/>'
     project = stack.client().create_project("boxes only", config + "</RectangleLabels></View>")
     told = maskal("import", source, "--from", "labelme", "--project", project.id).output
-    assert "1 tasks made; 1 problem:" in told and "a.png: a 'leaf' becomes a box" in told
+    assert "1 task made; 1 problem:" in told and "a.png: a 'leaf' becomes a box" in told
 
 
 def test_nothing_is_made_where_no_image_is_there(stack: Stack, maskal: Callable[..., Result], tmp_path: Path) -> None:
@@ -249,7 +249,7 @@ def test_images_that_are_missing_broken_or_others_are_told_and_embedded_ones_use
     (source / "empty.png").unlink()
     (source / "broken.json").write_text("{")
     told = maskal("import", source, "--from", "labelme", "--create-project", "bad images").output
-    assert "1 tasks made; 3 problems:" in told
+    assert "1 task made; 3 problems:" in told
     assert "b.jpg is 121 x 91 px, its annotations are for 121 x 90" in told
     assert "empty.png cannot be read (No such file or directory); give the folder of the images" in told
     assert "broken.json" in told

@@ -37,7 +37,7 @@ def test_an_earlier_version_is_served_again_by_registry_queue_and_label_studio(s
 
     told = roll_back(stack.settings, redis, folder, None)
 
-    assert "is served by maskal-r1 again instead of maskal-r2; 6 predictions were sent" in told
+    assert "is served by maskal-r1 again instead of maskal-r2; 6 predictions sent" in told
     assert folder.registry.current() == "maskal-r1"
     assert client.project(project.id).model_version == "maskal-r1"
     open_tasks = {task.id for task in client.tasks(project.id) if not task.is_labeled}
