@@ -168,7 +168,7 @@ def _placement(one: Glance, other: Glance) -> np.ndarray | None:
 def _matched(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Rows of words (n, 32) and (m, 32) that are each other's nearest and close enough.
 
-    As OpenCV's matcher with crossCheck, in a third of the time: a matrix product is what processors do best.
+    As OpenCV's matcher with crossCheck, in half the time: a matrix product is what processors do best.
     """
     differing = (256 - _signs(one) @ _signs(other).T) / 2  # (n, m) bits
     nearest = differing.argmin(1)

@@ -28,7 +28,7 @@ def remove_old_versions(place: Workplace) -> tuple[str, ...]:
     held = place.client.model_versions(place.folder.project_id) if old else {}
     removed = tuple(name for name in old if name not in held)
     for name in removed:
-        registry.remove(name)
         (place.folder.rounds / str(version_number(name)) / ANNOTATED).unlink(missing_ok=True)
+        registry.remove(name)  # last: what a kill leaves is found by the version that is still there
         logger.info("project %s: %s was deleted, keep_versions is %d", place.folder.uid, name, newest)
     return removed

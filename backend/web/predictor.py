@@ -6,7 +6,7 @@ import logging
 import threading
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -48,9 +48,9 @@ class _Served:
     """A version as it answers under some settings of its project."""
 
     version: str
+    config: ProjectConfig
     engine: Engine | None = None
     assistant: Assistant | None = None
-    config: ProjectConfig = field(default_factory=ProjectConfig)
 
     @property
     def is_on_gpu(self) -> bool:
@@ -176,7 +176,7 @@ class Predictor:
     def _load(self, place: Workplace, version: str) -> _Served:
         served = self._served.pop(place.folder.uid, None)
         if served is None or (served.version, served.config) != (version, place.config):
-            served = _Served(version, config=place.config)
+            served = _Served(version, place.config)
         self._served[place.folder.uid] = served  # who asked last comes last
         return served
 

@@ -133,7 +133,7 @@ def class_names(annotations: Path) -> tuple[str, ...]:
     """
     content = _content(annotations)
     names = _category_names(content, annotations)
-    headings = {category.get("supercategory") for category in content["categories"] if not _is_alone(category)}
+    headings = {str(category.get("supercategory")) for category in content["categories"] if not _is_alone(category)}
     objects = [annotation for annotation in content.get("annotations", []) if isinstance(annotation, dict)]
     used = {key_of(annotation.get("category_id")) for annotation in objects}
     idle = {key for key, name in names.items() if name in headings or name.strip("_").lower() in BACKGROUND}

@@ -44,7 +44,7 @@ TASK = Task(1, {"image": "a.jpg"}, False)
 def predictor_of(folder: Path) -> Predictor:
     """One that serves a version of the project of `place_of`."""
     predictor = Predictor(Settings(data_dir=folder))
-    predictor._served["3.1700000000"] = _Served("maskal-r1", network())
+    predictor._served["3.1700000000"] = _Served("maskal-r1", ProjectConfig(), network())
     return predictor
 
 

@@ -114,10 +114,17 @@ def test_a_heading_over_the_categories_is_no_class_unless_an_object_has_it(coco_
         {"id": 1, "name": "leaf", "supercategory": "plants"},
         {"id": 2, "name": "stem", "supercategory": "plants"},
         {"id": 4, "name": "pot", "supercategory": "pot"},
+        {"id": 5, "name": "soil", "supercategory": ["ground"]},
     ]
     heading, stem = ({"segmentation": [SQUARE], "category_id": number} for number in (0, "2"))
-    assert coco.class_names(coco_file(stem, categories=categories)) == ("leaf", "stem", "pot")
-    assert coco.class_names(coco_file(stem, heading, categories=categories)) == ("plants", "leaf", "stem", "pot")
+    assert coco.class_names(coco_file(stem, categories=categories)) == ("leaf", "stem", "pot", "soil")
+    assert coco.class_names(coco_file(stem, heading, categories=categories)) == (
+        "plants",
+        "leaf",
+        "stem",
+        "pot",
+        "soil",
+    )
 
 
 @pytest.mark.parametrize("name", ["_background_", "__background__", "Background", "BG"])
